@@ -1,0 +1,8 @@
+"""The one error a user's own input can cause; the command line and the page print it without a traceback."""
+
+
+class InputError(ValueError):
+    """An input that cannot be used: one line naming the input, the problem and the remedy."""
+
+    def __init__(self, subject: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{subject}: {problem}. {remedy}")

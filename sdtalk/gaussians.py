@@ -1,0 +1,61 @@
+"""The Gaussians a head is made of, and how a motion field moves them."""
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+MIN_SCALE = 1e-5
+"""Smallest standard deviation after motion, in head-space units (2 micrometres)."""
+
+
+@dataclass(frozen=True)
+class GaussianDelta:
+    """Offsets a motion field adds to Gaussians; zero everywhere is the identity."""
+
+    means: Float[Tensor, "batch gaussian 3"]
+    quats: Float[Tensor, "batch gaussian 4"]
+    scales: Float[Tensor, "batch gaussian 3"]
+    opacities: Float[Tensor, "batch gaussian"]
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A batch of 3D Gaussians in head space. Every field holds an activated value, ready for the rasteriser.
+
+    Attributes:
+        means: Centres, head-space units.
+        quats: Rotations wxyz, unit length.
+        scales: Standard deviations along the rotated axes, > 0.
+        opacities: In [0, 1].
+        features: The first three channels are RGB.
+    """
+
+    means: Float[Tensor, "batch gaussian 3"]
+    quats: Float[Tensor, "batch gaussian 4"]
+    scales: Float[Tensor, "batch gaussian 3"]
+    opacities: Float[Tensor, "batch gaussian"]
+    features: Float[Tensor, "batch gaussian channel"]
+
+    def moved_by(self, delta: GaussianDelta) -> "Gaussians":
+        """Add offsets, then bring every field back into its domain (the published code leaves it)."""
+        return Gaussians(
+            means=self.means + delta.means,
+            quats=F.normalize(self.quats + delta.quats, dim=-1),
+            scales=(self.scales + delta.scales).clamp_min(MIN_SCALE),
+            opacities=(self.opacities + delta.opacities).clamp(0.0, 1.0),
+            features=self.features.expand(delta.means.shape[0], -1, -1),
+        )
+
+    def to(self, device: torch.device | str) -> "Gaussians":
+        """Move every field to a device."""
+        return Gaussians(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    @staticmethod
+    def concatenate(parts: "list[Gaussians]") -> "Gaussians":
+        """Join sets along the Gaussian axis, in order."""
+        return Gaussians(
+            **{f.name: torch.cat([getattr(p, f.name) for p in parts], dim=1) for f in fields(Gaussians)}
+        )

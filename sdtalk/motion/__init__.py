@@ -1,0 +1,1 @@
+"""Sound and eye state -> Gaussian offsets: hash encoding, conditions, motion fields."""

@@ -1,0 +1,1 @@
+"""Portrait -> head Gaussians: image encoder, visible branch (dual lifting), completion branch."""

@@ -1,0 +1,1 @@
+"""Picture -> HeadTrack: face detection, face mesh, matting and the camera fit."""

@@ -1,0 +1,72 @@
+"""What tracking hands to everything behind it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdtalk.camera import Camera
+from sdtalk.image import Crop
+
+MESH_POINTS = 478
+"""Points of the attention face mesh: 468 of the surface and two irises of five."""
+
+COMPLETION_POINTS = 1920
+"""Template points of the completion branch: eyeballs, lids, lips, teeth, oral cavity (paper: 1,920 of FLAME)."""
+
+EYE_NUMBERS = 6
+"""Eye state: for each eye two lid gaps and the width, as the published code, but in head-space units."""
+
+
+@dataclass(frozen=True)
+class HeadTrack:
+    """Where a head is and what its face does, for a batch of frames in one crop.
+
+    Attributes:
+        camera: One camera a frame; 512 px, focal 3072 px.
+        mesh: The face mesh in head space.
+        completion_points: The template points of the completion branch, placed on the mesh, in head space.
+        eyes: Subject's right eye then left eye, each (outer lid gap, inner lid gap, width), head-space units.
+    """
+
+    camera: Camera
+    mesh: Float[Tensor, "batch 478 3"]
+    completion_points: Float[Tensor, "batch 1920 3"]
+    eyes: Float[Tensor, "batch 6"]
+
+    def to(self, device: torch.device | str) -> "HeadTrack":
+        """Move to a device."""
+        return HeadTrack(
+            self.camera.to(device),
+            self.mesh.to(device),
+            self.completion_points.to(device),
+            self.eyes.to(device),
+        )
+
+    def __len__(self) -> int:
+        return self.mesh.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> "HeadTrack":
+        return HeadTrack(
+            self.camera[index], self.mesh[index], self.completion_points[index], self.eyes[index]
+        )
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A picture of one person, ready for reconstruction.
+
+    Attributes:
+        image: The 512 px crop, RGB in [0, 1].
+        mask: Probability that a pixel shows the person.
+        track: The head in the crop.
+        crop: Where the crop lies in the original picture.
+        note: What the user should know (for example that the largest of several faces was taken), or "".
+    """
+
+    image: Float[Tensor, "1 3 height width"]
+    mask: Float[Tensor, "1 1 height width"]
+    track: HeadTrack
+    crop: Crop
+    note: str = ""
