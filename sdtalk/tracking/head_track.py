@@ -13,7 +13,7 @@ MESH_POINTS = 478
 """Points of the attention face mesh: 468 of the surface and two irises of five."""
 
 COMPLETION_POINTS = 1920
-"""Template points of the completion branch: eyeballs, lids, lips, teeth, oral cavity (paper: 1,920 of FLAME)."""
+"""Template points of the completion branch: eyeballs, lids, lips, teeth, oral cavity (paper: FLAME's)."""
 
 EYE_NUMBERS = 6
 """Eye state: for each eye two lid gaps and the width, as the published code, but in head-space units."""

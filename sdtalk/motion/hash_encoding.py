@@ -1,0 +1,96 @@
+"""Tri-plane hash encoding of positions (paper section 3.2; constants from the published grid encoder)."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+HASH_PRIME = 2654435761
+TABLE_ALIGNMENT = 8
+INITIAL_RANGE = 1e-4
+
+
+class PlaneHashEncoding(nn.Module):
+    """Multi-resolution hash grid over one plane, one value a level, bilinear.
+
+    Fine levels whose grid does not fit the table are hashed. Positions outside the bound get zeros, as in the
+    published kernel, so that far-away points share one constant motion.
+    """
+
+    offsets: Int[Tensor, " level_edge"]
+
+    def __init__(
+        self, levels: int, base_resolution: int, finest_resolution: int | float, log2_table: int
+    ) -> None:
+        super().__init__()
+        growth = (finest_resolution / base_resolution) ** (1 / max(levels - 1, 1))
+        # float32 on purpose: one unit in the last place more makes level 0 one cell finer (reference Q10)
+        powers = torch.exp2(torch.arange(levels, dtype=torch.float32) * torch.tensor(math.log2(growth)))
+        self.level_scales = [float(s) for s in powers * base_resolution - 1]
+        self.resolutions = [math.ceil(s) + 1 for s in self.level_scales]
+        edges = [0]
+        for level in range(levels):
+            cells = math.ceil(base_resolution * growth**level) + 1
+            size = min(cells**2, 2**log2_table)
+            edges.append(edges[-1] + math.ceil(size / TABLE_ALIGNMENT) * TABLE_ALIGNMENT)
+        self.register_buffer("offsets", torch.tensor(edges, dtype=torch.int32))
+        self.edges = edges
+        self.embeddings = nn.Parameter(torch.empty(edges[-1], 1).uniform_(-INITIAL_RANGE, INITIAL_RANGE))
+
+    def forward(self, unit: Float[Tensor, "point 2"]) -> Float[Tensor, "point level"]:
+        """Encode positions given in [0, 1]^2."""
+        inside = ((unit >= 0) & (unit <= 1)).all(-1, keepdim=True)
+        levels = [
+            self._level(unit, scale, resolution, self.edges[i], self.edges[i + 1])
+            for i, (scale, resolution) in enumerate(zip(self.level_scales, self.resolutions, strict=True))
+        ]
+        return torch.cat(levels, dim=-1) * inside
+
+    def _level(
+        self, unit: Float[Tensor, "point 2"], scale: float, resolution: int, start: int, end: int
+    ) -> Float[Tensor, "point 1"]:
+        position = unit.clamp(0, 1) * scale + 0.5
+        cell = position.floor()
+        fraction = position - cell
+        cell = cell.long()
+        value = 0.0
+        for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            x, y = cell[:, 0] + corner[0], cell[:, 1] + corner[1]
+            if (resolution + 1) ** 2 <= end - start:
+                index = x + y * (resolution + 1)
+            else:
+                index = x ^ ((y * HASH_PRIME) & 0xFFFFFFFF)
+            row = start + index % (end - start)
+            weight = (fraction[:, 0] if corner[0] else 1 - fraction[:, 0]) * (
+                fraction[:, 1] if corner[1] else 1 - fraction[:, 1]
+            )
+            value = value + weight[:, None] * self.embeddings[row]
+        return value
+
+
+class TriplaneHashEncoding(nn.Module):
+    """Hash features of the xy, yz and xz projections of a position, concatenated in this order."""
+
+    def __init__(
+        self,
+        levels: int = 12,
+        base_resolution: int = 16,
+        finest_resolution: int = 512,
+        log2_table: int = 17,
+        bound: float = 1.15,
+    ) -> None:
+        super().__init__()
+        self.bound = bound
+        self.width = 3 * levels
+        planes = [
+            PlaneHashEncoding(levels, base_resolution, finest_resolution * bound, log2_table)
+            for _ in range(3)
+        ]
+        self.xy, self.yz, self.xz = planes
+
+    def forward(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch code"]:
+        """Encode head-space positions; outside [-bound, bound] a plane contributes zeros."""
+        unit = (positions.reshape(-1, 3) + self.bound) / (2 * self.bound)
+        parts = [self.xy(unit[:, [0, 1]]), self.yz(unit[:, [1, 2]]), self.xz(unit[:, [0, 2]])]
+        return torch.cat(parts, dim=-1).reshape(*positions.shape[:-1], self.width)

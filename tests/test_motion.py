@@ -1,0 +1,99 @@
+"""Motion fields: identity at the start, and the published field's numbers with the published shape."""
+
+from pathlib import Path
+
+import numpy as np
+import parity_rule
+import pytest
+import torch
+
+from sdtalk.motion.hash_encoding import PlaneHashEncoding, TriplaneHashEncoding
+from sdtalk.motion.motion_field import MotionField, scaled_difference
+
+FIXTURES = Path(__file__).parent / "fixtures"
+TABLES = ("xy", "yz", "xz")
+LAYERS = {  # ours -> the published names
+    "eye_encoder.{0,2,4}": "eye_net.encoder_mlp.{0,2,4}",
+    "audio_gate.{0,2}": "aud_ch_att_net.net.{0,1}",
+    "eye_gate.{0,2}": "eye_att_net.net.{0,1}",
+    "mlp.{0,2,4}": "motion_net.net.{0,1,2}",
+}
+
+
+def expand(pattern: str) -> list[str]:
+    stem, numbers = pattern.rstrip("}").split("{")
+    return [stem + n for n in numbers.split(",")]
+
+
+def published_field(name: str) -> MotionField:
+    field = MotionField(TriplaneHashEncoding())
+    state = field.state_dict()
+    for plane in TABLES:
+        key = f"{name}.encoder_{plane}.embeddings"
+        state[f"encoding.{plane}.embeddings"] = torch.from_numpy(
+            parity_rule.weight(key, state[f"encoding.{plane}.embeddings"].shape)
+        )
+    for ours, theirs in LAYERS.items():
+        for our_name, their_name in zip(expand(ours), expand(theirs), strict=True):
+            for kind in ("weight", "bias"):
+                if (key := f"{our_name}.{kind}") in state:
+                    value = parity_rule.weight(f"{name}.{their_name}.{kind}", state[key].shape)
+                    state[key] = torch.from_numpy(value)
+    field.load_state_dict(state)
+    return field
+
+
+def tiny_field() -> MotionField:
+    return MotionField(TriplaneHashEncoding(4, 4, 16, 6), audio_width=5, hidden_width=16, gate_widths=(8, 8))
+
+
+def test_hash_encoding_equals_the_published_kernel() -> None:
+    fixture = np.load(FIXTURES / "b_hashgrid.npz")
+    encoding = published_field("motion_net_flame").encoding
+    assert encoding.xy.offsets.tolist() == fixture["offsets"].tolist()
+    assert encoding.xy.resolutions == fixture["level_resolution"].tolist()
+    code = encoding(torch.from_numpy(fixture["xyz"]))
+    torch.testing.assert_close(code, torch.from_numpy(fixture["encode_x"]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["motion_net_flame", "motion_net_dense"])
+def test_motion_field_equals_the_published_one(name: str) -> None:
+    fixture = np.load(FIXTURES / "c_motion.npz")
+    field = published_field(name)
+    points = torch.from_numpy(
+        np.stack([parity_rule.normal(f"in/c/xyz{row}", (1000, 3), 0.5) for row in (0, 1)])
+    )
+    delta = field(
+        field.encode(points), torch.from_numpy(fixture[f"{name}_enc_a"]), torch.from_numpy(fixture["eye"])
+    )
+    ours = torch.cat([delta.means, delta.quats, delta.scales, delta.opacities[..., None]], dim=-1)
+    torch.testing.assert_close(ours, torch.from_numpy(fixture[f"{name}_out"]), atol=1e-5, rtol=0)
+
+
+def test_an_untrained_field_is_the_identity() -> None:
+    field = tiny_field()
+    delta = field(field.encode(torch.randn(1, 50, 3)), torch.randn(3, 5), torch.randn(3, 6))
+    assert all((getattr(delta, name) == 0).all() for name in ("means", "quats", "scales", "opacities"))
+
+
+def test_gradients_reach_the_tables_once_the_last_layer_is_perturbed() -> None:
+    field = tiny_field()
+    torch.nn.init.normal_(field.mlp[-1].weight)
+    field(
+        field.encode(torch.randn(1, 50, 3) * 0.3), torch.randn(3, 5), torch.randn(3, 6)
+    ).means.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in field.encoding.parameters())
+
+
+def test_positions_outside_the_bound_have_a_zero_code() -> None:
+    encoding = PlaneHashEncoding(4, 4, 16, 6)
+    torch.nn.init.normal_(encoding.embeddings)
+    unit = torch.tensor([[-0.01, 0.5], [0.5, 1.01], [0.5, 0.5]])
+    assert (encoding(unit)[:2] == 0).all() and (encoding(unit)[2] != 0).any()
+
+
+def test_difference_of_a_state_with_itself_is_nothing() -> None:
+    field = tiny_field()
+    torch.nn.init.normal_(field.mlp[-1].weight)
+    delta = field(field.encode(torch.randn(1, 9, 3)), torch.randn(1, 5), torch.randn(1, 6))
+    assert scaled_difference(delta, delta, torch.ones(1, 9)).means.abs().max() == 0
