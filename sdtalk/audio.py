@@ -1,0 +1,269 @@
+"""Sound: reading what users bring, log-mel features, one window per video frame, and where nobody speaks."""
+
+import math
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdtalk.errors import InputError
+
+SAMPLE_RATE_HZ = 16_000
+FRAME_RATE_HZ = 25
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAME_RATE_HZ
+LONGEST_HOURS = 4
+
+MEL_BINS = 80
+MEL_HOP = SAMPLE_RATE_HZ // 100  # 10 ms
+MEL_WINDOW = SAMPLE_RATE_HZ // 40  # 25 ms
+MEL_FFT = 512  # with 400 points (40 Hz apart) the lowest filters, 37 Hz apart, would fall between two of them
+MEL_FLOOR = 1e-7
+MELS_PER_FRAME = SAMPLES_PER_FRAME // MEL_HOP
+WINDOW_MELS = 37
+"""What the mouth of one video frame hears: 18 mel frames, 180 ms, to either side of its middle."""
+
+SPEECH_DB = -23.0
+"""Every recording is brought to this level (RMS of its active part, dB of full scale)."""
+SILENCE_DB = -65.0
+"""Below this level (dB of full scale) a sound counts as silence, however quiet the rest is."""
+ACTIVE_RANGE_DB = 30.0
+"""The active part is what lies at most this far below the loud moments."""
+
+PAUSE_SECONDS = 0.3
+CLOSING_SECONDS = 0.10
+OPENING_SECONDS = 0.12  # lips part before the sound
+_CHUNK_MELS = 6000  # a minute at a time: an hour of sound needs no more memory than its features
+
+_NOT_SOUND = "it holds no sound that ffmpeg can read"
+_REMEDY = "Give a wav, mp3, flac, m4a or ogg file, or a video with sound."
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A recording.
+
+    Attributes:
+        samples: Mono, 16 kHz, full scale = 1.
+        path: The file it came from.
+    """
+
+    samples: Float[Tensor, " samples"]
+    path: Path
+
+
+def read_speech(path: str | Path) -> Speech:
+    """Read the sound of any file that ffmpeg reads, at any rate and number of channels.
+
+    Two hours need about 0.5 GB. A recording of pure silence is valid.
+
+    Args:
+        path: A sound file, or a video with sound.
+
+    Raises:
+        InputError: No file, no sound in it, shorter than a video frame, longer than four hours, shorter than
+            it declares (cut off), or with samples that are not numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        problem = "it is not a file" if path.exists() else "there is no such file"
+        raise InputError(str(path), problem, "Check the path of the recording.")
+    if path.stat().st_size == 0:
+        raise InputError(str(path), "the file is empty", _REMEDY)
+    samples, log = _decode(path)
+    seconds = len(samples) / SAMPLE_RATE_HZ
+    if seconds > LONGEST_HOURS * 3600:
+        raise InputError(str(path), f"the sound is longer than {LONGEST_HOURS} hours", "Cut it into parts.")
+    if len(samples) == 0:
+        raise InputError(str(path), _why_nothing(log), _REMEDY)
+    if len(samples) < SAMPLES_PER_FRAME:
+        problem = (
+            f"the sound lasts {len(samples)} samples at 16 kHz ({seconds * 1000:.1f} ms), less than a frame"
+        )
+        raise InputError(str(path), problem, f"Give at least {1000 // FRAME_RATE_HZ} ms of sound.")
+    declared = _declared_seconds(path, log)
+    if declared is not None and seconds < declared - 0.5:
+        problem = f"the file is cut off: {seconds:.1f} s of sound where it declares {declared:.1f} s"
+        raise InputError(str(path), problem, "Copy or export it again.")
+    for start in range(0, len(samples), 1 << 22):
+        if not np.isfinite(samples[start : start + (1 << 22)]).all():
+            raise InputError(str(path), "some samples are not numbers (NaN or infinite)", "Export it again.")
+    return Speech(torch.from_numpy(samples), path)
+
+
+def _decode(path: Path) -> tuple[np.ndarray, str]:
+    """All samples of the first sound stream (a little over the longest allowed at most) and ffmpeg's log."""
+    # "file:" and the white list: a name or a play list must never make ffmpeg open anything but local files
+    options = "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
+    output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -ac 1 -ar {SAMPLE_RATE_HZ} -f f32le pipe:1".split()
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *options, f"file:{path.absolute()}", *output]
+    data = bytearray()  # grows in place; a list of pieces would need twice the memory to join
+    with tempfile.TemporaryFile() as log:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
+            assert process.stdout is not None
+            try:
+                while piece := process.stdout.read(1 << 20):
+                    data += piece
+            except BaseException:
+                process.kill()
+                raise
+        log.seek(0)
+        text = log.read().decode("utf-8", errors="replace")
+    return np.frombuffer(data, dtype="<f4"), text
+
+
+def _why_nothing(log: str) -> str:
+    if "matches no streams" in log:
+        return "the file has no sound track"
+    if "Invalid data" in log or "moov atom not found" in log or "Audio:" not in log:
+        return f"{_NOT_SOUND} (damaged, cut off, or not a sound file)"
+    return "the sound lasts 0 seconds"
+
+
+def _declared_seconds(path: Path, log: str) -> float | None:
+    """How long the file says its sound is, where that is a promise (not an estimate from the file's size)."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        data, form = head.find(b"data"), head.find(b"fmt ")
+        if data < 0 or form < 0:
+            return None
+        size = int.from_bytes(head[data + 4 : data + 8], "little")
+        byte_rate = int.from_bytes(head[form + 16 : form + 20], "little")
+        streamed = (
+            size in (0, 0x7FFFFFFF, 0xFFFFFFFF) or size > 0xFFFF0000
+        )  # written to a pipe: length unknown
+        return None if streamed or byte_rate == 0 else size / byte_rate
+    damaged = "partial file" in log or "Error" in log or "Invalid" in log
+    found = re.search(r"Duration: (\d+):(\d+):([\d.]+)", log)
+    if not found or not damaged:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def frame_count(samples: Float[Tensor, " samples"]) -> int:
+    """Video frames that cover the sound: at most one frame longer than it, never shorter."""
+    return max(1, math.ceil(len(samples) / SAMPLES_PER_FRAME))
+
+
+def mel_filters() -> Float[Tensor, "80 257"]:
+    """Triangles of height 1, evenly spaced on Slaney's mel scale from 0 to 8 kHz, over the FFT bins."""
+    step_hz, knee_hz = 200 / 3, 1000.0  # linear below the knee, 27 steps per factor 6.4 above (Slaney 1998)
+    knee = knee_hz / step_hz
+    per_e = 27 / math.log(6.4)
+    top = knee + per_e * math.log(SAMPLE_RATE_HZ / 2 / knee_hz)
+    mels = torch.linspace(0, top, MEL_BINS + 2, dtype=torch.float64)
+    edges_hz = torch.where(mels < knee, mels * step_hz, knee_hz * torch.exp((mels - knee) / per_e))
+    bins_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, MEL_FFT // 2 + 1, dtype=torch.float64)
+    low, middle, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
+    rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def _mel_chunks(samples: Tensor) -> Iterator[Tensor]:
+    """Pieces of sound, [mel frames, 400]; frame k is centred on sample 160 k, zeros beyond the ends."""
+    total, half = len(samples) // MEL_HOP + 1, MEL_WINDOW // 2
+    for first in range(0, total, _CHUNK_MELS):
+        last = min(first + _CHUNK_MELS, total) - 1
+        start, stop = first * MEL_HOP - half, last * MEL_HOP + half
+        piece = samples[max(start, 0) : stop]
+        piece = torch.nn.functional.pad(piece, (max(-start, 0), stop - start - max(-start, 0) - len(piece)))
+        yield piece.unfold(0, MEL_WINDOW, MEL_HOP)
+
+
+def _loudness_db(samples: Tensor) -> Tensor:
+    """RMS of every mel frame in dB of full scale, without its mean (a constant offset is no sound)."""
+    variance = torch.cat([piece.var(dim=1, correction=0) for piece in _mel_chunks(samples)])
+    return 10 * torch.log10(variance + 1e-12)
+
+
+def _percentile(values: Tensor, percent: float) -> float:
+    return values.kthvalue(max(1, round(len(values) * percent / 100))).values.item()
+
+
+def _active(loudness_db: Tensor) -> Tensor:
+    """Which mel frames belong to the sounding part: near the loud moments, and not silence."""
+    return loudness_db > max(_percentile(loudness_db, 99) - ACTIVE_RANGE_DB, SILENCE_DB)
+
+
+def _active_db(loudness_db: Tensor, active: Tensor) -> float:
+    """Level of the active part: dB of its mean power."""
+    return 10 * math.log10((10 ** (loudness_db[active].double() / 10)).mean().item())
+
+
+def log_mel(samples: Float[Tensor, " samples"]) -> Float[Tensor, "mels 80"]:
+    """Log-mel features of a whole recording, the same for any loudness, microphone or room tone.
+
+    25 ms Hann windows every 10 ms, frame k centred on k / 100 s; levelled, then every bin is normalised with
+    its statistics over the active part, (x - mean) / (0.5 std + 1.25), which is worth 0.03 to 0.06 in
+    correlation on unseen speakers (measured). Pure silence gives zeros.
+    """
+    loudness = _loudness_db(samples)
+    active = _active(loudness)
+    if not active.any():
+        return torch.zeros(len(loudness), MEL_BINS)
+    gain = 10 ** ((SPEECH_DB - _active_db(loudness, active)) / 20)
+    filters, window = mel_filters().T, torch.hann_window(MEL_WINDOW) * gain
+    mels = torch.empty(len(loudness), MEL_BINS)
+    done = 0
+    for piece in _mel_chunks(samples):
+        power = torch.fft.rfft(piece * window, n=MEL_FFT).abs().square()
+        mels[done : done + len(piece)] = (power @ filters).clamp(min=MEL_FLOOR).log()
+        done += len(piece)
+    heard = mels[active]
+    return mels.sub_(heard.mean(0)).div_(0.5 * heard.std(0, correction=0) + 1.25)
+
+
+def padded_mels(mels: Float[Tensor, "mels 80"], frames: int) -> Float[Tensor, "padded 80"]:
+    """The features that `frames` video frames hear, 4 frames + 33; zeros (the average) beyond the ends.
+
+    Video frame t is centred on (t + 0.5) / 25 s, which is mel frame 4 t + 2; it hears 18 to either side.
+    """
+    before = WINDOW_MELS // 2 - MELS_PER_FRAME // 2
+    total = MELS_PER_FRAME * (frames - 1) + WINDOW_MELS
+    mels = mels[: total - before]
+    return torch.nn.functional.pad(mels, (0, 0, before, total - before - len(mels)))
+
+
+def speech_windows(
+    samples: Float[Tensor, " samples"], batch: int = 250
+) -> Iterator[Float[Tensor, "frames 37 80"]]:
+    """What each video frame hears, a batch of frames at a time (the last one shorter); views, not copies."""
+    frames = frame_count(samples)
+    windows = padded_mels(log_mel(samples), frames).unfold(0, WINDOW_MELS, MELS_PER_FRAME).transpose(1, 2)
+    yield from windows.split(batch)
+
+
+def speech_level(samples: Float[Tensor, " samples"]) -> Float[Tensor, " frames"]:
+    """Per video frame 1 while somebody speaks, 0 in pauses of 0.3 s and more, smooth edges inside the pause.
+
+    A threshold on loudness that adapts to the recording's level and its background noise.
+    """
+    loudness = _loudness_db(samples)
+    active = _active(loudness)
+    if not active.any():
+        return torch.zeros(frame_count(samples))
+    level_db = _active_db(loudness, active)
+    above_noise = min(_percentile(loudness, 10) + 8, level_db - 15)
+    active &= loudness > max(level_db - ACTIVE_RANGE_DB, above_noise)
+    times = torch.arange(len(active)) * (MEL_HOP / SAMPLE_RATE_HZ)
+    middles = (torch.arange(frame_count(samples)) + 0.5) / FRAME_RATE_HZ
+    spoken = times[active]
+    if len(spoken) == 0:
+        return torch.zeros(len(middles))
+    following = torch.searchsorted(spoken, middles)
+    since = middles - spoken[(following - 1).clamp(min=0)]
+    until = spoken[following.clamp(max=len(spoken) - 1)] - middles
+    since[following == 0] = math.inf
+    until[following == len(spoken)] = math.inf
+    ramp = torch.maximum(1 - since / CLOSING_SECONDS, 1 - until / OPENING_SECONDS).clamp(0, 1)
+    ramp[since + until < PAUSE_SECONDS] = 1
+    return ramp * ramp * (3 - 2 * ramp)
