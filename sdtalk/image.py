@@ -1,6 +1,26 @@
-"""Pictures: reading what users bring, cropping, backgrounds."""
+"""Pictures: reading what users bring, cropping, tensors, backgrounds."""
 
+import math
+import re
+import warnings
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from sdtalk.errors import InputError
+
+LONGEST_SIDE = 4096
+"""Larger pictures are reduced to this on reading, in px: the models see 512 px."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""What is opened; Pillow's other readers run external programs or serve no photos."""
+OTHER_FILE = "Choose a JPEG, PNG or WebP picture (a HEIC photo: save it as JPEG first)."
 
 
 @dataclass(frozen=True)
@@ -16,3 +36,215 @@ class Crop:
     left: float
     top: float
     side: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as users see it: upright, sRGB, at most 4096 px long.
+
+    Attributes:
+        pixels: RGB; where the file has transparency, over white.
+        alpha: Opacity, 255 = opaque; None where the whole picture is opaque.
+        note: What the user should know (for example that only the first frame is used), or "".
+    """
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+    alpha: UInt8[np.ndarray, "height width"] | None = None
+    note: str = ""
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Read a picture file of any common kind, whatever its name ends in.
+
+    EXIF orientation and colour profile are applied; CMYK, grey, palette and 16-bit pictures become 8-bit RGB.
+
+    Raises:
+        InputError: No such file, not a picture, damaged, or beyond Pillow's limit of about 179 megapixels.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:  # missing, a folder, no permission
+        problem = f"it cannot be read ({error.strerror})"
+        raise InputError(str(path), problem, "Check the path of the picture.") from error
+    if not data:
+        raise InputError(str(path), "the file is empty", OTHER_FILE)
+    try:
+        with warnings.catch_warnings():  # Pillow warns from half its limit on; its error at the limit stays
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                note = "Only the first of its frames is used." if _has_frames(image) else ""
+                pixels, alpha = _to_rgb_and_alpha(image)
+    except UnidentifiedImageError as error:
+        raise InputError(str(path), "this is not a picture that can be read", OTHER_FILE) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(str(path), "more than 178 megapixels", "Reduce it, 4096 px are plenty.") from error
+    except Exception as error:  # a damaged file leads Pillow's decoders into errors of any type
+        problem = f"the picture is damaged ({error})"
+        raise InputError(str(path), problem, "Save it again as a JPEG or PNG file.") from error
+    return Picture(pixels, alpha, note)
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Tell animations and page stacks from phone photos, whose second frame (MPO) is a preview."""
+    return image.format != "MPO" and getattr(image, "is_animated", False)
+
+
+def _to_rgb_and_alpha(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decode, turn upright, reduce, convert to sRGB; in this order, which keeps 178 megapixels under 2 GB."""
+    image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a JPEG is decoded at the size needed
+    ImageOps.exif_transpose(image, in_place=True)
+    profile = image.info.get("icc_profile")
+    image = _to_eight_bits(image)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    rgb = _to_srgb(image.convert("RGB") if alpha else image, profile)
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return np.array(rgb), None
+    white = Image.new("RGB", rgb.size, "white")
+    return np.array(Image.composite(rgb, white, alpha)), np.array(alpha)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow as L, RGB, RGBA or CMYK."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its 32-bit numbers have no known range")
+        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its floating-point numbers have no known range")
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Apply an embedded colour profile; one that does not fit the picture is ignored, as viewers do."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            image = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    return image.convert("RGB")
+
+
+def crop_picture(
+    picture: Picture | UInt8[np.ndarray, "height width *channels"], crop: Crop, size: int
+) -> UInt8[np.ndarray, "{size} {size} *channels"]:
+    """Cut a square out of a picture and resample it (antialiased Lanczos), sub-pixel exact.
+
+    Args:
+        picture: A picture, a video frame [H, W, 3] or an alpha channel [H, W].
+        crop: Where; beyond the border the picture goes on with its outermost pixels.
+        size: Side of the result in px.
+    """
+    pixels = picture.pixels if isinstance(picture, Picture) else picture
+    reach = math.ceil(3 * max(1.0, crop.side / size)) + 1  # Lanczos looks three (output) pixels around
+    left, top = math.floor(crop.left) - reach, math.floor(crop.top) - reach
+    rows = np.arange(top, math.ceil(crop.top + crop.side) + reach).clip(0, pixels.shape[0] - 1)
+    columns = np.arange(left, math.ceil(crop.left + crop.side) + reach).clip(0, pixels.shape[1] - 1)
+    window = Image.fromarray(pixels[np.ix_(rows, columns)])
+    x, y = crop.left - left, crop.top - top
+    box = (x, y, x + crop.side, y + crop.side)
+    return np.array(window.resize((size, size), Image.Resampling.LANCZOS, box))
+
+
+def to_tensor(pixels: UInt8[np.ndarray, "*batch height width 3"]) -> Float[Tensor, "frames 3 height width"]:
+    """Pictures (one or a batch) as RGB in [0, 1], with a batch dimension."""
+    batch = torch.tensor(pixels).reshape(-1, *pixels.shape[-3:])
+    return batch.permute(0, 3, 1, 2).float().contiguous() / 255
+
+
+def to_frames(images: Float[Tensor, "frames 3 height width"]) -> UInt8[np.ndarray, "frames height width 3"]:
+    """RGB in [0, 1] as 8-bit frames: clamped, rounded."""
+    frames = images.detach().permute(0, 2, 3, 1).float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return frames.contiguous().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Background:
+    """What stands behind the head: a colour, a picture, or (neither) the portrait's own background.
+
+    Attributes:
+        colour: RGB, 0 to 255.
+        picture: Shown in the middle, filling the square.
+    """
+
+    colour: tuple[int, int, int] | None = None
+    picture: Picture | None = None
+
+
+def parse_background(option: str) -> Background:
+    """Read the option: `original`, a colour (`white`, `#rrggbb`, `rrggbb`), or the path of a picture.
+
+    Raises:
+        InputError: None of these, or the picture cannot be read.
+    """
+    if option == "original":
+        return Background()
+    bare_hex = re.fullmatch(r"[0-9a-fA-F]{6}", option)  # a shell takes an unquoted "#" for a comment
+    try:
+        red, green, blue = ImageColor.getrgb(f"#{option}" if bare_hex else option)[:3]
+        return Background(colour=(red, green, blue))
+    except ValueError:
+        pass
+    if not option or not Path(option).exists():
+        remedy = "Give 'original', a colour name, a colour as #rrggbb, or the path of a picture."
+        raise InputError(f"background {option!r}", "no such colour and no such file", remedy)
+    return Background(picture=read_picture(option))
+
+
+def background_frame(
+    background: Background,
+    portrait_crop: UInt8[np.ndarray, "size size 3"],
+    person_mask: Float[Tensor, "size size"],
+) -> Float[Tensor, "1 3 size size"]:
+    """Picture that stands still behind the head, RGB in [0, 1], as large as the portrait's crop.
+
+    Args:
+        background: What was asked for.
+        portrait_crop: The crop the head was made of.
+        person_mask: Probability that a pixel of it shows the person, who is taken out for `original`.
+    """
+    size = portrait_crop.shape[0]
+    if background.colour is not None:
+        return torch.tensor(background.colour).float().div(255).reshape(1, 3, 1, 1).repeat(1, 1, size, size)
+    if background.picture is not None:
+        height, width = background.picture.pixels.shape[:2]
+        side = min(height, width)
+        crop = Crop((width - side) / 2, (height - side) / 2, side)
+        return to_tensor(crop_picture(background.picture, crop, size))
+    return _without_person(to_tensor(portrait_crop), person_mask.cpu()[None, None])
+
+
+def _without_person(image: Tensor, person: Tensor) -> Tensor:
+    """Fill the person's place smoothly from the background around it."""
+    margin = max(1, image.shape[-1] // 40)  # 2.5 %: strands of hair, and shadows of the person
+    hole = _dilated((person > 0.1).float(), margin)
+    seam = max(1, margin // 3)
+    cover = F.avg_pool2d(F.pad(_dilated(hole, seam), (seam,) * 4, mode="replicate"), 2 * seam + 1, 1)
+    return torch.lerp(image, _filled(image, 1 - hole), cover)
+
+
+def _dilated(mask: Tensor, radius: int) -> Tensor:
+    return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
+
+
+def _filled(image: Tensor, known: Tensor) -> Tensor:
+    """Continue the pixels where `known` is 1 into the others, from coarse to fine (pull-push, relaxed)."""
+    if min(image.shape[-2:]) == 1:
+        total = known.sum(dim=(-2, -1), keepdim=True)
+        mean = (image * known).sum(dim=(-2, -1), keepdim=True) / total.clamp(min=1e-6)
+        return torch.where(total > 0, mean, 0.5).expand_as(
+            image
+        )  # all person: there is no background, so grey
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
+    guess = F.interpolate(_filled(coarse, (weight > 0).float()), image.shape[-2:], mode="bilinear")
+    for _ in range(8):  # towards the membrane that the known pixels span: no blocks of the coarse scales
+        guess = torch.lerp(guess, image, known)
+        guess = F.avg_pool2d(F.pad(guess, (1,) * 4, mode="replicate"), 3, 1)
+    return torch.lerp(guess, image, known)
