@@ -136,7 +136,7 @@ def _with_closures(phones: list[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def targets(utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
-    """Viseme class [frames]; smooth opening, rounding, closure [frames, 3], at the middles of video frames."""
+    """Viseme class [frames] and smooth opening, rounding, closure [frames, 3] at the frames' middles."""
     frames = len(utterance.samples) // SAMPLES_PER_FRAME
     names, starts = zip(*utterance.visemes, strict=True)
     fine = np.arange(frames * _FINE_HZ // FRAME_RATE_HZ) / _FINE_HZ

@@ -73,7 +73,7 @@ _ARPABET_CLASS = {phone: name for name, phones in _ARPABET.items() for phone in 
 
 
 def viseme_of_ipa(phone: str) -> str:
-    """Class of a sound in IPA (as espeak-ng writes it); affricates and diphthongs count by their main part."""
+    """Class of a sound in IPA (as espeak-ng writes it); an affricate counts as its fricative."""
     if any(fricative in phone for fricative in "ʃʒɕʑʂʐ"):
         return "CH"
     return next((_IPA_CLASS[letter] for letter in phone if letter in _IPA_CLASS), "sil")

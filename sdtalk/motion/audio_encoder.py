@@ -22,10 +22,10 @@ class Residual(nn.Module):
 class AudioEncoder(nn.Module):
     """From what a video frame hears (37 mel frames, +-180 ms) to its mouth code.
 
-    Two strided convolutions bring 100 mel frames a second to 25, three residual ones widen the view to one window:
-    5 + 4 * 2 + 3 * 8 = 37. A mouth code is (opening, shape coefficients...), see `FaceModel.mouth_code`: the
-    opening is absolute, about 0 with closed lips and 1 wide open; the coefficients are relative to the person's
-    own rest. A closure output pulls the opening to zero: least squares alone never quite closes the lips.
+    Two strided convolutions bring 100 mel frames a second to 25, three residual ones widen the view to one
+    window: 5 + 4 * 2 + 3 * 8 = 37. A mouth code is (opening, shape coefficients...), `FaceModel.mouth_code`:
+    the opening is absolute, about 0 with closed lips and 1 wide open; the coefficients are relative to the
+    person's own rest. A closure output pulls the opening to zero: least squares alone never closes the lips.
 
     Least squares also moves too little what it is unsure of, so the buffers hold a mean and a gain per number,
     measured on held-out people by `training/train_lips.py`: the spread of real speech comes out.
