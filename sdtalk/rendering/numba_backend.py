@@ -1,0 +1,161 @@
+"""CPU rasteriser: runs the compiled kernels on a pool of threads, behind a torch.autograd.Function.
+
+Kernels release the GIL and take a range of their work, so plain Python threads drive them: no OpenMP (which spins
+while others want the cores) and no thread-unsafe layer. Calls from several threads may overlap.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sdtalk.camera import Camera
+from sdtalk.gaussians import Gaussians
+from sdtalk.rendering import numba_binning, numba_blending, numba_projection
+
+CHUNKS_PER_THREAD = 16
+"""Pieces of work per thread, so that a busy core does not hold the others up."""
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="rasteriser")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has no threads of its parent's pool
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def spread(kernel: Callable[..., None], count: int, *args: object) -> None:
+    """Run kernel(first, last, *args) over chunks of range(count), on as many threads as torch uses."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        kernel(0, count, *args)
+        return
+    edges = np.linspace(0, count, threads * CHUNKS_PER_THREAD + 1).astype(int).tolist()
+    futures = [
+        _pool(threads).submit(kernel, a, b, *args) for a, b in zip(edges, edges[1:], strict=False) if a < b
+    ]
+    for future in futures:
+        future.result()
+
+
+@dataclass(frozen=True)
+class _View:
+    """One camera in the kernels' terms, and the lists built for it."""
+
+    pose: tuple[np.ndarray, np.ndarray]
+    lens: tuple[float, float, float, float]
+    size: tuple[int, int]
+    splats: np.ndarray
+    entries: np.ndarray
+    starts: np.ndarray
+    slots: np.ndarray
+
+    @property
+    def columns(self) -> int:
+        return -(-self.size[0] // numba_binning.TILE_WIDTH)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to(torch.float32).contiguous().numpy()
+
+
+def _blocks(features: Tensor) -> np.ndarray:
+    """[N, C] features, zero-padded to [N, blocks, BLOCK]."""
+    channels = features.shape[1]
+    padded = F.pad(features, (0, -channels % numba_blending.BLOCK))
+    return _array(padded).reshape(len(features), -1, numba_blending.BLOCK)
+
+
+def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
+    """Project, sort and bin. Geometry: means, quats, scales, opacities; one camera."""
+    count = len(geometry[0])
+    matrix, lens = camera.world_to_camera[0].double(), camera.intrinsics[0].double()
+    pose = matrix[:3, :3].contiguous().numpy(), matrix[:3, 3].contiguous().numpy()
+    fx, fy, cx, cy = (float(lens[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    size = camera.width, camera.height
+    splats = np.empty((count, numba_projection.SPLAT_SIZE), np.float32)
+    keys = np.empty(count, np.uint64)
+    spread(numba_projection.project, count, *geometry, pose, (fx, fy, cx, cy), size, splats, keys)
+    keys = np.sort(keys[keys != numba_projection.HIDDEN])
+    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    columns, rows = -(-size[0] // numba_binning.TILE_WIDTH), -(-size[1] // numba_binning.TILE_HEIGHT)
+    return _View(
+        pose, (fx, fy, cx, cy), size, splats, *numba_binning.bin_splats(order, splats, columns, rows)
+    )
+
+
+def _forward(view: _View, features: Tensor) -> tuple[Tensor, Tensor]:
+    width, height = view.size
+    image = np.empty((features.shape[1], height, width), np.float32)
+    alpha = np.empty((1, height, width), np.float32)
+    tiles = len(view.starts) - 1
+    lists = view.splats, _blocks(features), view.entries, view.starts
+    spread(numba_blending.blend, tiles, view.columns, view.size, *lists, image, alpha[0])
+    return torch.from_numpy(image), torch.from_numpy(alpha)
+
+
+def _backward(
+    view: _View, geometry: tuple[np.ndarray, ...], features: Tensor, images: tuple, grad_images: tuple
+) -> list[Tensor]:
+    blocks = _blocks(features)
+    entries = len(view.entries)
+    slots = (
+        np.zeros(entries, np.uint8),
+        np.empty((entries, numba_blending.MOMENTS), np.float32),
+        np.empty((entries, *blocks.shape[1:]), np.float32),
+    )
+    lists = view.splats, blocks, view.entries, view.starts
+    tiles = len(view.starts) - 1
+    args = view.columns, view.size, *lists, images, grad_images, slots
+    spread(numba_blending.blend_backward, tiles, *args)
+    count = len(features)
+    moments = np.zeros((count, numba_blending.MOMENTS), np.float32)
+    grad_features = np.zeros(features.shape, np.float32)
+    spread(numba_blending.gather_slots, count, view.slots, slots, moments, grad_features)
+    grads = tuple(np.zeros_like(array) for array in geometry)
+    fixed = view.pose, view.lens, view.size, view.splats, moments
+    spread(numba_projection.project_backward, count, *geometry[:3], *fixed, grads)
+    return [torch.from_numpy(array) for array in (*grads, grad_features)]
+
+
+class _Rasterise(torch.autograd.Function):
+    """One set of Gaussians, one camera: means, quats, scales, opacities, features to image and alpha."""
+
+    @staticmethod
+    def forward(ctx, camera: Camera, *fields: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        view = _prepare(tuple(_array(field) for field in fields[:4]), camera)
+        image, alpha = _forward(view, fields[4])
+        ctx.view = view
+        ctx.save_for_backward(*fields, image, alpha)
+        return image, alpha
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_image: Tensor, grad_alpha: Tensor) -> tuple[Tensor | None, ...]:
+        *fields, image, alpha = ctx.saved_tensors
+        geometry = tuple(_array(field) for field in fields[:4])
+        images = image.numpy(), alpha[0].numpy()
+        grad_images = _array(grad_image), _array(grad_alpha)[0]
+        grads = _backward(ctx.view, geometry, fields[4], images, grad_images)
+        return None, *(grad.to(field.dtype) for grad, field in zip(grads, fields, strict=True))
+
+
+def rasterise(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Features and alpha; contract and semantics in `sdtalk.rendering.rasteriser`."""
+    fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.features)
+    shared = gaussians.means.shape[0] == 1
+    views = []
+    for index in range(len(camera)):
+        own = [field[0 if shared else index] for field in fields]
+        views.append(_Rasterise.apply(camera[index : index + 1], *own))
+    images, alphas = zip(*views, strict=True)
+    return torch.stack(images), torch.stack(alphas)
