@@ -125,10 +125,13 @@ class VideoWriter:
     def _failure(self) -> InputError:
         """What ffmpeg said last, once it has ended."""
         assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
         self._log.seek(0)
-        lines = self._log.read().decode("utf-8", errors="replace").strip().splitlines() or ["no message"]
+        lines = self._log.read().decode("utf-8", errors="replace").strip().splitlines()
+        lines = lines or [f"no message, exit code {code}"]
         words = next((line for line in lines if "No space left" in line), lines[-1])
         remedy = "Free some disk space and check that the sound plays, or choose another output."
         return InputError(str(self.path), f"ffmpeg could not write the video ({words.strip()})", remedy)

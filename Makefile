@@ -1,0 +1,55 @@
+# make demo: render the example, then serve the page.   make test: the whole suite.   Both set up .venv first.
+# Another Python: make demo PYTHON=python3.12.   More options for pip: make demo PIP_OPTIONS="..." or pip's own
+# PIP_* variables (a machine without an NVIDIA GPU saves gigabytes with PyTorch's CPU packages, see README.md).
+
+PYTHON ?= python3
+PIP_OPTIONS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_OPTIONS)
+RUNTIME := $(VENV)/.runtime-installed
+TESTING := $(VENV)/.testing-installed
+EXAMPLE := outputs/example.mp4
+PACKAGE := $(shell find sdtalk -name "*.py" -o -name "*.safetensors" -o -name "config.json" 2>/dev/null)
+
+.PHONY: demo test lint types clean
+.DELETE_ON_ERROR:
+
+demo: $(EXAMPLE)
+	@echo "The example is in $(EXAMPLE). Starting the page; Ctrl-C ends it."
+	$(BIN)/python app.py
+
+test: $(TESTING)
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: $(TESTING)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(TESTING)
+	$(BIN)/mypy sdtalk
+
+clean:
+	rm -rf $(VENV) outputs
+
+$(EXAMPLE): examples/eileen_collins.png examples/sense_and_sensibility.wav $(PACKAGE) | $(RUNTIME)
+	$(BIN)/sdtalk examples/eileen_collins.png examples/sense_and_sensibility.wav -o $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "$(PYTHON) is not installed. On Debian or Ubuntu: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. If you have one: make PYTHON=python3.12 ..."; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(RUNTIME): requirements.txt pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(TESTING): requirements-test.txt $(RUNTIME)
+	$(PIP) -r requirements-test.txt
+	touch $@
