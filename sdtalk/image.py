@@ -214,7 +214,7 @@ def background_frame(
         return torch.tensor(background.colour).float().div(255).reshape(1, 3, 1, 1).repeat(1, 1, size, size)
     if background.picture is not None:
         height, width = background.picture.pixels.shape[:2]
-        side = min(height, width)
+        side = float(min(height, width))
         crop = Crop((width - side) / 2, (height - side) / 2, side)
         return to_tensor(crop_picture(background.picture, crop, size))
     return _without_person(to_tensor(portrait_crop), person_mask.cpu()[None, None])

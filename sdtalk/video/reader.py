@@ -105,7 +105,7 @@ def has_video(path: str | Path) -> bool:
 
 
 def read_frames(
-    path: str | Path, fps: float = FRAME_RATE_HZ
+    path: str | Path, fps: int | float = FRAME_RATE_HZ
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Read a video frame by frame, resampled to a frame rate (nearest frame), in constant memory.
 

@@ -52,7 +52,7 @@ class VideoWriter:
         self,
         path: str | Path,
         size: tuple[int, int],
-        fps: float = FRAME_RATE_HZ,
+        fps: int | float = FRAME_RATE_HZ,
         sound: str | Path | Float[Tensor | np.ndarray, " samples"] | None = None,
         frames: int | None = None,
     ) -> None:
