@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
-from sdtalk.rendering import numba_binning, numba_blending, numba_projection
+from sdtalk.rendering import numba_backward, numba_binning, numba_forward, numba_projection, numba_simd
 
 CHUNKS_PER_THREAD = 16
 """Pieces of work per thread, so that a busy core does not hold the others up."""
@@ -68,11 +68,9 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to(torch.float32).contiguous().numpy()
 
 
-def _blocks(features: Tensor) -> np.ndarray:
-    """[N, C] features, zero-padded to [N, blocks, BLOCK]."""
-    channels = features.shape[1]
-    padded = F.pad(features, (0, -channels % numba_blending.BLOCK))
-    return _array(padded).reshape(len(features), -1, numba_blending.BLOCK)
+def _padded(features: Tensor) -> np.ndarray:
+    """[N, C] features, zero-padded to whole vectors."""
+    return _array(F.pad(features, (0, -features.shape[1] % numba_simd.BLOCK)))
 
 
 def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
@@ -98,29 +96,29 @@ def _forward(view: _View, features: Tensor) -> tuple[Tensor, Tensor]:
     image = np.empty((features.shape[1], height, width), np.float32)
     alpha = np.empty((1, height, width), np.float32)
     tiles = len(view.starts) - 1
-    lists = view.splats, _blocks(features), view.entries, view.starts
-    spread(numba_blending.blend, tiles, view.columns, view.size, *lists, image, alpha[0])
+    lists = view.splats, _padded(features), view.entries, view.starts
+    spread(numba_forward.blend, tiles, view.columns, view.size, *lists, image, alpha[0])
     return torch.from_numpy(image), torch.from_numpy(alpha)
 
 
 def _backward(
     view: _View, geometry: tuple[np.ndarray, ...], features: Tensor, images: tuple, grad_images: tuple
 ) -> list[Tensor]:
-    blocks = _blocks(features)
+    padded = _padded(features)
     entries = len(view.entries)
     slots = (
         np.zeros(entries, np.uint8),
-        np.empty((entries, numba_blending.MOMENTS), np.float32),
-        np.empty((entries, *blocks.shape[1:]), np.float32),
+        np.empty((entries, numba_backward.MOMENTS), np.float32),
+        np.empty((entries, padded.shape[1]), np.float32),
     )
-    lists = view.splats, blocks, view.entries, view.starts
+    lists = view.splats, padded, view.entries, view.starts
     tiles = len(view.starts) - 1
     args = view.columns, view.size, *lists, images, grad_images, slots
-    spread(numba_blending.blend_backward, tiles, *args)
+    spread(numba_backward.blend_backward, tiles, *args)
     count = len(features)
-    moments = np.zeros((count, numba_blending.MOMENTS), np.float32)
+    moments = np.zeros((count, numba_backward.MOMENTS), np.float32)
     grad_features = np.zeros(features.shape, np.float32)
-    spread(numba_blending.gather_slots, count, view.slots, slots, moments, grad_features)
+    spread(numba_backward.gather_slots, count, view.slots, slots, moments, grad_features)
     grads = tuple(np.zeros_like(array) for array in geometry)
     fixed = view.pose, view.lens, view.size, view.splats, moments
     spread(numba_projection.project_backward, count, *geometry[:3], *fixed, grads)

@@ -1,0 +1,147 @@
+"""CPU rasteriser, stage 5: the gradient of blending, front to back, with the weights computed anew."""
+
+import numba
+import numpy as np
+
+from sdtalk.rendering.numba_projection import CENTRE_X, CENTRE_Y
+from sdtalk.rendering.numba_simd import BLOCK, add_scaled, dot
+from sdtalk.rendering.numba_weights import (
+    ALLOWED,
+    AREA,
+    CHECK_EVERY,
+    MAX_ALPHA_32,
+    STRIDE,
+    shrink,
+    start_tile,
+    tile_buffers,
+    weigh,
+)
+
+MOMENTS = 6
+
+
+@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads, remaining):
+    """Copy a tile's gradients to grads [pixel, channel]; `remaining` becomes gradient . output of the pixel."""
+    left, top = corner
+    image, alpha_image = images
+    grad_image, grad_alpha = grad_images
+    for row in range(extent[1]):
+        base = row * STRIDE
+        for column in range(extent[0]):
+            grad = grad_alpha[top + row, left + column]
+            alpha_grads[base + column] = grad
+            remaining[base + column] = grad * alpha_image[top + row, left + column]
+        for channel in range(image.shape[0]):
+            for column in range(extent[0]):
+                grad = grad_image[channel, top + row, left + column]
+                grads[(base + column) * channels + channel] = grad
+                remaining[base + column] += grad * image[channel, top + row, left + column]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+def splat_gradient(
+    splat, corner, count, buffers, tile_grads, features, source, slot_features, target, moments
+):
+    """Add one splat's gradients in one tile to its slot, and take its share off `remaining`.
+
+    With q = gradient . feature, the gradient of log alpha is weight * q - alpha / (1 - alpha) * (the sum of
+    weight * q over all splats behind); that sum is what is left of `remaining`.
+
+    Args:
+        splat: Row of the projected Gaussians.
+        corner: (left, top) of the tile in px.
+        count: How many pixels `weigh` listed in the buffers.
+        buffers: From `tile_buffers`.
+        tile_grads: (grads, alpha_grads, remaining) from `load_tile`.
+        features: Flat features of all Gaussians.
+        source: Where this Gaussian's begin.
+        slot_features: Flat feature gradients of all slots.
+        target: Where this slot's begin.
+        moments: [6] of this slot, out.
+    """
+    _, _, alphas, weights, pixels = buffers
+    grads, alpha_grads, remaining = tile_grads
+    row_length = np.uint64(grads.size // AREA)
+    blocks = row_length // np.uint64(BLOCK)
+    x, y = splat[CENTRE_X] - np.float32(corner[0]), splat[CENTRE_Y] - np.float32(corner[1])
+    m_1 = m_x = m_y = m_xx = m_xy = m_yy = np.float32(0)
+    for k in range(count):
+        pixel = np.uint64(pixels[k])
+        weight, alpha, at = weights[pixel], alphas[pixel], pixel * row_length
+        share = weight * (alpha_grads[pixel] + dot(grads, at, features, source, blocks))
+        add_scaled(slot_features, target, grads, at, weight, blocks)
+        behind = remaining[pixel] - share
+        remaining[pixel] = behind
+        if alpha < MAX_ALPHA_32:  # a clamped alpha has no gradient
+            moment = share - behind * alpha / (np.float32(1) - alpha)
+            dx, dy = np.float32(pixels[k] % STRIDE) - x, np.float32(pixels[k] // STRIDE) - y
+            m_1 += moment
+            m_x += moment * dx
+            m_y += moment * dy
+            m_xx += moment * dx * dx
+            m_xy += moment * dx * dy
+            m_yy += moment * dy * dy
+    moments[0], moments[1], moments[2] = m_1, m_x, m_y
+    moments[3], moments[4], moments[5] = m_xx, m_xy, m_yy
+
+
+@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+def blend_backward(first, last, columns, size, splats, features, entries, starts, images, grad_images, slots):
+    """Gradient of `blend` for tiles first:last.
+
+    Args:
+        first: Start of the range of tiles.
+        last: End of the range.
+        columns: As `blend` got them, like size, splats, features, entries, starts.
+        size: See columns.
+        splats: See columns.
+        features: See columns.
+        entries: See columns.
+        starts: See columns.
+        images: (image, alpha_image) that `blend` made.
+        grad_images: Their gradients.
+        slots: (used [E] zeros, moments [E, 6], feature gradients [E, channels]) out, by slot.
+    """
+    channels = features.shape[1]
+    row_length = np.uint64(channels)
+    buffers = tile_buffers()
+    transmittance = buffers[1]
+    remaining, alpha_grads = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
+    grads = np.zeros(AREA * channels, np.float32)
+    used, slot_moments, slot_features = slots
+    flat_features, flat_slots = features.reshape(-1), slot_features.reshape(-1)
+    for tile in range(first, last):
+        left, top, width, height = start_tile(tile, columns, size, transmittance)
+        corner = left, top
+        load_tile(corner, (width, height), channels, images, grad_images, grads, alpha_grads, remaining)
+        first_row, end_row = 0, height
+        for entry in range(starts[tile], starts[tile + 1]):
+            if (entry - starts[tile]) % CHECK_EVERY == 0:
+                first_row, end_row = shrink(first_row, end_row, transmittance)
+                if first_row == end_row:
+                    break
+            g, slot = entries[entry, 0], entries[entry, 1]
+            count = weigh(splats[g], corner, (first_row, end_row), buffers)
+            if count == 0:
+                continue
+            used[slot] = 1
+            slot_features[slot] = 0
+            splat_gradient(
+                splats[g], corner, count, buffers, (grads, alpha_grads, remaining),
+                flat_features, np.uint64(g) * row_length, flat_slots, np.uint64(slot) * row_length,
+                slot_moments[slot],
+            )  # fmt: skip
+
+
+@numba.njit(nogil=True, cache=True)
+def gather_slots(first, last, offsets, slots, moments, features):
+    """Add up the slots of Gaussians first:last into moments [N, 6] and features [N, channels], zeros on entry."""
+    used, slot_moments, slot_features = slots
+    for g in range(first, last):
+        for slot in range(offsets[g], offsets[g + 1]):
+            if used[slot]:
+                for m in range(MOMENTS):
+                    moments[g, m] += slot_moments[slot, m]
+                for c in range(features.shape[1]):
+                    features[g, c] += slot_features[slot, c]

@@ -1,0 +1,141 @@
+"""CPU rasteriser, stage 3: the weights of one splat at the pixels of one tile.
+
+Blending and its gradient both walk a tile's splats front to back and share `weigh`, which turns one splat into a
+short list of pixels and weights. Its loop over a run of pixels has no branch and a fixed length, so that the
+compiler makes vector code of it on any CPU.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from sdtalk.rendering.numba_binning import TILE_HEIGHT, TILE_WIDTH
+from sdtalk.rendering.numba_projection import (
+    CENTRE_X,
+    CENTRE_Y,
+    CONIC_XX,
+    CONIC_XY,
+    CONIC_YY,
+    HALF_HEIGHT,
+    HALF_WIDTH,
+    OPACITY,
+)
+from sdtalk.rendering.rasteriser import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
+
+RUN = 16
+"""Pixels of a row weighed at once: one AVX-512 register, or two or four smaller ones."""
+
+LANES = np.uint64(RUN)
+"""The same, unsigned: a signed index may be negative, and the wrap-around Python asks for prevents vector code."""
+
+STRIDE = 64
+"""Row length of a tile's buffers: a run may overhang to the right, where T = 0 hides it."""
+
+AREA = TILE_HEIGHT * STRIDE
+
+LOG2_E = np.float32(1 / math.log(2))
+LOWEST_POWER = np.float32(-20.0)
+MAX_ALPHA_32, MIN_ALPHA_32 = np.float32(MAX_ALPHA), np.float32(MIN_ALPHA)
+MIN_TRANSMITTANCE_32 = np.float32(MIN_TRANSMITTANCE)
+CHECK_EVERY = 16
+"""Splats between two looks for rows in which every pixel has stopped."""
+
+_EXP2 = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [-1, 0]).convert(
+    kind=np.polynomial.Polynomial, domain=[-1, 1]
+)
+E0, E1, E2, E3, E4, E5 = (np.float32(c) for c in _EXP2.coef)
+
+ALLOWED = {"nsz", "arcp", "contract", "reassoc"}  # NaN and infinity keep their meaning
+
+
+@numba.njit(nogil=True, cache=True, fastmath=ALLOWED, inline="always")
+def exp2(power):
+    """2^power for power in [LOWEST_POWER, 0], relative error 2e-7; the library's is not vectorised."""
+    whole = np.int32(power)
+    part = power - np.float32(whole)
+    value = E0 + part * (E1 + part * (E2 + part * (E3 + part * (E4 + part * E5))))
+    return value * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@numba.njit(nogil=True, cache=True)
+def tile_buffers():
+    """What `weigh` works on, pixel (row, column) of the tile at row * STRIDE + column.
+
+    Returns:
+        0, 1, 2... as float32; transmittance, negative where the pixel has stopped, 0 outside the image; alpha and
+        weight of the last splat, valid at its pixels; the list of these pixels, with room for one more.
+    """
+    lane_numbers = np.arange(RUN).astype(np.float32)
+    transmittance, alphas = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
+    return lane_numbers, transmittance, alphas, np.empty(AREA, np.float32), np.empty(AREA + 1, np.int32)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+def weigh(splat, corner, live_rows, buffers):
+    """Blend one splat into a tile's transmittance and list the pixels it reaches.
+
+    Args:
+        splat: Row of the projected Gaussians.
+        corner: (left, top) of the tile in px.
+        live_rows: (first, end) of the rows that still have a live pixel.
+        buffers: Of this thread, from `tile_buffers`.
+
+    Returns:
+        How many pixels are listed.
+    """
+    lane_numbers, transmittance, alphas, weights, pixels = buffers
+    x, y = splat[CENTRE_X] - np.float32(corner[0]), splat[CENTRE_Y] - np.float32(corner[1])
+    half_width, half_height = splat[HALF_WIDTH], splat[HALF_HEIGHT]
+    left, right = int(max(math.ceil(x - half_width), 0)), int(min(math.floor(x + half_width), TILE_WIDTH - 1))
+    top = int(max(math.ceil(y - half_height), live_rows[0]))
+    bottom = int(min(math.floor(y + half_height), live_rows[1] - 1))
+    xx, yy = np.float32(0.5) * LOG2_E * splat[CONIC_XX], np.float32(0.5) * LOG2_E * splat[CONIC_YY]
+    xy, peak = LOG2_E * splat[CONIC_XY], np.float32(math.log2(splat[OPACITY]))
+    count = np.uint64(0)
+    for row in range(top, bottom + 1):
+        dy = np.float32(row) - y
+        row_power, row_slope = peak - yy * dy * dy, xy * dy
+        for start in range(left, right + 1, RUN):
+            base = np.uint64(row * STRIDE + start)
+            start_dx = np.float32(start) - x
+            for lane in range(LANES):
+                pixel = base + lane
+                dx = start_dx + lane_numbers[lane]
+                power = row_power - dx * (row_slope + xx * dx)
+                power = min(max(power, LOWEST_POWER), np.float32(0))  # above 0 only where alpha is clamped
+                alpha = min(exp2(power), MAX_ALPHA_32)
+                before = transmittance[pixel]
+                weight = alpha * before
+                after = before - weight
+                seen = alpha >= MIN_ALPHA_32
+                blended = seen and after >= MIN_TRANSMITTANCE_32
+                stopped = -abs(before) if seen else before
+                transmittance[pixel] = after if blended else stopped
+                weights[pixel] = weight if blended else np.float32(0)
+                alphas[pixel] = alpha
+            for lane in range(LANES):
+                pixels[count] = base + lane
+                count += np.uint64(weights[base + lane] > 0)
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def start_tile(tile, columns, size, transmittance):
+    """Corner and size in px of a tile; fills its transmittance with 1 inside the image and 0 outside."""
+    left, top = tile % columns * TILE_WIDTH, tile // columns * TILE_HEIGHT
+    width, height = min(size[0] - left, TILE_WIDTH), min(size[1] - top, TILE_HEIGHT)
+    transmittance[:] = 0
+    for row in range(height):
+        transmittance[row * STRIDE : row * STRIDE + width] = 1
+    return left, top, width, height
+
+
+@numba.njit(nogil=True, cache=True)
+def shrink(first, end, transmittance):
+    """Drop outer rows in which every pixel has stopped."""
+    while first < end and transmittance[first * STRIDE : first * STRIDE + TILE_WIDTH].max() <= 0:
+        first += 1
+    while first < end and transmittance[(end - 1) * STRIDE : (end - 1) * STRIDE + TILE_WIDTH].max() <= 0:
+        end -= 1
+    return first, end
