@@ -54,7 +54,7 @@ class PlaneHashEncoding(nn.Module):
         cell = position.floor()
         fraction = position - cell
         cell = cell.long()
-        value = 0.0
+        value = torch.zeros_like(unit[:, :1])
         for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
             x, y = cell[:, 0] + corner[0], cell[:, 1] + corner[1]
             if (resolution + 1) ** 2 <= end - start:

@@ -5,6 +5,7 @@ The coarse field moves the visible Gaussians, the fine field the completion Gaus
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,7 +54,8 @@ class MotionField(nn.Module):
         self.eye_gate = _mlp([encoding.width, gate_widths[1], eye_width], nn.ReLU(), False)
         inputs = encoding.width + audio_width + eye_width
         self.mlp = _mlp([inputs, hidden_width, hidden_width, DELTA_CHANNELS], nn.ReLU(), False)
-        nn.init.zeros_(self.mlp[-1].weight)  # an untrained field leaves the head alone
+        for parameter in self.mlp[-1].parameters():
+            nn.init.zeros_(parameter)  # an untrained field leaves the head alone
 
     def encode(self, positions: Float[Tensor, "batch point 3"]) -> PointCode:
         """Encode canonical positions and compute their gates; once per person."""
@@ -72,18 +74,16 @@ class MotionField(nn.Module):
         """
         eyes = self.eye_encoder(eyes)
         frames, count = audio.shape[0], points.position.shape[1]
-        first, *rest = self.mlp
+        first, rest = self.mlp[0], self.mlp[1:]
         # the first layer is linear, so the person's own share needs no copy per frame
-        split = [points.position.shape[-1], audio.shape[-1], eyes.shape[-1]]
-        position_weight, audio_weight, eye_weight = first.weight.split(split, dim=1)
+        widths = [points.position.shape[-1], audio.shape[-1], eyes.shape[-1]]
+        position_weight, audio_weight, eye_weight = torch.split(first.get_parameter("weight"), widths, dim=1)
         hidden = (
             points.position @ position_weight.T
             + (points.audio_gate * audio[:, None]) @ audio_weight.T
             + (points.eye_gate * eyes[:, None]) @ eye_weight.T
         )
-        for layer in rest:
-            hidden = layer(hidden)
-        hidden = hidden.expand(frames, count, DELTA_CHANNELS)
+        hidden = rest(hidden).expand(frames, count, DELTA_CHANNELS)
         return GaussianDelta(
             means=hidden[..., 0:3],
             quats=hidden[..., 3:7],

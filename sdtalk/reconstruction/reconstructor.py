@@ -1,0 +1,142 @@
+"""Portrait -> static head: image encoder, visible branch and completion branch together (paper section 3.1)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sdtalk.config import SDTalkConfig
+from sdtalk.gaussians import Gaussians
+from sdtalk.reconstruction.completion_branch import CompletionBranch
+from sdtalk.reconstruction.image_encoder import ImageEncoder
+from sdtalk.reconstruction.mesh_raster import fill_outwards
+from sdtalk.reconstruction.prior import PlanePrior, plane_prior
+from sdtalk.reconstruction.visible_branch import VisibleBranch
+from sdtalk.tracking.completion import CompletionTemplate
+from sdtalk.tracking.face_model import FaceModel
+from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
+
+PICTURE_CHANNELS = 12 + 1 + 1 + 3 + 1  # photo folded 2x2, mask, offset, canonical position, support
+
+SURE = 0.95
+"""Where the mask is below this, a pixel's colour is mixed with the background's and is not the person's."""
+
+
+@dataclass(frozen=True)
+class StaticHead:
+    """A reconstructed person before any motion; Gaussians in the order completion, back layer, front layer.
+
+    Attributes:
+        completion: The completion Gaussians.
+        visible: The two layers of the visible branch.
+        completion_canonical: Positions of the completion Gaussians on the canonical face.
+        visible_canonical: The same for the visible ones.
+        support: How far each visible Gaussian takes part in facial motion, 0 to 1.
+        head_weight: How far each Gaussian (completion, then visible) moves with the head, 0 to 1.
+    """
+
+    completion: Gaussians
+    visible: Gaussians
+    completion_canonical: Float[Tensor, "batch completion 3"]
+    visible_canonical: Float[Tensor, "batch visible 3"]
+    support: Float[Tensor, "batch visible"]
+    head_weight: Float[Tensor, "batch gaussian"]
+
+
+class Reconstructor(nn.Module):
+    """Everything that depends on the portrait alone."""
+
+    def __init__(self, config: SDTalkConfig) -> None:
+        super().__init__()
+        self.plane_size = config.plane_size
+        self.encoder = ImageEncoder(
+            PICTURE_CHANNELS, config.encoder_width, config.local_channels, config.global_width
+        )
+        self.visible_branch = VisibleBranch(config.local_channels, config.feature_channels)
+        self.completion_branch = CompletionBranch(
+            COMPLETION_POINTS, config.template_width, config.global_width, config.feature_channels
+        )
+
+    def forward(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        mask: Float[Tensor, "batch 1 height width"],
+        track: HeadTrack,
+        completion_points: Float[Tensor, "batch completion 3"] | None = None,
+    ) -> StaticHead:
+        """Reconstruct.
+
+        Args:
+            image: Portrait crops without their background (`foreground`).
+            mask: Person probability.
+            track: The heads in the crops.
+            completion_points: Where the completion points lie; by default on the tracked faces (stage 1 trains with
+                those of the target frame).
+        """
+        face = FaceModel.bundled().to(image.device)
+        template = CompletionTemplate.bundled().to(image.device)
+        size = self.plane_size
+        priors = [
+            plane_prior(track.camera[i : i + 1], track.mesh[i : i + 1], face, size) for i in range(len(track))
+        ]
+        colours = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
+        small_mask = F.interpolate(mask, size=(size, size), mode="bilinear", antialias=True)
+        local, code = self.encoder(self._picture(image, small_mask, priors))
+        layers = self.visible_branch(local, colours, small_mask, track.camera, priors)
+        points = track.completion_points if completion_points is None else completion_points
+        completion = self.completion_branch(
+            code,
+            points,
+            track.camera.plane_normal,
+            _sample(image, track, track.completion_points),
+            _skin_brightness(colours, priors),
+        )
+        canonical = _flat([p.canonical for p in priors])
+        weight = _flat([p.head_weight for p in priors])[..., 0]
+        batch = len(priors)
+        return StaticHead(
+            completion=completion,
+            visible=Gaussians.concatenate([layers.back, layers.front]),
+            completion_canonical=template.place(face.canonical_face[None]).expand(batch, -1, -1),
+            visible_canonical=torch.cat([canonical, canonical], dim=1),
+            support=_flat([p.support for p in priors])[..., 0].repeat(1, 2),
+            head_weight=torch.cat([torch.ones_like(completion.opacities), weight, weight], dim=1),
+        )
+
+    def _picture(self, image: Tensor, mask: Tensor, priors: list[PlanePrior]) -> Tensor:
+        folded = F.pixel_unshuffle(
+            F.interpolate(image, size=(2 * self.plane_size,) * 2, mode="bilinear", antialias=True), 2
+        )
+        maps = [torch.cat([p.offset, p.canonical, p.support]) for p in priors]
+        return torch.cat([folded, mask, torch.stack(maps)], dim=1)
+
+
+def foreground(
+    image: Float[Tensor, "batch 3 height width"], mask: Float[Tensor, "batch 1 height width"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """The person's colours continued outwards, so that no rim of the old background is carried along."""
+    return torch.stack([fill_outwards(i, m[0] > SURE) for i, m in zip(image, mask, strict=True)])
+
+
+def _flat(maps: list[Tensor]) -> Float[Tensor, "batch point channel"]:
+    return torch.stack(maps).flatten(2).transpose(1, 2)
+
+
+def _sample(
+    image: Float[Tensor, "batch 3 height width"], track: HeadTrack, points: Float[Tensor, "batch point 3"]
+) -> Float[Tensor, "batch point 3"]:
+    """The photo's colour where head-space points appear."""
+    grid = track.camera.project(points) / track.camera.width * 2 - 1
+    return F.grid_sample(image, grid[:, :, None], align_corners=False, padding_mode="border")[
+        ..., 0
+    ].transpose(1, 2)
+
+
+def _skin_brightness(
+    colours: Float[Tensor, "batch 3 size size"], priors: list[PlanePrior]
+) -> Float[Tensor, " batch"]:
+    """Mean brightness of the face."""
+    skin = torch.stack([p.support for p in priors]) > 0.99
+    return (colours.mean(1, keepdim=True) * skin).sum((1, 2, 3)) / skin.sum((1, 2, 3)).clamp_min(1)
