@@ -107,10 +107,10 @@ def has_video(path: str | Path) -> bool:
 def read_frames(
     path: str | Path, fps: int | float = FRAME_RATE_HZ
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """Read a video frame by frame, resampled to a frame rate (nearest frame), in constant memory.
+    """Read a video frame by frame, resampled to a frame rate, in constant memory.
 
-    Frame t shows the moment t / fps after the file's start; where the pictures start later than the sound,
-    the first one stands until then. The frames are upright, have square pixels and may be written to.
+    Frame t is what the file shows at (t + 0.5) / fps, the middle of the frame; where the pictures start later
+    than the sound, the first one stands until then. Frames are upright, have square pixels, may be written to.
 
     Raises:
         InputError: As `probe`; also after the last frame, when the file is cut short.
