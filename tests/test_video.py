@@ -142,12 +142,12 @@ def test_frames_may_be_written_to_and_are_apart(clip: Path) -> None:
 
 
 def test_reading_takes_constant_memory_and_stops_when_told(tmp_path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "testsrc=size=320x240:rate=25:duration=20", tmp_path / "a.mp4")
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=320x240:rate=25:duration=8", tmp_path / "a.mp4")
     tracemalloc.start()
     count = sum(1 for _ in read_frames(tmp_path / "a.mp4"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert count == 500 and peak < 4 * 320 * 240 * 3
+    assert count == 200 and peak < 4 * 320 * 240 * 3
     frames = read_frames(tmp_path / "a.mp4")
     next(frames)
     frames.close()  # the fixture checks that ffmpeg is gone
@@ -262,8 +262,10 @@ def test_odd_sizes_repeat_the_last_pixels(tmp_path: Path, size: tuple[int, int])
     assert np.abs(found.astype(int) - padded).mean() < 8
 
 
-@pytest.mark.parametrize("seconds", [0.04, 0.05, 1.0, 3.013])
-@pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 96_000])
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [(0.04, 16_000), (0.05, 44_100), (1.0, 44_100), (3.013, 8000), (3.013, 44_100), (3.013, 96_000)],
+)
 def test_video_is_as_long_as_its_sound(tmp_path: Path, seconds: float, rate: int) -> None:
     path = make_sound(tmp_path / "a.wav", seconds, "-ar", str(rate))
     speech = read_speech(path)
