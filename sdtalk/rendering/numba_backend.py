@@ -5,6 +5,7 @@ while others want the cores) and no thread-unsafe layer. Calls from several thre
 """
 
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,17 +34,15 @@ if hasattr(os, "register_at_fork"):  # a forked child has no threads of its pare
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def spread(kernel: Callable[..., None], count: int, *args: object) -> None:
-    """Run kernel(first, last, *args) over chunks of range(count), on as many threads as torch uses."""
+def spread(kernel: Callable[..., None], count: int, *args: object, chunks: int = CHUNKS_PER_THREAD) -> None:
+    """Run kernel(first, last, *args) over parts of range(count), on as many threads as torch uses."""
     threads = torch.get_num_threads()
     if threads == 1:
         kernel(0, count, *args)
         return
-    edges = np.linspace(0, count, threads * CHUNKS_PER_THREAD + 1).astype(int).tolist()
-    futures = [
-        _pool(threads).submit(kernel, a, b, *args) for a, b in zip(edges, edges[1:], strict=False) if a < b
-    ]
-    for future in futures:
+    edges = np.linspace(0, count, threads * chunks + 1).astype(int).tolist()
+    parts = [part for part in itertools.pairwise(edges) if part[0] < part[1]]
+    for future in [_pool(threads).submit(kernel, *part, *args) for part in parts]:
         future.result()
 
 
@@ -61,7 +60,12 @@ class _View:
 
     @property
     def columns(self) -> int:
-        return -(-self.size[0] // numba_binning.TILE_WIDTH)
+        return _tile_grid(self.size)[0]
+
+
+def _tile_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Columns and rows of tiles that cover an image."""
+    return -(-size[0] // numba_projection.TILE_WIDTH), -(-size[1] // numba_projection.TILE_HEIGHT)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -81,14 +85,25 @@ def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
     fx, fy, cx, cy = (float(lens[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     size = camera.width, camera.height
     splats = np.empty((count, numba_projection.SPLAT_SIZE), np.float32)
-    keys = np.empty(count, np.uint64)
-    spread(numba_projection.project, count, *geometry, pose, (fx, fy, cx, cy), size, splats, keys)
+    keys, tiles = np.empty(count, np.uint64), np.empty((count, 4), np.int16)
+    lens = fx, fy, cx, cy
+    spread(numba_projection.project, count, *geometry, pose, lens, size, splats, keys, tiles)
     keys = np.sort(keys[keys != numba_projection.HIDDEN])
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    columns, rows = -(-size[0] // numba_binning.TILE_WIDTH), -(-size[1] // numba_binning.TILE_HEIGHT)
-    return _View(
-        pose, (fx, fy, cx, cy), size, splats, *numba_binning.bin_splats(order, splats, columns, rows)
-    )
+    return _View(pose, lens, size, splats, *_bin(order, tiles, size))
+
+
+def _bin(order: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Lists of the tiles: entries, starts, slots; see `numba_binning`."""
+    columns, rows = _tile_grid(size)
+    slots = np.zeros(len(tiles) + 1, np.int64)
+    np.cumsum((tiles[:, 1] - tiles[:, 0]) * (tiles[:, 3] - tiles[:, 2]), out=slots[1:])
+    starts = np.zeros(columns * rows + 1, np.int64)
+    spread(numba_binning.count_entries, rows, order, tiles, columns, starts, chunks=1)
+    np.cumsum(starts, out=starts)
+    entries = np.empty((int(starts[-1]), 2), np.int32)
+    spread(numba_binning.fill_entries, rows, order, tiles, columns, slots, starts, entries, chunks=1)
+    return entries, starts, slots
 
 
 def _forward(view: _View, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +136,7 @@ def _backward(
     spread(numba_backward.gather_slots, count, view.slots, slots, moments, grad_features)
     grads = tuple(np.zeros_like(array) for array in geometry)
     fixed = view.pose, view.lens, view.size, view.splats, moments
-    spread(numba_projection.project_backward, count, *geometry[:3], *fixed, grads)
+    spread(numba_projection.project_backward, count, *geometry, *fixed, grads)
     return [torch.from_numpy(array) for array in (*grads, grad_features)]
 
 

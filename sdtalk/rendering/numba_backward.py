@@ -1,16 +1,16 @@
 """CPU rasteriser, stage 5: the gradient of blending, front to back, with the weights computed anew."""
 
-import numba
 import numpy as np
 
+from sdtalk.rendering.numba_kernel import fast_kernel, kernel
 from sdtalk.rendering.numba_projection import CENTRE_X, CENTRE_Y
 from sdtalk.rendering.numba_simd import BLOCK, add_scaled, dot
 from sdtalk.rendering.numba_weights import (
-    ALLOWED,
     AREA,
     CHECK_EVERY,
     MAX_ALPHA_32,
     STRIDE,
+    ask_ahead,
     shrink,
     start_tile,
     tile_buffers,
@@ -20,7 +20,7 @@ from sdtalk.rendering.numba_weights import (
 MOMENTS = 6
 
 
-@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+@fast_kernel
 def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads, remaining):
     """Copy a tile's gradients to grads [pixel, channel]; `remaining` becomes gradient . output of the pixel."""
     left, top = corner
@@ -39,7 +39,7 @@ def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads,
                 remaining[base + column] += grad * image[channel, top + row, left + column]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+@fast_kernel
 def splat_gradient(
     splat, corner, count, buffers, tile_grads, features, source, slot_features, target, moments
 ):
@@ -86,7 +86,7 @@ def splat_gradient(
     moments[3], moments[4], moments[5] = m_xx, m_xy, m_yy
 
 
-@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+@fast_kernel
 def blend_backward(first, last, columns, size, splats, features, entries, starts, images, grad_images, slots):
     """Gradient of `blend` for tiles first:last.
 
@@ -121,6 +121,7 @@ def blend_backward(first, last, columns, size, splats, features, entries, starts
                 first_row, end_row = shrink(first_row, end_row, transmittance)
                 if first_row == end_row:
                     break
+            ask_ahead(entries, entry, splats, features)
             g, slot = entries[entry, 0], entries[entry, 1]
             count = weigh(splats[g], corner, (first_row, end_row), buffers)
             if count == 0:
@@ -134,7 +135,7 @@ def blend_backward(first, last, columns, size, splats, features, entries, starts
             )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def gather_slots(first, last, offsets, slots, moments, features):
     """Add up the slots of Gaussians first:last into moments [N, 6] and features [N, channels], zeros on entry."""
     used, slot_moments, slot_features = slots

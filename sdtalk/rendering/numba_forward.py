@@ -1,14 +1,14 @@
 """CPU rasteriser, stage 4: blend the splats of every tile front to back."""
 
-import numba
 import numpy as np
 
+from sdtalk.rendering.numba_kernel import fast_kernel, kernel
 from sdtalk.rendering.numba_simd import BLOCK, add_scaled
 from sdtalk.rendering.numba_weights import (
-    ALLOWED,
     AREA,
     CHECK_EVERY,
     STRIDE,
+    ask_ahead,
     shrink,
     start_tile,
     tile_buffers,
@@ -16,7 +16,7 @@ from sdtalk.rendering.numba_weights import (
 )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def write_tile(corner, extent, channels, sums, transmittance, image, alpha_image):
     """Copy a tile's sums [pixel, channel] to the image [channel, row, column]."""
     left, top = corner
@@ -29,7 +29,7 @@ def write_tile(corner, extent, channels, sums, transmittance, image, alpha_image
                 line[left + column] = sums[(row * STRIDE + column) * channels + channel]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+@fast_kernel
 def blend(first, last, columns, size, splats, features, entries, starts, image, alpha_image):
     """Blend tiles first:last.
 
@@ -60,6 +60,7 @@ def blend(first, last, columns, size, splats, features, entries, starts, image, 
                 first_row, end_row = shrink(first_row, end_row, transmittance)
                 if first_row == end_row:
                     break
+            ask_ahead(entries, entry, splats, features)
             g = entries[entry, 0]
             source = np.uint64(g) * row_length
             for k in range(weigh(splats[g], (left, top), (first_row, end_row), buffers)):

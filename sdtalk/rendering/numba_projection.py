@@ -6,24 +6,29 @@ Kernels take a range `first:last` of Gaussians, so that threads share the work (
 
 import math
 
-import numba
 import numpy as np
 
+from sdtalk.rendering.numba_kernel import kernel
 from sdtalk.rendering.rasteriser import DILATION, MIN_ALPHA, NEAR, TANGENT_MARGIN
 
-CENTRE_X, CENTRE_Y, CONIC_XX, CONIC_XY, CONIC_YY, OPACITY, HALF_WIDTH, HALF_HEIGHT = range(8)
-"""Columns of a splat: its centre in px where pixel (0, 0) is (0, 0), the inverse covariance, opacity, box."""
+CENTRE_X, CENTRE_Y, CONIC_XX, CONIC_XY, CONIC_YY, LOG2_OPACITY, HALF_WIDTH, HALF_HEIGHT = range(8)
+"""Columns of a splat: its centre in px where pixel (0, 0) is (0, 0), the inverse covariance, log2 of opacity, box."""
 
 MOMENT_1, MOMENT_X, MOMENT_Y, MOMENT_XX, MOMENT_XY, MOMENT_YY = range(6)
 """Sums over pixels of (gradient of log alpha) * (1, dx, dy, dx^2, dx dy, dy^2), dx and dy from the centre."""
 
 SPLAT_SIZE = 8
+
+TILE_WIDTH = 32
+TILE_HEIGHT = 16
+"""Size of a tile in px: the best of eight shapes (the features of a tile stay in the L2 cache)."""
+
 HIDDEN = np.uint64(0xFFFFFFFFFFFFFFFF)
 BOX_MARGIN_PX = 0.01
 """Float32 rounding of alpha must not decide at the border of a box."""
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def camera_axes(quat, scale, rotation, rotated_axes, axes):
     """Fill `axes` with R(quat) and `rotated_axes` with W R(quat) diag(scale), W the camera rotation."""
     w, x, y, z = quat[0], quat[1], quat[2], quat[3]
@@ -36,7 +41,7 @@ def camera_axes(quat, scale, rotation, rotated_axes, axes):
             rotated_axes[i, k] = total * scale[k]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def to_camera(mean, rotation, translation):
     """Position in camera space."""
     m0, m1, m2 = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
@@ -46,7 +51,7 @@ def to_camera(mean, rotation, translation):
     return x, y, z
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def clamped_tangent(tangent, focal, centre, size):
     """The tangent the Jacobian is taken at, and whether it is the Gaussian's own."""
     margin = TANGENT_MARGIN * size / 2 / focal
@@ -54,7 +59,7 @@ def clamped_tangent(tangent, focal, centre, size):
     return clamped, clamped == tangent
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes):
     """Fill `image_axes` (2 x 3) with Jacobian @ rotated_axes; return the dilated covariance a, b, c."""
     for k in range(3):
@@ -68,8 +73,8 @@ def project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes):
     return a, b, c
 
 
-@numba.njit(nogil=True, cache=True)
-def project(first, last, means, quats, scales, opacities, view, lens, size, splats, keys):
+@kernel
+def project(first, last, means, quats, scales, opacities, view, lens, size, splats, keys, tiles):
     """Project Gaussians first:last to ellipses.
 
     Args:
@@ -85,6 +90,8 @@ def project(first, last, means, quats, scales, opacities, view, lens, size, spla
         splats: [N, 8] out, see the column names above.
         keys: [N] uint64 out: depth bits above the index, so that sorting keys sorts by depth, ties by index;
             HIDDEN for what no pixel can see.
+        tiles: [N, 4] int16 out: columns and rows of tiles a Gaussian's box touches, as left, right, top, bottom
+            with the ends excluded.
     """
     rotation, translation = view
     fx, fy, cx, cy = lens
@@ -92,6 +99,7 @@ def project(first, last, means, quats, scales, opacities, view, lens, size, spla
     axes, rotated_axes, image_axes = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3))
     for g in range(first, last):
         keys[g] = HIDDEN
+        tiles[g] = 0
         x, y, z = to_camera(means[g], rotation, translation)
         opacity = opacities[g]
         if not (z > NEAR and opacity >= MIN_ALPHA):  # "not", so that NaN is dropped too
@@ -114,12 +122,16 @@ def project(first, last, means, quats, scales, opacities, view, lens, size, spla
         splats[g, CONIC_XX] = c / determinant
         splats[g, CONIC_XY] = -b / determinant
         splats[g, CONIC_YY] = a / determinant
-        splats[g, OPACITY] = opacity
+        splats[g, LOG2_OPACITY] = math.log2(opacity)
         splats[g, HALF_WIDTH], splats[g, HALF_HEIGHT] = half_width, half_height
+        tiles[g, 0] = int(max(u - half_width, 0.0)) // TILE_WIDTH
+        tiles[g, 1] = int(min(u + half_width, width - 1.0)) // TILE_WIDTH + 1
+        tiles[g, 2] = int(max(v - half_height, 0.0)) // TILE_HEIGHT
+        tiles[g, 3] = int(min(v + half_height, height - 1.0)) // TILE_HEIGHT + 1
         keys[g] = (np.uint64(np.float32(z).view(np.uint32)) << np.uint64(32)) | np.uint64(g)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def covariance_gradient(splat, moments, image_axes, image_axes_grad):
     """Fill `image_axes_grad` from the moments: sigma = A dx^2 / 2 + B dx dy + C dy^2 / 2, conic = covariance^-1."""
     A, B, C = np.float64(splat[CONIC_XX]), np.float64(splat[CONIC_XY]), np.float64(splat[CONIC_YY])
@@ -135,7 +147,7 @@ def covariance_gradient(splat, moments, image_axes, image_axes_grad):
         image_axes_grad[1, k] = 2 * (grad_b * image_axes[0, k] + grad_c * image_axes[1, k])
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def quat_gradient(quat, grad, out):
     """Gradient of the rotation formula: `grad` is that of the 3 x 3 matrix, `out` that of wxyz."""
     w, x, y, z = quat[0], quat[1], quat[2], quat[3]
@@ -147,16 +159,17 @@ def quat_gradient(quat, grad, out):
     out[3] = 2 * (w * (g10 - g01) + x * (g02 + g20) + y * (g12 + g21) - 2 * z * (g00 + g11))
 
 
-@numba.njit(nogil=True, cache=True)
-def project_backward(first, last, means, quats, scales, view, lens, size, splats, moments, grads):
+@kernel
+def project_backward(first, last, means, quats, scales, opacities, view, lens, size, splats, moments, grads):
     """Gradients of Gaussians first:last from the moments of their splats.
 
     Args:
         first: Start of the range.
         last: End of the range.
-        means: As `project` got them, like quats, scales, view, lens and size.
+        means: As `project` got them, like quats, scales, opacities, view, lens and size.
         quats: See means.
         scales: See means.
+        opacities: See means.
         view: See means.
         lens: See means.
         size: See means.
@@ -173,7 +186,7 @@ def project_backward(first, last, means, quats, scales, view, lens, size, splats
         moment, splat = moments[g], splats[g]
         if moment[MOMENT_XX] == 0 and moment[MOMENT_YY] == 0 and moment[MOMENT_1] == 0:
             continue
-        grad_opacities[g] = moment[MOMENT_1] / splat[OPACITY]
+        grad_opacities[g] = moment[MOMENT_1] / opacities[g]
         x, y, z = to_camera(means[g], rotation, translation)
         tangent_x, free_x = clamped_tangent(x / z, fx, cx, size[0])
         tangent_y, free_y = clamped_tangent(y / z, fy, cy, size[1])

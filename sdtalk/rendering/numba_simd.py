@@ -1,10 +1,8 @@
-"""Two vector operations that the compiler does not find by itself, because it cannot know that arrays do not overlap.
+"""Vector operations that the compiler does not find by itself: it cannot know that arrays do not overlap.
 
-Both work on blocks of BLOCK float32 at a position of a one-dimensional array. LLVM turns a block into one AVX-512
+They work on blocks of BLOCK float32 at a position of a one-dimensional array. LLVM turns a block into one AVX-512
 register or into two or four smaller ones (AVX2, NEON). Nothing checks the bounds.
 """
-
-from collections.abc import Callable
 
 from llvmlite import ir
 from numba import types
@@ -28,6 +26,14 @@ def _data(context, builder: ir.IRBuilder, array_type: types.Array, array: ir.Val
     return context.make_array(array_type)(context, builder, array).data
 
 
+def _broadcast(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    undefined = ir.Constant(ir.VectorType(value.type, BLOCK), ir.Undefined)
+    lane = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+    )
+
+
 def _is_vector_input(*arrays: types.Type) -> bool:
     return all(isinstance(a, types.Array) and a.dtype == types.float32 and a.ndim == 1 for a in arrays)
 
@@ -41,11 +47,7 @@ def add_scaled(typingctx, target, target_start, source, source_start, weight, bl
 
     def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
         to, origin = _data(context, builder, target, args[0]), _data(context, builder, source, args[2])
-        lane = builder.insert_element(
-            ir.Constant(_VECTOR, ir.Undefined), args[4], ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), None)
-        factor = builder.shuffle_vector(lane, ir.Constant(_VECTOR, ir.Undefined), zeros)
+        factor = _broadcast(builder, args[4])
         with cgutils.for_range(builder, args[5]) as loop:
             pointer = _block_pointer(builder, to, args[1], loop.index)
             row = builder.load(_block_pointer(builder, origin, args[3], loop.index), align=4)
@@ -79,3 +81,50 @@ def dot(typingctx, left, left_start, right, right_start, blocks) -> tuple | None
         return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), builder.load(total)], fastmath=_FAST)
 
     return signature, generate
+
+
+@intrinsic
+def list_positive(typingctx, values, start, listed, count) -> tuple | None:  # type: ignore[no-untyped-def]
+    """Append the indices in start:start + BLOCK of positive values to the int32 array `listed`; return its new count.
+
+    Writes up to BLOCK elements past the new end.
+    """
+    if not _is_vector_input(values):
+        return None
+    signature = types.uint64(values, types.uint64, listed, types.uint64)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        i32, zero = ir.IntType(32), ir.Constant(ir.IntType(64), 0)
+        whole, mask_type = ir.VectorType(i32, BLOCK), ir.VectorType(ir.IntType(1), BLOCK)
+        source = _block_pointer(builder, _data(context, builder, values, args[0]), args[1], zero)
+        mask = builder.fcmp_ordered(">", builder.load(source, align=4), ir.Constant(_VECTOR, [0.0] * BLOCK))
+        first = _broadcast(builder, builder.trunc(args[1], i32))
+        indices = builder.add(first, ir.Constant(whole, list(range(BLOCK))))
+        kind = ir.FunctionType(whole, [whole, mask_type, whole])
+        name = f"llvm.experimental.vector.compress.v{BLOCK}i32"
+        compress = cgutils.get_or_insert_function(builder.module, kind, name)
+        packed = builder.call(compress, [indices, mask, ir.Constant(whole, ir.Undefined)])
+        target = builder.gep(_data(context, builder, listed, args[2]), [args[3]])
+        builder.store(packed, builder.bitcast(target, whole.as_pointer()), align=4)
+        found = builder.ctpop(builder.bitcast(mask, ir.IntType(BLOCK)))
+        return builder.add(args[3], builder.zext(found, ir.IntType(64)))
+
+    return signature, generate
+
+
+@intrinsic
+def prefetch(typingctx, array, index) -> tuple | None:  # type: ignore[no-untyped-def]
+    """Ask for the cache line of array[index], one-dimensional, ahead of its use."""
+    if not isinstance(array, types.Array) or array.ndim != 1:
+        return None
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.gep(_data(context, builder, array, args[0]), [args[1]])
+        # read, keep in all cache levels, data
+        builder.call(function, [builder.bitcast(pointer, byte), i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate

@@ -7,10 +7,9 @@ compiler makes vector code of it on any CPU.
 
 import math
 
-import numba
 import numpy as np
 
-from sdtalk.rendering.numba_binning import TILE_HEIGHT, TILE_WIDTH
+from sdtalk.rendering.numba_kernel import fast_kernel, kernel
 from sdtalk.rendering.numba_projection import (
     CENTRE_X,
     CENTRE_Y,
@@ -19,11 +18,14 @@ from sdtalk.rendering.numba_projection import (
     CONIC_YY,
     HALF_HEIGHT,
     HALF_WIDTH,
-    OPACITY,
+    LOG2_OPACITY,
+    TILE_HEIGHT,
+    TILE_WIDTH,
 )
+from sdtalk.rendering.numba_simd import BLOCK, list_positive, prefetch
 from sdtalk.rendering.rasteriser import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 
-RUN = 16
+RUN = BLOCK
 """Pixels of a row weighed at once: one AVX-512 register, or two or four smaller ones."""
 
 LANES = np.uint64(RUN)
@@ -38,6 +40,9 @@ LOG2_E = np.float32(1 / math.log(2))
 LOWEST_POWER = np.float32(-20.0)
 MAX_ALPHA_32, MIN_ALPHA_32 = np.float32(MAX_ALPHA), np.float32(MIN_ALPHA)
 MIN_TRANSMITTANCE_32 = np.float32(MIN_TRANSMITTANCE)
+AHEAD = 8
+"""How many entries ahead of its use a Gaussian is asked for: they lie scattered in memory."""
+
 CHECK_EVERY = 16
 """Splats between two looks for rows in which every pixel has stopped."""
 
@@ -46,10 +51,8 @@ _EXP2 = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [-1, 0]).conve
 )
 E0, E1, E2, E3, E4, E5 = (np.float32(c) for c in _EXP2.coef)
 
-ALLOWED = {"nsz", "arcp", "contract", "reassoc"}  # NaN and infinity keep their meaning
 
-
-@numba.njit(nogil=True, cache=True, fastmath=ALLOWED, inline="always")
+@fast_kernel
 def exp2(power):
     """2^power for power in [LOWEST_POWER, 0], relative error 2e-7; the library's is not vectorised."""
     whole = np.int32(power)
@@ -58,20 +61,20 @@ def exp2(power):
     return value * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def tile_buffers():
     """What `weigh` works on, pixel (row, column) of the tile at row * STRIDE + column.
 
     Returns:
         0, 1, 2... as float32; transmittance, negative where the pixel has stopped, 0 outside the image; alpha and
-        weight of the last splat, valid at its pixels; the list of these pixels, with room for one more.
+        weight of the last splat, valid at its pixels; the list of these pixels, with room for one more run.
     """
     lane_numbers = np.arange(RUN).astype(np.float32)
     transmittance, alphas = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
-    return lane_numbers, transmittance, alphas, np.empty(AREA, np.float32), np.empty(AREA + 1, np.int32)
+    return lane_numbers, transmittance, alphas, np.empty(AREA, np.float32), np.empty(AREA + RUN, np.int32)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=ALLOWED)
+@fast_kernel
 def weigh(splat, corner, live_rows, buffers):
     """Blend one splat into a tile's transmittance and list the pixels it reaches.
 
@@ -91,7 +94,7 @@ def weigh(splat, corner, live_rows, buffers):
     top = int(max(math.ceil(y - half_height), live_rows[0]))
     bottom = int(min(math.floor(y + half_height), live_rows[1] - 1))
     xx, yy = np.float32(0.5) * LOG2_E * splat[CONIC_XX], np.float32(0.5) * LOG2_E * splat[CONIC_YY]
-    xy, peak = LOG2_E * splat[CONIC_XY], np.float32(math.log2(splat[OPACITY]))
+    xy, peak = LOG2_E * splat[CONIC_XY], splat[LOG2_OPACITY]
     count = np.uint64(0)
     for row in range(top, bottom + 1):
         dy = np.float32(row) - y
@@ -114,13 +117,11 @@ def weigh(splat, corner, live_rows, buffers):
                 transmittance[pixel] = after if blended else stopped
                 weights[pixel] = weight if blended else np.float32(0)
                 alphas[pixel] = alpha
-            for lane in range(LANES):
-                pixels[count] = base + lane
-                count += np.uint64(weights[base + lane] > 0)
+            count = list_positive(weights, base, pixels, count)
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def start_tile(tile, columns, size, transmittance):
     """Corner and size in px of a tile; fills its transmittance with 1 inside the image and 0 outside."""
     left, top = tile % columns * TILE_WIDTH, tile // columns * TILE_HEIGHT
@@ -131,7 +132,7 @@ def start_tile(tile, columns, size, transmittance):
     return left, top, width, height
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def shrink(first, end, transmittance):
     """Drop outer rows in which every pixel has stopped."""
     while first < end and transmittance[first * STRIDE : first * STRIDE + TILE_WIDTH].max() <= 0:
@@ -139,3 +140,12 @@ def shrink(first, end, transmittance):
     while first < end and transmittance[(end - 1) * STRIDE : (end - 1) * STRIDE + TILE_WIDTH].max() <= 0:
         end -= 1
     return first, end
+
+
+@kernel
+def ask_ahead(entries, entry, splats, features):
+    """Prefetch what the entry AHEAD of this one needs."""
+    g = entries[min(entry + AHEAD, entries.shape[0] - 1), 0]
+    prefetch(splats[g], np.uint64(0))
+    for c in range(0, features.shape[1], BLOCK):
+        prefetch(features[g], np.uint64(c))
