@@ -20,29 +20,21 @@ SAMPLE_RATE_HZ = 16_000
 FRAME_RATE_HZ = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAME_RATE_HZ
 LONGEST_HOURS = 4
-
 MEL_BINS = 80
 MEL_HOP = SAMPLE_RATE_HZ // 100  # 10 ms
 MEL_WINDOW = SAMPLE_RATE_HZ // 40  # 25 ms
 MEL_FFT = 512  # with 400 points (40 Hz apart) the lowest filters, 37 Hz apart, would fall between two of them
 MEL_FLOOR = 1e-7
 MELS_PER_FRAME = SAMPLES_PER_FRAME // MEL_HOP
-WINDOW_MELS = 37
-"""What the mouth of one video frame hears: 18 mel frames, 180 ms, to either side of its middle."""
-
-SPEECH_DB = -23.0
-"""Every recording is brought to this level (RMS of its active part, dB of full scale)."""
-SILENCE_DB = -65.0
-"""Below this level (dB of full scale) a sound counts as silence, however quiet the rest is."""
-ACTIVE_RANGE_DB = 30.0
-"""The active part is what lies at most this far below the loud moments."""
-
+WINDOW_MELS = 37  # what the mouth of a video frame hears: 180 ms to either side of its middle
+SPEECH_DB = -23.0  # every recording is brought to this level: RMS of its active part, full scale = 0 dB
+SILENCE_DB = -65.0  # what is quieter counts as silence, however quiet the rest is
+ACTIVE_RANGE_DB = 30.0  # the active part lies at most this far below the loud moments
 PAUSE_SECONDS = 0.3
 CLOSING_SECONDS = 0.10
 OPENING_SECONDS = 0.12  # lips part before the sound
 _CHUNK_MELS = 6000  # a minute at a time: an hour of sound needs no more memory than its features
 
-_NOT_SOUND = "it holds no sound that ffmpeg can read"
 _REMEDY = "Give a wav, mp3, flac, m4a or ogg file, or a video with sound."
 
 
@@ -79,16 +71,14 @@ def read_speech(path: str | Path) -> Speech:
         raise InputError(str(path), "the file is empty", _REMEDY)
     samples, log = _decode(path)
     seconds = len(samples) / SAMPLE_RATE_HZ
+    declared = _declared_seconds(path, log)
     if seconds > LONGEST_HOURS * 3600:
         raise InputError(str(path), f"the sound is longer than {LONGEST_HOURS} hours", "Cut it into parts.")
     if len(samples) == 0:
         raise InputError(str(path), _why_nothing(log), _REMEDY)
     if len(samples) < SAMPLES_PER_FRAME:
-        problem = (
-            f"the sound lasts {len(samples)} samples at 16 kHz ({seconds * 1000:.1f} ms), less than a frame"
-        )
+        problem = f"the sound lasts only {seconds * 1000:.2f} ms, less than a video frame"
         raise InputError(str(path), problem, f"Give at least {1000 // FRAME_RATE_HZ} ms of sound.")
-    declared = _declared_seconds(path, log)
     if declared is not None and seconds < declared - 0.5:
         problem = f"the file is cut off: {seconds:.1f} s of sound where it declares {declared:.1f} s"
         raise InputError(str(path), problem, "Copy or export it again.")
@@ -102,18 +92,15 @@ def _decode(path: Path) -> tuple[np.ndarray, str]:
     """All samples of the first sound stream (a little over the longest allowed at most) and ffmpeg's log."""
     # "file:" and the white list: a name or a play list must never make ffmpeg open anything but local files
     options = "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
-    output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -ac 1 -ar {SAMPLE_RATE_HZ} -f f32le pipe:1".split()
+    mono = f"aresample={SAMPLE_RATE_HZ}:ochl=mono:rematrix_maxval=1"  # channels are averaged, not summed
+    output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -af {mono} -f f32le pipe:1".split()
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *options, f"file:{path.absolute()}", *output]
     data = bytearray()  # grows in place; a list of pieces would need twice the memory to join
     with tempfile.TemporaryFile() as log:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
             assert process.stdout is not None
-            try:
-                while piece := process.stdout.read(1 << 20):
-                    data += piece
-            except BaseException:
-                process.kill()
-                raise
+            while piece := process.stdout.read(1 << 20):
+                data += piece
         log.seek(0)
         text = log.read().decode("utf-8", errors="replace")
     return np.frombuffer(data, dtype="<f4"), text
@@ -122,31 +109,34 @@ def _decode(path: Path) -> tuple[np.ndarray, str]:
 def _why_nothing(log: str) -> str:
     if "matches no streams" in log:
         return "the file has no sound track"
-    if "Invalid data" in log or "moov atom not found" in log or "Audio:" not in log:
-        return f"{_NOT_SOUND} (damaged, cut off, or not a sound file)"
+    if "Audio:" not in log:
+        return "it holds no sound that ffmpeg can read (damaged, cut off, or not a sound file)"
     return "the sound lasts 0 seconds"
 
 
 def _declared_seconds(path: Path, log: str) -> float | None:
     """How long the file says its sound is, where that is a promise (not an estimate from the file's size)."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        data, form = head.find(b"data"), head.find(b"fmt ")
-        if data < 0 or form < 0:
-            return None
-        size = int.from_bytes(head[data + 4 : data + 8], "little")
-        byte_rate = int.from_bytes(head[form + 16 : form + 20], "little")
-        streamed = (
-            size in (0, 0x7FFFFFFF, 0xFFFFFFFF) or size > 0xFFFF0000
-        )  # written to a pipe: length unknown
-        return None if streamed or byte_rate == 0 else size / byte_rate
-    damaged = "partial file" in log or "Error" in log or "Invalid" in log
+    if "/wav" in log:
+        return _declared_by_wav(path)
+    damaged = any(sign in log for sign in ("partial file", "Error", "Invalid", "duration do not match"))
     found = re.search(r"Duration: (\d+):(\d+):([\d.]+)", log)
-    if not found or not damaged:
-        return None
-    hours, minutes, seconds = found.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return sum(float(n) * 60**i for i, n in enumerate(found.groups()[::-1])) if found and damaged else None
+
+
+def _declared_by_wav(path: Path) -> float | None:
+    """From the header: bytes of data by bytes a second; None if written to a pipe, without a length."""
+    byte_rate = 0
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                return size / byte_rate if byte_rate and 0 < size < 0x7FFFFFFF else None
+            if head[:4] == b"fmt ":
+                byte_rate = int.from_bytes(file.read(16)[8:12], "little")
+                size -= 16
+            file.seek(size + size % 2, 1)
+    return None
 
 
 def frame_count(samples: Float[Tensor, " samples"]) -> int:
@@ -164,8 +154,11 @@ def mel_filters() -> Float[Tensor, "80 257"]:
     edges_hz = torch.where(mels < knee, mels * step_hz, knee_hz * torch.exp((mels - knee) / per_e))
     bins_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, MEL_FFT // 2 + 1, dtype=torch.float64)
     low, middle, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
-    rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)
-    return torch.minimum(rising, falling).clamp(min=0).float()
+    return (
+        torch.minimum((bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle))
+        .clamp(min=0)
+        .float()
+    )
 
 
 def _mel_chunks(samples: Tensor) -> Iterator[Tensor]:
@@ -185,18 +178,11 @@ def _loudness_db(samples: Tensor) -> Tensor:
     return 10 * torch.log10(variance + 1e-12)
 
 
-def _percentile(values: Tensor, percent: float) -> float:
-    return values.kthvalue(max(1, round(len(values) * percent / 100))).values.item()
-
-
-def _active(loudness_db: Tensor) -> Tensor:
-    """Which mel frames belong to the sounding part: near the loud moments, and not silence."""
-    return loudness_db > max(_percentile(loudness_db, 99) - ACTIVE_RANGE_DB, SILENCE_DB)
-
-
-def _active_db(loudness_db: Tensor, active: Tensor) -> float:
-    """Level of the active part: dB of its mean power."""
-    return 10 * math.log10((10 ** (loudness_db[active].double() / 10)).mean().item())
+def _active_part(loudness_db: Tensor) -> tuple[Tensor, float]:
+    """Which mel frames sound (near the loud moments, and not silence) and the level of their mean power in dB."""
+    active = loudness_db > max(loudness_db.quantile(0.99).item() - ACTIVE_RANGE_DB, SILENCE_DB)
+    power = (10 ** (loudness_db[active].double() / 10)).mean().item() if active.any() else 1.0
+    return active, 10 * math.log10(power)
 
 
 def log_mel(samples: Float[Tensor, " samples"]) -> Float[Tensor, "mels 80"]:
@@ -207,10 +193,10 @@ def log_mel(samples: Float[Tensor, " samples"]) -> Float[Tensor, "mels 80"]:
     correlation on unseen speakers (measured). Pure silence gives zeros.
     """
     loudness = _loudness_db(samples)
-    active = _active(loudness)
+    active, level_db = _active_part(loudness)
     if not active.any():
         return torch.zeros(len(loudness), MEL_BINS)
-    gain = 10 ** ((SPEECH_DB - _active_db(loudness, active)) / 20)
+    gain = 10 ** ((SPEECH_DB - level_db) / 20)
     filters, window = mel_filters().T, torch.hann_window(MEL_WINDOW) * gain
     mels = torch.empty(len(loudness), MEL_BINS)
     done = 0
@@ -243,16 +229,10 @@ def speech_windows(
 
 
 def speech_level(samples: Float[Tensor, " samples"]) -> Float[Tensor, " frames"]:
-    """Per video frame 1 while somebody speaks, 0 in pauses of 0.3 s and more, smooth edges inside the pause.
-
-    A threshold on loudness that adapts to the recording's level and its background noise.
-    """
+    """Per video frame 1 while somebody speaks, 0 in pauses of 0.3 s and more, smooth edges inside the pause."""
     loudness = _loudness_db(samples)
-    active = _active(loudness)
-    if not active.any():
-        return torch.zeros(frame_count(samples))
-    level_db = _active_db(loudness, active)
-    above_noise = min(_percentile(loudness, 10) + 8, level_db - 15)
+    active, level_db = _active_part(loudness)
+    above_noise = min(loudness.quantile(0.1).item() + 8, level_db - 15)
     active &= loudness > max(level_db - ACTIVE_RANGE_DB, above_noise)
     times = torch.arange(len(active)) * (MEL_HOP / SAMPLE_RATE_HZ)
     middles = (torch.arange(frame_count(samples)) + 0.5) / FRAME_RATE_HZ

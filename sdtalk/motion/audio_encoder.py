@@ -27,7 +27,7 @@ class AudioEncoder(nn.Module):
     the opening is absolute, about 0 with closed lips and 1 wide open; the coefficients are relative to the
     person's own rest. A closure output pulls the opening to zero: least squares alone never closes the lips.
 
-    Least squares also moves too little what it is unsure of, so the buffers hold a mean and a gain per number,
+    Least squares also moves too little what it is unsure of, so buffers hold a mean and a gain per number,
     measured on held-out people by `training/train_lips.py`: the spread of real speech comes out.
     """
 
