@@ -1,11 +1,11 @@
 """Compute the average face and the mouth modes that are bundled as sdtalk/assets/face.safetensors.
 
-Input is the manifest of the clips (`split`, `own_speech_audio`) and a folder with a .npz file for each, named as the
-clip: `landmarks` [frames, 478, 3] in px of the frame (z in px, too; NaN where no face is), `width` and `height`. Only
-`train` clips are used; the mouth modes come from those in which people speak. MediaPipe's list of edges gives the
-surface:
+Input is the manifest of the clips (`split`, `own_speech_audio`) and a folder with a .npz file for each, named as
+the clip: `landmarks` [frames, 478, 3] in px of the frame (z in px, too; NaN where no face is), `width` and
+`height`. Only `train` clips are used; the mouth modes come from those in which people speak. MediaPipe's list of
+edges gives the surface:
 
-    python training/face_model.py SAMPLES/manifest.json LANDMARKS mediapipe-0.10.21-*.whl -o sdtalk/assets/face.safetensors
+    python training/face_model.py SAMPLES/manifest.json LANDMARKS mediapipe-0.10.21-*.whl
 """
 
 import argparse
@@ -23,9 +23,19 @@ from torch.nn.functional import normalize
 
 from sdtalk.assets import FOLDER
 from sdtalk.camera import FACING, FRAME_SIZE
-from sdtalk.tracking.camera_fit import fit_camera, fit_similarity, landmarks_in_crop, unproject_landmarks
-from sdtalk.tracking.face_model import ASSET, GAP_LOWER, GAP_UPPER, IRIS_CENTRES, LIPS, LOWER_INNER_LIP
-from sdtalk.tracking.face_model import LOWER_LIDS, UPPER_INNER_LIP, UPPER_LIDS, FaceModel
+from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop, unproject_landmarks
+from sdtalk.tracking.face_model import (
+    ASSET,
+    GAP_LOWER,
+    GAP_UPPER,
+    IRIS_CENTRES,
+    LIPS,
+    LOWER_INNER_LIP,
+    LOWER_LIDS,
+    UPPER_INNER_LIP,
+    UPPER_LIDS,
+    FaceModel,
+)
 from sdtalk.tracking.framing import choose_crop
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
@@ -34,15 +44,16 @@ IRIS_MIDDLE = torch.tensor(
     [0.0, 0.165, 0.23]
 )  # eyeball centres as FLAME's, the iris plane one radius before them
 FRAMES_A_CLIP = 400  # 16 s: no speaker dominates the modes
-POSE_POINTS = [  # moved least by speech and expression: corners of the eyes, nose, temples, forehead, cheekbones
-    33, 133, 263, 362, 168, 6, 197, 195, 5, 4, 1, 2, 94, 98, 327, 127, 356, 162, 389, 21, 251, 54, 284, 103, 332,
-    67, 297, 109, 338, 10, 151, 9, 8, 234, 454, 116, 345, 143, 372, 34, 264, 193, 417, 122, 351, 188, 412, 196,
-    419, 3, 248, 174, 399, 236, 456,
+# Moved least by speech and expression: corners of the eyes, nose, temples, forehead, cheekbones.
+POSE_POINTS = [
+    33, 133, 263, 362, 168, 6, 197, 195, 5, 4, 1, 2, 94, 98, 327, 127, 356, 162, 389, 21, 251, 54, 284, 103,
+    332, 67, 297, 109, 338, 10, 151, 9, 8, 234, 454, 116, 345, 143, 372, 34, 264, 193, 417, 122, 351, 188, 412,
+    196, 419, 3, 248, 174, 399, 236, 456,
 ]  # fmt: skip
 
 
 def read_clips(manifest: Path, folder: Path) -> tuple[list[Tensor], list[Tensor]]:
-    """Landmarks of the training clips in px of a square crop around the head: of all, and of the speaking ones."""
+    """Landmarks of the training clips in px of a square around the head: of all, and of the speaking."""
     clips, speaking = [], []
     for entry in json.loads(manifest.read_text("utf-8")):
         path = folder / (Path(entry["file"]).stem + ".npz")
@@ -68,14 +79,15 @@ def read_triangles(mediapipe: Path) -> Tensor:
     root = mediapipe if mediapipe.is_dir() else zipfile.Path(mediapipe)
     code = (root / "mediapipe" / "python" / "solutions" / "face_mesh_connections.py").read_text("utf-8")
     for node in ast.parse(code).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "FACEMESH_TESSELATION":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FACEMESH_TESSELATION":
+            assert isinstance(node.value, ast.Call)
             edges = torch.tensor(ast.literal_eval(node.value.args[0])).view(-1, 3, 2)
     right_eye, left_eye = (strip(upper, lower) for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True))
     return torch.cat([edges[:, :, 0], right_eye, left_eye.flip(1)])  # the left eye's chains run the other way
 
 
 def strip(upper: list[int], lower: list[int]) -> Tensor:
-    """Triangles between two chains of points that share their ends; counter-clockwise if the chains run right."""
+    """Triangles between two chains that share their ends; counter-clockwise if the chains run to the right."""
     triangles = [(upper[0], lower[1], upper[1]), (upper[-2], lower[-2], upper[-1])]
     for i in range(1, len(upper) - 2):
         triangles += [(upper[i], lower[i], upper[i + 1]), (lower[i], lower[i + 1], upper[i + 1])]
@@ -83,7 +95,7 @@ def strip(upper: list[int], lower: list[int]) -> Tensor:
 
 
 def average_face(clips: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Generalised Procrustes mean over clips, symmetrised, in head space; and the mirror map of its points."""
+    """Generalised Procrustes mean over clips, symmetrised, in head space; and the mirror map of the points."""
     face = scaled(unproject_landmarks(clips[0][:1])[0])
     for _ in range(4):
         fits = [fit_camera(clip, face, weights) for clip in clips]
@@ -129,8 +141,8 @@ def mouth_weights(face: Tensor) -> Tensor:
 def speech_displacements(clips: list[Tensor], face: FaceModel) -> tuple[Tensor, Tensor]:
     """Symmetric part of each frame's displacement from its clip's mean, and the change of the inner-lip gap.
 
-    Yaw and roll errors of the tracker are antisymmetric, so they vanish here; what pitch and squared angles still
-    explain is regressed out per clip (ridge, so that a short clip does not lose its speech).
+    Yaw and roll errors of the tracker are antisymmetric, so they vanish here; what pitch and squared angles
+    still explain is regressed out per clip (ridge, so that a short clip does not lose its speech).
     """
     shapes, gaps = [], []
     for clip in clips:
@@ -168,10 +180,9 @@ def mouth_model(clips: list[Tensor], face: FaceModel) -> dict[str, Tensor]:
     _, singular, basis = torch.linalg.svd((rest * importance).flatten(1), full_matrices=False)
     energy = singular.square()
     total = (shape * importance).square().sum()
-    print(
-        f"opening 1 = gap of {opening_gap * 200:.1f} mm; the opening explains {1 - energy.sum() / total:.1%} of it all,"
-    )
-    print("the next modes, of the rest:", " ".join(f"{share:.1%}" for share in energy[:8] / energy.sum()))
+    explained = 1 - energy.sum() / total
+    print(f"opening 1 = a gap of {opening_gap * 200:.1f} mm; the opening explains {explained:.1%},")
+    print("and of the rest the next modes:", " ".join(f"{share:.1%}" for share in energy[:8] / energy.sum()))
     deviation = singular[:4] / len(rest) ** 0.5
     basis = basis[:4].unflatten(1, (-1, 3))
     readout = basis * importance / deviation[:, None, None]

@@ -53,8 +53,8 @@ def unproject_landmarks(
     """Camera-space points of landmarks, up to the unknown distance of the head.
 
     The mesh network's z has the scale of x and y at the head, so a point lies at depth
-    distance + z * distance / focal = distance * (1 + z / focal). Its x and y on the viewing ray are proportional to
-    that depth, so the whole cloud is the distance times what this function returns.
+    distance + z * distance / focal = distance * (1 + z / focal). Its x and y on the viewing ray are
+    proportional to that depth, so the whole cloud is the distance times what this function returns.
     """
     focal = FOCAL_PX * size / FRAME_SIZE
     depth = 1 + landmarks_px[..., 2:] / focal

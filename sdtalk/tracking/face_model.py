@@ -85,8 +85,8 @@ CANONICAL_OPENING = 0.35
 class FaceModel:
     """Average face and its mouth motion, computed by `training/face_model.py`; head space, units of 0.2 m.
 
-    The face is mirror-symmetric in x. Its irises are 0.315 units (63 mm) apart and its origin lies where FLAME's
-    does, approximately: the eyeball centres are put at (±0.1575, 0.165, 0.17).
+    The face is mirror-symmetric in x. Its irises are 0.315 units (63 mm) apart and its origin lies where
+    FLAME's does, approximately: the eyeball centres are put at (±0.1575, 0.165, 0.17).
 
     Attributes:
         mean_face: The average face of the training clips.
@@ -131,7 +131,7 @@ class FaceModel:
         return self.mean_face + change * self.opening_mode
 
     def mouth_opening(self, mesh: Float[Tensor, "frame 478 3"]) -> Float[Tensor, " frame"]:
-        """How far the lips are apart: about 0 closed, 1 wide open for talking (95th percentile of training)."""
+        """How far the lips are apart: 0 closed, 1 wide open for talking (a speaker's 95th percentile)."""
         height = mesh[..., 1]
         return (height[:, GAP_UPPER] - height[:, GAP_LOWER]).mean(1) / self.opening_gap
 

@@ -1,6 +1,5 @@
 """Which square of a picture or video is worked on."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,14 +15,14 @@ ROAMING_ROOM = 1.3
 """A moving head's crop is at least so much larger than all the face passes through."""
 
 BELOW = 0.05
-"""The crop's centre lies so much of the face's longer side below the face's: shoulders need more than hair."""
+"""The crop's centre lies so much of the face's longer side below the face's: shoulders need room."""
 
 
 def choose_crop(landmarks_px: Float[Tensor, "frame point 3"], width: int, height: int) -> Crop:
     """Choose the one square that shows a head, in a picture or throughout a video.
 
-    It stays inside the picture where it can: it is shifted first, then tightened, and only where even the tight
-    square is larger than the picture it reaches over the border.
+    It stays inside the picture where it can: it is shifted first, then tightened, and only where even the
+    tight square is larger than the picture it reaches over the border.
 
     Args:
         landmarks_px: Landmarks of one or more frames, 0 = centre of the first pixel.
@@ -37,7 +36,7 @@ def choose_crop(landmarks_px: Float[Tensor, "frame point 3"], width: int, height
     passed = float((high - low).max())
     side = max(ROOM * face, ROAMING_ROOM * passed)
     least = max(LEAST_ROOM * face, ROAMING_ROOM * passed)
-    side = max(min(side, width, height), least)
+    side = max(float(min(side, width, height)), least)
     centre_x, centre_y = ((low + high) / 2).tolist()
     return Crop(
         left=_inside(centre_x - side / 2, side, width),

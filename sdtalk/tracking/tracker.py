@@ -1,0 +1,149 @@
+"""From pictures and videos to tracked heads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.errors import InputError
+from sdtalk.image import Crop, crop_picture, to_tensor
+from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop
+from sdtalk.tracking.completion import CompletionTemplate
+from sdtalk.tracking.face_model import FaceModel, eye_state
+from sdtalk.tracking.follow import follow_face
+from sdtalk.tracking.framing import choose_crop
+from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
+from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
+from sdtalk.tracking.smoothing import fill_gaps, smooth_track
+
+SMALL_FACE_PX = 100
+"""Faces with a smaller longer side give a visibly blurred head; the user is told."""
+
+LEAST_MASKED = 0.5
+"""Where less of the face is in the person's mask (drawings, statues), the mask is of no use."""
+
+BATCH_BYTES = 64 * 2**20
+"""Video frames held at once; within 8 to 32 frames."""
+
+
+@dataclass(frozen=True)
+class VideoTrack:
+    """A head through a whole video.
+
+    Attributes:
+        track: One entry a frame, smoothed.
+        crop: The square the track refers to, the same for all frames.
+    """
+
+    track: HeadTrack
+    crop: Crop
+
+
+class Tracker:
+    """Finds the head in pictures and videos: networks for the landmarks, geometry for the rest."""
+
+    def __init__(self, networks: FaceNetworks, face: FaceModel, template: CompletionTemplate) -> None:
+        self.networks, self.face, self.template = networks, face, template
+
+    @classmethod
+    def from_bundled(cls, device: torch.device | str = "cpu") -> "Tracker":
+        """Build the tracker from the files of the package; tracks are on the CPU, whatever the device.
+
+        Raises:
+            InputError: A file of the package is missing or damaged.
+        """
+        return cls(FaceNetworks.from_bundled(device), FaceModel.bundled(), CompletionTemplate.bundled())
+
+    def portrait(self, picture: UInt8[np.ndarray, "height width 3"], name: str) -> Portrait:
+        """Prepare a picture of a person: crop, mask, head.
+
+        Args:
+            picture: RGB.
+            name: What to call the picture in an error.
+
+        Raises:
+            InputError: There is no face in the picture.
+        """
+        faces = self.networks.find_faces(torch.from_numpy(np.ascontiguousarray(picture))[None])[0]
+        if not faces:
+            remedy = "Use a photo in which one face is large, upright and seen from the front."
+            raise InputError(name, "no face was found in this picture", remedy)
+        landmarks = faces[0].points[None].cpu()
+        crop = choose_crop(landmarks, picture.shape[1], picture.shape[0])
+        pixels = crop_picture(picture, crop, FRAME_SIZE)
+        mask, note = self.person_masks(pixels[None]), _note(faces)
+        if _share_of_face(mask, landmarks_in_crop(landmarks, crop)) < LEAST_MASKED:
+            mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
+        return Portrait(to_tensor(pixels), mask, self.head_track(landmarks, crop), crop, note)
+
+    def video(self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], name: str) -> VideoTrack:
+        """Track the largest face of the first frame through a video; frames are read once and not kept.
+
+        Args:
+            frames: RGB, all of one size, 25 a second.
+            name: What to call the video in an error.
+
+        Raises:
+            InputError: The video is empty, or its face is out of sight for more than half a second.
+        """
+        first = next(frames, None)
+        if first is None:
+            raise InputError(name, "this video has no frames", "Use a video that plays.")
+        height, width = first.shape[:2]
+        landmarks = fill_gaps(self._follow(chain([first], frames), first.nbytes), name)
+        crop = choose_crop(landmarks, width, height)
+        camera, mesh = fit_camera(
+            landmarks_in_crop(landmarks, crop), self.face.mean_face, self.face.pose_weights
+        )
+        camera, mesh = smooth_track(camera, mesh, self.face)
+        return VideoTrack(HeadTrack(camera, mesh, self.template.place(mesh), eye_state(mesh)), crop)
+
+    def head_track(self, landmarks_px: Float[Tensor, "frame 478 3"], crop: Crop) -> HeadTrack:
+        """Heads from landmarks of single pictures (px of the picture), without smoothing."""
+        in_crop = landmarks_in_crop(landmarks_px, crop)
+        camera, mesh = fit_camera(in_crop, self.face.mean_face, self.face.pose_weights)
+        return HeadTrack(camera, mesh, self.template.place(mesh), eye_state(mesh))
+
+    def person_masks(
+        self, crops: UInt8[np.ndarray, "frame height width 3"]
+    ) -> Float[Tensor, "frame 1 height width"]:
+        """Probability that a pixel shows the person, for pictures cropped around a head."""
+        return self.networks.person_mask(torch.from_numpy(np.ascontiguousarray(crops))).cpu()
+
+    def _follow(
+        self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], frame_bytes: int
+    ) -> Float[Tensor, "frame 478 3"]:
+        """Landmarks of one face in every frame, px of the frame; NaN where it is not to be seen."""
+        batch = min(max(BATCH_BYTES // frame_bytes, 8), 32)
+        nowhere = torch.full((MESH_POINTS, 3), torch.nan)
+        landmarks: list[Tensor] = []
+        last: FaceLandmarks | None = None
+        while pictures := list(islice(frames, batch)):
+            for face in follow_face(self.networks, torch.from_numpy(np.stack(pictures)), last):
+                landmarks.append(nowhere if face is None else face.points.cpu())
+                last = face or last
+        return torch.stack(landmarks)
+
+
+def _share_of_face(mask: Float[Tensor, "1 1 height width"], landmarks_px: Float[Tensor, "1 478 3"]) -> float:
+    """Mean of the mask at the landmarks that lie in the picture."""
+    column, row = landmarks_px[0, :, :2].long().unbind(1)
+    inside = (column >= 0) & (row >= 0) & (column < mask.shape[3]) & (row < mask.shape[2])
+    return float(mask[0, 0, row[inside], column[inside]].mean())
+
+
+def _note(faces: list[FaceLandmarks]) -> str:
+    """What the user should know about the faces found, the largest first."""
+    notes = []
+    if len(faces) > 1:
+        notes.append(f"{len(faces)} faces were found; the largest is used.")
+    if faces[0].side < SMALL_FACE_PX:
+        notes.append(
+            f"The face is only {faces[0].side:.0f} px large; a larger picture gives a sharper video."
+        )
+    return " ".join(notes)
