@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import max_pool1d, pad
 
 from sdtalk.errors import InputError
 
@@ -168,7 +169,7 @@ def _mel_chunks(samples: Tensor) -> Iterator[Tensor]:
         last = min(first + _CHUNK_MELS, total) - 1
         start, stop = first * MEL_HOP - half, last * MEL_HOP + half
         piece = samples[max(start, 0) : stop]
-        piece = torch.nn.functional.pad(piece, (max(-start, 0), stop - start - max(-start, 0) - len(piece)))
+        piece = pad(piece, (max(-start, 0), stop - start - max(-start, 0) - len(piece)))
         yield piece.unfold(0, MEL_WINDOW, MEL_HOP)
 
 
@@ -216,7 +217,7 @@ def padded_mels(mels: Float[Tensor, "mels 80"], frames: int) -> Float[Tensor, "p
     before = WINDOW_MELS // 2 - MELS_PER_FRAME // 2
     total = MELS_PER_FRAME * (frames - 1) + WINDOW_MELS
     mels = mels[: total - before]
-    return torch.nn.functional.pad(mels, (0, 0, before, total - before - len(mels)))
+    return pad(mels, (0, 0, before, total - before - len(mels)))
 
 
 def speech_windows(
@@ -234,16 +235,13 @@ def speech_level(samples: Float[Tensor, " samples"]) -> Float[Tensor, " frames"]
     active, level_db = _active_part(loudness)
     above_noise = min(loudness.quantile(0.1).item() + 8, level_db - 15)
     active &= loudness > max(level_db - ACTIVE_RANGE_DB, above_noise)
+    lasting = -max_pool1d(-active[None].float(), 5, 1, 2)  # a click of less than 50 ms is no speech
     times = torch.arange(len(active)) * (MEL_HOP / SAMPLE_RATE_HZ)
+    spoken = times[max_pool1d(lasting, 5, 1, 2)[0] > 0]
+    spoken = torch.cat([torch.tensor([-math.inf]), spoken, torch.tensor([math.inf])])
     middles = (torch.arange(frame_count(samples)) + 0.5) / FRAME_RATE_HZ
-    spoken = times[active]
-    if len(spoken) == 0:
-        return torch.zeros(len(middles))
     following = torch.searchsorted(spoken, middles)
-    since = middles - spoken[(following - 1).clamp(min=0)]
-    until = spoken[following.clamp(max=len(spoken) - 1)] - middles
-    since[following == 0] = math.inf
-    until[following == len(spoken)] = math.inf
+    since, until = middles - spoken[following - 1], spoken[following] - middles
     ramp = torch.maximum(1 - since / CLOSING_SECONDS, 1 - until / OPENING_SECONDS).clamp(0, 1)
     ramp[since + until < PAUSE_SECONDS] = 1
     return ramp * ramp * (3 - 2 * ramp)

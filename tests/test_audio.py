@@ -219,6 +219,7 @@ def test_level_is_zero_in_pauses_and_one_in_speech(background: float) -> None:
         [syllables(1.0), torch.zeros(RATE), syllables(1.0), torch.zeros(RATE // 5), syllables(1.0)]
     )
     sound = sound + background * torch.randn(len(sound))
+    sound[round(1.5 * RATE)] += 0.5  # a click
     level = speech_level(sound)
     assert (level[1:23] == 1).all() and (level[50:103] == 1).all()  # the pause of 0.2 s is none
     assert (level[28:46] == 0).all()
