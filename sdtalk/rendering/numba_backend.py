@@ -97,7 +97,8 @@ def _bin(order: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> tuple[n
     """Lists of the tiles: entries, starts, slots; see `numba_binning`."""
     columns, rows = _tile_grid(size)
     slots = np.zeros(len(tiles) + 1, np.int64)
-    np.cumsum((tiles[:, 1] - tiles[:, 0]) * (tiles[:, 3] - tiles[:, 2]), out=slots[1:])
+    spans = tiles.astype(np.int64)
+    np.cumsum((spans[:, 1] - spans[:, 0]) * (spans[:, 3] - spans[:, 2]), out=slots[1:])
     starts = np.zeros(columns * rows + 1, np.int64)
     spread(numba_binning.count_entries, rows, order, tiles, columns, starts, chunks=1)
     np.cumsum(starts, out=starts)

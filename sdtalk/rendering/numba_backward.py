@@ -4,7 +4,7 @@ import numpy as np
 
 from sdtalk.rendering.numba_kernel import fast_kernel, kernel
 from sdtalk.rendering.numba_projection import CENTRE_X, CENTRE_Y
-from sdtalk.rendering.numba_simd import BLOCK, add_scaled, dot
+from sdtalk.rendering.numba_simd import BLOCK, dot, sum_rows
 from sdtalk.rendering.numba_weights import (
     AREA,
     CHECK_EVERY,
@@ -70,7 +70,6 @@ def splat_gradient(
         pixel = np.uint64(pixels[k])
         weight, alpha, at = weights[pixel], alphas[pixel], pixel * row_length
         share = weight * (alpha_grads[pixel] + dot(grads, at, features, source, blocks))
-        add_scaled(slot_features, target, grads, at, weight, blocks)
         behind = remaining[pixel] - share
         remaining[pixel] = behind
         if alpha < MAX_ALPHA_32:  # a clamped alpha has no gradient
@@ -82,6 +81,7 @@ def splat_gradient(
             m_xx += moment * dx * dx
             m_xy += moment * dx * dy
             m_yy += moment * dy * dy
+    sum_rows(slot_features, target, grads, weights, pixels, np.uint64(count), blocks)
     moments[0], moments[1], moments[2] = m_1, m_x, m_y
     moments[3], moments[4], moments[5] = m_xx, m_xy, m_yy
 
@@ -127,7 +127,6 @@ def blend_backward(first, last, columns, size, splats, features, entries, starts
             if count == 0:
                 continue
             used[slot] = 1
-            slot_features[slot] = 0
             splat_gradient(
                 splats[g], corner, count, buffers, (grads, alpha_grads, remaining),
                 flat_features, np.uint64(g) * row_length, flat_slots, np.uint64(slot) * row_length,

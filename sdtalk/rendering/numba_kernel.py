@@ -1,11 +1,13 @@
 """How the CPU rasteriser's kernels are compiled and kept between runs."""
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.extending import intrinsic
 
 _SOURCES = [*Path(__file__).parent.glob("numba_*.py"), Path(__file__).with_name("rasteriser.py")]
 _DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_SOURCES))).hexdigest()[:12]
@@ -20,6 +22,7 @@ def kernel(function: Callable[..., Any], fastmath: set[str] | bool = False) -> C
     Numba looks only at a kernel's own file to see whether its machine code is out of date, though kernels of other
     files are compiled into it. So the name it is filed under carries a digest of all of them.
     """
+    function = inspect.unwrap(function)  # the tests' type checker wraps every function of the package
     function.__qualname__ += f"_{_DIGEST}"
     return numba.njit(nogil=True, cache=True, fastmath=fastmath)(function)
 
@@ -27,3 +30,8 @@ def kernel(function: Callable[..., Any], fastmath: set[str] | bool = False) -> C
 def fast_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """`kernel` that may reorder and fuse floating point operations."""
     return kernel(function, REORDER)
+
+
+def vector_operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba's `intrinsic`: a function that writes LLVM code when a kernel that calls it is compiled."""
+    return intrinsic(inspect.unwrap(function))

@@ -7,7 +7,8 @@ register or into two or four smaller ones (AVX2, NEON). Nothing checks the bound
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from sdtalk.rendering.numba_kernel import vector_operation
 
 BLOCK = 16
 """Floats in a vector; rows of features are padded to a multiple of this."""
@@ -38,7 +39,7 @@ def _is_vector_input(*arrays: types.Type) -> bool:
     return all(isinstance(a, types.Array) and a.dtype == types.float32 and a.ndim == 1 for a in arrays)
 
 
-@intrinsic
+@vector_operation
 def add_scaled(typingctx, target, target_start, source, source_start, weight, blocks) -> tuple | None:  # type: ignore[no-untyped-def]
     """target[target_start + i] += weight * source[source_start + i] for i < blocks * BLOCK."""
     if not _is_vector_input(target, source):
@@ -60,7 +61,7 @@ def add_scaled(typingctx, target, target_start, source, source_start, weight, bl
     return signature, generate
 
 
-@intrinsic
+@vector_operation
 def dot(typingctx, left, left_start, right, right_start, blocks) -> tuple | None:  # type: ignore[no-untyped-def]
     """Sum of left[left_start + i] * right[right_start + i] over i < blocks * BLOCK."""
     if not _is_vector_input(left, right):
@@ -83,7 +84,39 @@ def dot(typingctx, left, left_start, right, right_start, blocks) -> tuple | None
     return signature, generate
 
 
-@intrinsic
+@vector_operation
+def sum_rows(typingctx, target, target_start, source, weights, listed, count, blocks):  # type: ignore[no-untyped-def]
+    """target[target_start + i] = sum over rows r in listed[:count] of weights[r] * source[r, i], i < blocks * BLOCK."""
+    if not _is_vector_input(target, source, weights):
+        return None
+    u64 = types.uint64
+    signature = types.void(target, u64, source, weights, listed, u64, u64)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        to, rows, factors, list_ = (
+            _data(context, builder, array, value)
+            for array, value in ((target, args[0]), (source, args[2]), (weights, args[3]), (listed, args[4]))
+        )
+        total = cgutils.alloca_once(builder, _VECTOR)
+        zero = ir.Constant(_VECTOR, [0.0] * BLOCK)
+        row_length = builder.mul(args[6], ir.Constant(args[6].type, BLOCK))
+        with cgutils.for_range(builder, args[6]) as over_blocks:
+            builder.store(zero, total)
+            with cgutils.for_range(builder, args[5]) as over_rows:
+                row = builder.zext(builder.load(builder.gep(list_, [over_rows.index])), args[5].type)
+                factor = _broadcast(builder, builder.load(builder.gep(factors, [row])))
+                pointer = _block_pointer(builder, rows, builder.mul(row, row_length), over_blocks.index)
+                product = builder.fmul(factor, builder.load(pointer, align=4), flags=_FAST)
+                builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
+            builder.store(
+                builder.load(total), _block_pointer(builder, to, args[1], over_blocks.index), align=4
+            )
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@vector_operation
 def list_positive(typingctx, values, start, listed, count) -> tuple | None:  # type: ignore[no-untyped-def]
     """Append the indices in start:start + BLOCK of positive values to the int32 array `listed`; return its new count.
 
@@ -112,7 +145,7 @@ def list_positive(typingctx, values, start, listed, count) -> tuple | None:  # t
     return signature, generate
 
 
-@intrinsic
+@vector_operation
 def prefetch(typingctx, array, index) -> tuple | None:  # type: ignore[no-untyped-def]
     """Ask for the cache line of array[index], one-dimensional, ahead of its use."""
     if not isinstance(array, types.Array) or array.ndim != 1:

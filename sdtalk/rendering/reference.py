@@ -77,7 +77,7 @@ def _one_view(
     distance = torch.einsum("nhwi,nij,nhwj->nhw", offset, conics, offset)
     alpha = (gaussians.opacities[0, seen, None, None] * torch.exp(-0.5 * distance)).clamp(max=MAX_ALPHA)
     alpha = torch.where(alpha >= MIN_ALPHA, alpha, 0.0)
-    # T never grows, so the Gaussians that would bring it below the minimum are the one the pixel stops at and all after.
+    # T never grows: below the minimum lie the Gaussian at which the pixel stops and all after it.
     after = torch.cumprod(1 - alpha, dim=0)
     before = torch.cat([torch.ones_like(after[:1]), after[:-1]])
     weights = torch.where(after >= MIN_TRANSMITTANCE, alpha * before, 0.0)
