@@ -1,0 +1,94 @@
+"""Pictures and videos through networks and geometry together, on the example portrait."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdtalk.errors import InputError
+from sdtalk.image import Crop, crop_picture, read_picture
+from sdtalk.tracking.tracker import SMALL_FACE_PX, Tracker
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "eileen_collins.png"
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Tracker:
+    return Tracker.from_bundled()
+
+
+@pytest.fixture(scope="module")
+def picture(tracker: Tracker) -> np.ndarray:
+    """Head and shoulders, 480 px."""
+    whole = read_picture(EXAMPLE).pixels
+    crop = tracker.portrait(whole, "whole").crop
+    return crop_picture(whole, crop, 480)
+
+
+def test_portrait_is_cropped_masked_and_tracked(tracker: Tracker, picture: np.ndarray) -> None:
+    portrait = tracker.portrait(picture, "astronaut")
+    assert portrait.image.shape == (1, 3, 512, 512) and portrait.mask.shape == (1, 1, 512, 512)
+    assert portrait.note == "" and len(portrait.track) == 1
+    points = portrait.track.camera.project(portrait.track.mesh)[0]
+    assert ((points > 40) & (points < 472)).all(), "the face is well inside the crop"
+    assert points[10, 1] < points[1, 1] < points[152, 1] and points[33, 0] < points[263, 0], (
+        "upright, facing us"
+    )
+    columns, rows = points.long().unbind(1)
+    assert portrait.mask[0, 0, rows, columns].mean() > 0.9 and portrait.mask[0, 0, :20, :20].mean() < 0.2
+    assert 7 < portrait.track.camera.translation[0, 2] < 14
+    assert portrait.track.completion_points.shape == (1, 1920, 3)
+
+
+def test_portrait_does_not_depend_on_where_in_the_picture_it_is(
+    tracker: Tracker, picture: np.ndarray
+) -> None:
+    """The same face in a larger picture gives the same head; border and detector make a small difference."""
+    alone = tracker.portrait(picture, "alone").track
+    larger = tracker.portrait(np.pad(picture, ((37, 91), (55, 120), (0, 0)), mode="edge"), "larger").track
+    torch.testing.assert_close(larger.mesh, alone.mesh, atol=0.04, rtol=0)
+    torch.testing.assert_close(larger.camera.rotation, alone.camera.rotation, atol=0.06, rtol=0)
+
+
+def test_no_face_is_an_error_that_names_the_picture(tracker: Tracker) -> None:
+    with pytest.raises(InputError, match="^wall.png: no face was found in this picture"):
+        tracker.portrait(np.full((300, 400, 3), 128, np.uint8), "wall.png")
+
+
+def test_the_largest_face_is_taken_and_the_user_told(tracker: Tracker, picture: np.ndarray) -> None:
+    small = crop_picture(picture, Crop(0.0, 0.0, 480.0), 240)
+    both = np.full((480, 720, 3), 200, np.uint8)
+    both[:240, :240], both[:, 240:] = small, picture
+    portrait = tracker.portrait(both, "couple")
+    assert portrait.note == "2 faces were found; the largest is used."
+    assert portrait.crop.left + portrait.crop.side / 2 > 360
+    tiny = crop_picture(picture, Crop(0.0, 0.0, 480.0), 160)
+    assert "larger picture gives a sharper video" in tracker.portrait(tiny, "tiny").note
+    assert SMALL_FACE_PX > 60
+
+
+def panning(picture: np.ndarray, frames: int) -> Iterator[np.ndarray]:
+    """The picture moves two px to the left a frame; between frames 10 and 12 it is covered."""
+    wide = np.pad(picture, ((0, 0), (0, 2 * frames), (0, 0)), mode="edge")
+    for i in range(frames):
+        frame = wide[:, 2 * i : 2 * i + picture.shape[1]]
+        yield np.zeros_like(frame) if 10 <= i < 12 else frame
+
+
+def test_video_has_one_crop_and_a_smooth_path(tracker: Tracker, picture: np.ndarray) -> None:
+    video = tracker.video(panning(picture, 24), "pan.mp4")
+    assert len(video.track) == 24
+    nose = video.track.camera.project(video.track.mesh)[:, 6] * video.crop.side / 512
+    steps = (nose[1:] - nose[:-1])[3:-3]
+    assert (steps[:, 0] + 2).abs().max() < 0.8 and steps[:, 1].abs().max() < 0.8
+    assert torch.isfinite(video.track.completion_points).all()
+    assert video.track.mesh.std(dim=0).max() < 0.03, "the head itself does not change"
+
+
+def test_video_without_frames_or_faces_is_an_error(tracker: Tracker) -> None:
+    with pytest.raises(InputError, match="^empty.mp4: this video has no frames"):
+        tracker.video(iter([]), "empty.mp4")
+    with pytest.raises(InputError, match="^blank.mp4: no face was found"):
+        tracker.video(iter([np.zeros((200, 200, 3), np.uint8)] * 3), "blank.mp4")
