@@ -222,9 +222,9 @@ def background_frame(
 
 def _without_person(image: Tensor, person: Tensor) -> Tensor:
     """Fill the person's place smoothly from the background around it."""
-    margin = max(1, image.shape[-1] // 40)  # 2.5 %: strands of hair, and shadows of the person
+    margin = max(1, image.shape[-1] // 25)  # 4 %: strands of hair, and shadows of the person
     hole = _dilated((person > 0.1).float(), margin)
-    seam = max(1, margin // 3)
+    seam = max(1, margin // 4)
     cover = F.avg_pool2d(F.pad(_dilated(hole, seam), (seam,) * 4, mode="replicate"), 2 * seam + 1, 1)
     return torch.lerp(image, _filled(image, 1 - hole), cover)
 

@@ -167,13 +167,12 @@ def test_one_pixel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_144_megapixels_are_reduced(tmp_path: Path, name: str) -> None:
-    image = Image.new("RGB", (12_000, 12_000), RED)
-    image.paste(BLUE, (6000, 0, 12_000, 12_000))
-    image.save(tmp_path / name, **({"compress_level": 1} if name == "a.png" else {}))
-    picture = read_picture(tmp_path / name)
-    assert max(picture.pixels.shape) <= LONGEST_SIDE and min(picture.pixels.shape[:2]) >= 2048
-    assert np.abs(picture.pixels[100, 100].astype(int) - RED).max() <= 3
-    assert np.abs(picture.pixels[-100, -100].astype(int) - BLUE).max() <= 3
+    image = Image.new("L", (12_000, 12_000), 50)
+    image.paste(200, (6000, 0, 12_000, 12_000))
+    image.save(tmp_path / name, compress_level=1)
+    pixels = read_picture(tmp_path / name).pixels.astype(int)
+    assert max(pixels.shape) <= LONGEST_SIDE and min(pixels.shape[:2]) >= 2048
+    assert np.abs(pixels[100, 100] - 50).max() <= 2 and np.abs(pixels[-100, -100] - 200).max() <= 2
 
 
 def test_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
