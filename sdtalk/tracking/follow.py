@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from sdtalk.tracking.detector import overlaps
-from sdtalk.tracking.networks import MIN_FLAG, FaceLandmarks, FaceNetworks
+from sdtalk.tracking.networks import MIN_FLAG, SURE_FLAG, FaceLandmarks, FaceNetworks
 from sdtalk.tracking.roi import Rois, between, roi_from_landmarks
 
 KEYFRAME_STEP = 8
@@ -43,16 +43,17 @@ def follow_face(
     if known:
         expected = _interpolated(known, len(pictures))
         points, flags = networks.landmarks(pictures, expected)
-        again = (_drifted(expected, roi_from_landmarks(points)) & (flags > MIN_FLAG)).nonzero()[:, 0]
-        if len(again):
-            rois = roi_from_landmarks(points[again])
-            points[again], flags[again] = networks.landmarks(pictures, rois, again)
+        again = _drifted(expected, roi_from_landmarks(points)) | (flags < SURE_FLAG)
+        own = torch.arange(len(pictures), device=points.device)
+        points, flags = networks.look_again(pictures, points, flags, own, again)
         for i, flag in enumerate(flags.tolist()):
             faces[i] = FaceLandmarks(points[i], flag) if flag > MIN_FLAG else None
     last = previous
     for i, face in enumerate(faces):
         if face is None:
-            faces[i] = _same_face(networks.find_faces(pictures[i : i + 1])[0], last)
+            found = networks.find_faces(pictures[i : i + 1])[0]
+            # Nothing where the face was: after a cut it is elsewhere, or somebody else speaks.
+            faces[i] = _same_face(found, last) or (found[0] if found else None)
         last = faces[i] or last
     return faces
 
@@ -72,11 +73,11 @@ def _keyframes(
 
 
 def _same_face(found: Sequence[FaceLandmarks], last: FaceLandmarks | None) -> FaceLandmarks | None:
-    """The face that overlaps most with the last one, else the largest (they come sorted)."""
+    """The face that overlaps most with the last one, if any does; without a last one the largest."""
     if not found or last is None:
         return found[0] if found else None
     shared = overlaps(last.box, torch.stack([face.box for face in found]))
-    return found[int(shared.argmax())]
+    return found[int(shared.argmax())] if shared.max() > 0 else None
 
 
 def _interpolated(known: list[tuple[int, FaceLandmarks]], frames: int) -> Rois:

@@ -18,6 +18,17 @@ RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
 """Mesh points of the subject's outer eye corners; the line between them is level in the crop."""
 
 
+TILES = 3
+"""A picture without a face is searched again in tiles of a third of its longer side, every sixth.
+
+The detector needs a face of 0.12 of the longer side; with tiles 0.04 is enough, and a face that just escapes
+the first search fits into a tile as a whole.
+"""
+
+MIN_TILE_PX = 96
+"""Smaller tiles would only find faces too small to be of use."""
+
+
 @dataclass(frozen=True)
 class Rois:
     """Regions of interest, in px of the picture.
@@ -67,6 +78,20 @@ def whole_pictures(count: int, width: int, height: int, *, square: bool) -> Rois
     if square:
         size = torch.full((1, 2), float(max(width, height)))
     return Rois(centre.repeat(count, 1), size.repeat(count, 1), torch.zeros(count))
+
+
+def tiles(width: int, height: int) -> Rois | None:
+    """Overlapping squares that cover a picture, or None where they would be too small to be of use."""
+    side = max(width, height) / TILES
+    if side < MIN_TILE_PX:
+        return None
+
+    def centres(length: int) -> list[float]:
+        steps = max(math.ceil(2 * (length - side) / side), 0)
+        return [length / 2 + (i - steps / 2) * side / 2 for i in range(steps + 1)]
+
+    centre = torch.tensor([(x, y) for y in centres(height) for x in centres(width)])
+    return Rois(centre, torch.full_like(centre, side), torch.zeros(len(centre)))
 
 
 def roi_from_landmarks(points: Float[Tensor, "face point 3"]) -> Rois:
