@@ -7,8 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets", "tracking",
-    "reconstruction", "motion", "rendering", "model", "pipeline", "bench", "__main__",
+    "errors", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets", "tracking",
+    "reconstruction", "motion", "rendering", "model", "checkpoint", "poses", "stream", "pipeline", "reenact",
+    "bench", "__main__",
 ]  # fmt: skip
 
 

@@ -1,0 +1,140 @@
+"""Checkpoints: finding them, and loading them strictly; safetensors only, so that no file can run code."""
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sdtalk.assets import FOLDER
+from sdtalk.config import SDTalkConfig
+from sdtalk.errors import InputError
+from sdtalk.model import SDTalk
+
+BUNDLED = ("mini",)
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LARGEST_SIZE = 1 << 20
+"""No number in a config is larger: a damaged one must not ask for all memory."""
+
+
+def load_model(source: str | Path, device: torch.device | str = "cpu") -> SDTalk:
+    """Load a checkpoint for inference; every tensor must be there, fit and be finite, and no other may be.
+
+    Args:
+        source: Name of a bundled model, a folder with config.json and model.safetensors, or "user/name" on the
+            Hugging Face Hub (downloaded once, found in the cache later).
+        device: Where the model goes.
+
+    Raises:
+        InputError: The checkpoint cannot be found, or does not hold exactly what its config describes.
+    """
+    folder = locate(source)
+    model = _build(folder / CONFIG)
+    tensors = _read_tensors(folder / WEIGHTS, {k: v.shape for k, v in model.state_dict().items()})
+    model.load_state_dict(tensors, strict=True)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def locate(source: str | Path) -> Path:
+    """Folder of a checkpoint; one on the Hub is downloaded where it is not cached."""
+    if source in BUNDLED:
+        return FOLDER / str(source)
+    if Path(source).is_dir():
+        return Path(source)
+    remedy = (
+        f"Give '{BUNDLED[0]}', a folder with {CONFIG} and {WEIGHTS}, or the user/name of a model on the Hub."
+    )
+    if Path(source).exists():
+        raise InputError(f"model {str(source)!r}", "it is a file, not a folder", remedy)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
+        raise InputError(f"model {str(source)!r}", "there is no such folder", remedy)
+    return _from_hub(str(source))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download  # not needed, and slow to import, for the bundled model
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        weights, _ = (Path(hf_hub_download(name, file)) for file in (WEIGHTS, CONFIG))
+    except LocalEntryNotFoundError as error:
+        remedy = "Connect, check HF_HUB_OFFLINE, or use the bundled model 'mini'."
+        raise InputError(
+            f"model {name!r}", "the Hub cannot be reached and it is not in the cache", remedy
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        problem = f"it cannot be downloaded ({_first_line(error)})"
+        raise InputError(f"model {name!r}", problem, "Check its name and the network.") from error
+    return weights.parent
+
+
+def _build(path: Path) -> SDTalk:
+    """A network with random weights, of the size that config.json says."""
+    remedy = "Use the config.json that was saved with the weights."
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(str(path), "this file of the checkpoint is missing", remedy) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            str(path), f"it is no JSON that can be read ({_first_line(error)})", remedy
+        ) from error
+    problem = _config_problem(values)
+    if problem:
+        raise InputError(str(path), problem, remedy)
+    try:
+        return SDTalk(SDTalkConfig(**values))
+    except (ValueError, RuntimeError, ZeroDivisionError, MemoryError) as error:
+        problem = f"no network can be built from it ({_first_line(error)})"
+        raise InputError(str(path), problem, remedy) from error
+
+
+def _config_problem(values: object) -> str:
+    if not isinstance(values, dict):
+        return "it does not hold a model's sizes"
+    fields = {f.name: f.type for f in dataclasses.fields(SDTalkConfig)}
+    if unknown := sorted(set(values) - set(fields)):
+        return f"unknown entry {unknown[0]!r}"
+    if absent := sorted(set(fields) - set(values)):
+        return f"the entry {absent[0]!r} is missing"
+    for name, kind in fields.items():
+        value = values[name]
+        if type(value) is not kind or (kind is int and not 0 < value <= LARGEST_SIZE):
+            return f"{name} = {value!r} is not possible"
+    return ""
+
+
+def _read_tensors(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, which must have exactly these names and shapes."""
+    remedy = "Use the model.safetensors that belongs to the config.json beside it."
+    if not path.is_file():
+        raise InputError(str(path), "this file of the checkpoint is missing", remedy)
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            names = set(file.keys())
+            if absent := sorted(set(shapes) - names):
+                raise InputError(str(path), f"the tensor {absent[0]!r} is missing", remedy)
+            if unknown := sorted(names - set(shapes)):
+                raise InputError(str(path), f"the tensor {unknown[0]!r} does not belong there", remedy)
+            for name, shape in shapes.items():
+                found = tuple(file.get_slice(name).get_shape())
+                if found != tuple(shape):
+                    problem = f"the tensor {name!r} has the shape {found} instead of {tuple(shape)}"
+                    raise InputError(str(path), problem, remedy)
+            tensors = {name: file.get_tensor(name) for name in shapes}
+    except (SafetensorError, OSError) as error:
+        problem = f"it is not a complete safetensors file ({_first_line(error)})"
+        raise InputError(str(path), problem, "Download or save it again.") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            problem = f"the tensor {name!r} holds values that are not numbers"
+            raise InputError(str(path), problem, "Use a checkpoint from before the training diverged.")
+    return tensors
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,119 @@
+"""Frames as a stream: a head and what it does go in, finished pictures come out, a few at a time."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sdtalk.camera import FRAME_SIZE, Camera
+from sdtalk.image import to_frames
+from sdtalk.model import HeadGaussians, SDTalk
+from sdtalk.stopwatch import Stopwatch
+from sdtalk.video import VideoWriter
+
+BATCH = 4
+"""Frames made at once: enough to keep two cores busy, and memory stays small."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many frames of it are done, and how many there are (0: not known)."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What a head does, frame by frame.
+
+    Attributes:
+        audio_code: State of the mouth.
+        eyes: State of the eyes.
+        camera: Pose, one camera a frame.
+    """
+
+    audio_code: Float[Tensor, "frame audio"]
+    eyes: Float[Tensor, "frame 6"]
+    camera: Camera
+
+    def __len__(self) -> int:
+        return len(self.eyes)
+
+    def __getitem__(self, index: slice) -> "Performance":
+        return Performance(self.audio_code[index], self.eyes[index], self.camera[index])
+
+    def to(self, device: torch.device | str) -> "Performance":
+        """Move to a device."""
+        return Performance(self.audio_code.to(device), self.eyes.to(device), self.camera.to(device))
+
+
+@torch.inference_mode()
+def render_frames(
+    model: SDTalk,
+    head: HeadGaussians,
+    performance: Performance,
+    background: Float[Tensor, "1 3 height width"],
+    size: int = FRAME_SIZE,
+    watch: Stopwatch | None = None,
+) -> Iterator[UInt8[np.ndarray, "frame size size 3"]]:
+    """Render a performance in batches; memory does not depend on its length.
+
+    Args:
+        model: The model that made the head.
+        head: Who.
+        performance: What happens; on the CPU.
+        background: What stands behind, as large as the model's frames.
+        size: Side of the finished frames in px; the model's own frames are resampled where it differs.
+        watch: Measures "motion", "rendering" and "finishing".
+    """
+    watch = watch or Stopwatch()
+    device = head.eyes.device
+    background = background.to(device)
+    for start in range(0, len(performance), BATCH):
+        part = performance[start : start + BATCH].to(device)
+        with watch("motion"):
+            gaussians = model.animate(head, part.audio_code, part.eyes)
+        with watch("rendering"):
+            frame = model.render(head, gaussians, part.camera)
+        with watch("finishing"):
+            picture = frame.over(background)
+            if size != picture.shape[-1]:
+                picture = F.interpolate(picture, size=(size, size), mode="bicubic", antialias=True)
+            frames = to_frames(picture)
+        yield frames
+
+
+def write_video(
+    writer: VideoWriter,
+    batches: Iterator[UInt8[np.ndarray, "frame height width 3"]],
+    total: int,
+    progress: Progress,
+    watch: Stopwatch,
+) -> None:
+    """Write batches while the next one is made; at most one waits.
+
+    Args:
+        writer: Where to; already entered, not finished here.
+        batches: Frames in order.
+        total: How many frames will come.
+        progress: Told about every batch written.
+        watch: Measures "encoding", which overlaps with making the frames.
+    """
+
+    def write(batch: np.ndarray) -> int:
+        with watch("encoding"):
+            for frame in batch:
+                writer.write(frame)
+        return len(batch)
+
+    done = 0
+    waiting: Future[int] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="encoding") as thread:
+        for batch in batches:
+            if waiting is not None:
+                done += waiting.result()
+                progress("rendering", done, total)
+            waiting = thread.submit(write, batch)
+        if waiting is not None:
+            progress("rendering", done + waiting.result(), total)
