@@ -13,10 +13,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +89,12 @@ _CALLBACK = ctypes.CFUNCTYPE(
 class Espeak:
     """The espeak-ng library, whose events tell phoneme times (the program does not); one per process."""
 
-    _RETRIEVAL, _PHONEME_EVENTS, _IPA, _UTF8 = 1, 1, 2, 1
+    _SYNCHRONOUS, _PHONEME_EVENTS, _IPA, _UTF8 = 2, 1, 2, 1
     _PHONEME_EVENT, _RATE, _PITCH, _RANGE = 7, 1, 3, 4
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL("libespeak-ng.so.1")
-        self._library.espeak_Initialize(self._RETRIEVAL, 1000, None, self._PHONEME_EVENTS | self._IPA)
+        self._library.espeak_Initialize(self._SYNCHRONOUS, 1000, None, self._PHONEME_EVENTS | self._IPA)
         self._callback = _CALLBACK(self._collect)  # kept: the library holds a bare pointer to it
         self._library.espeak_SetSynthCallback(self._callback)
         self._pieces: list[np.ndarray] = []
@@ -126,19 +123,6 @@ class Espeak:
         samples = np.concatenate([*self._pieces, np.zeros(1, np.int16)]).astype(np.float32) / 32768
         resampled = resample_poly(samples, 320, 441)
         return Utterance(resampled.astype(np.float32), _with_closures([("", 0.0), *self._phones]))
-
-
-def say_with_espeak(text: str, voice: str, *prosody: int) -> Utterance | None:
-    """`Espeak.say` in a process of its own: after many changes of voice the library crashes (1.51). None if it did."""
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
-        try:
-            return process.submit(_say_with_espeak, text, voice, *prosody).result()
-        except BrokenProcessPool:
-            return None
-
-
-def _say_with_espeak(text: str, voice: str, *prosody: int) -> Utterance:
-    return Espeak().say(text, voice, *prosody)
 
 
 def _with_closures(phones: list[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -214,9 +198,8 @@ def random_text(language: str, words: list[str], rng: np.random.Generator) -> st
 
 def utterances(minutes: float, seed: int) -> Iterator[Utterance]:
     """Random utterances of both synthesisers until there are this many minutes, the same by seed."""
-    rng, words, seconds = np.random.default_rng(seed), _manual_words(), 0.0
+    rng, words, espeak, seconds = np.random.default_rng(seed), _manual_words(), Espeak(), 0.0
     while seconds < minutes * 60:
-        utterance: Utterance | None
         if rng.random() < 0.55:
             voice = str(rng.choice(list(FLITE_VOICES)))
             pitch = FLITE_VOICES[voice] * rng.uniform(0.75, 1.35)
@@ -225,8 +208,8 @@ def utterances(minutes: float, seed: int) -> Iterator[Utterance]:
             language = str(rng.choice(ESPEAK_LANGUAGES))
             voice = f"{language}+{rng.choice(ESPEAK_VARIANTS)}"
             rate, pitch, spread = (int(rng.integers(*span)) for span in ((120, 230), (20, 80), (20, 90)))
-            utterance = say_with_espeak(random_text(language, words, rng), voice, rate, pitch, spread)
-        if utterance is None or len(utterance.samples) < SAMPLE_RATE_HZ:
+            utterance = espeak.say(random_text(language, words, rng), voice, rate, pitch, spread)
+        if len(utterance.samples) < SAMPLE_RATE_HZ:
             continue
         seconds += len(utterance.samples) / SAMPLE_RATE_HZ
         yield utterance
