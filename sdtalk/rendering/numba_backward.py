@@ -21,6 +21,20 @@ MOMENTS = 6
 
 
 @fast_kernel
+def multiply(left, right, out):
+    """Set out = left * right; slices of equal length."""
+    for i in range(out.size):
+        out[i] = left[i] * right[i]
+
+
+@fast_kernel
+def multiply_add(left, right, out):
+    """Add left * right to out; slices of equal length."""
+    for i in range(out.size):
+        out[i] += left[i] * right[i]
+
+
+@fast_kernel
 def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads, remaining):
     """Copy a tile's gradients to grads [pixel, channel]; `remaining` becomes gradient . output of the pixel."""
     left, top = corner
@@ -28,15 +42,16 @@ def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads,
     grad_image, grad_alpha = grad_images
     for row in range(extent[1]):
         base = row * STRIDE
-        for column in range(extent[0]):
-            grad = grad_alpha[top + row, left + column]
-            alpha_grads[base + column] = grad
-            remaining[base + column] = grad * alpha_image[top + row, left + column]
+        line = remaining[base : base + extent[0]]
+        place = slice(left, left + extent[0])
+        alpha_grads[base : base + extent[0]] = grad_alpha[top + row, place]
+        multiply(grad_alpha[top + row, place], alpha_image[top + row, place], line)
         for channel in range(image.shape[0]):
-            for column in range(extent[0]):
-                grad = grad_image[channel, top + row, left + column]
-                grads[(base + column) * channels + channel] = grad
-                remaining[base + column] += grad * image[channel, top + row, left + column]
+            grad = grad_image[channel, top + row, place]
+            multiply_add(grad, image[channel, top + row, place], line)
+            start = base * channels + channel
+            for column in range(grad.size):
+                grads[np.uint64(start + column * channels)] = grad[column]
 
 
 @fast_kernel
@@ -121,7 +136,8 @@ def blend_backward(first, last, columns, size, splats, features, entries, starts
                 first_row, end_row = shrink(first_row, end_row, transmittance)
                 if first_row == end_row:
                     break
-            ask_ahead(entries, entry, splats, features)
+            ask_ahead(entries, entry, 0, splats, features)
+            ask_ahead(entries, entry, 1, slot_moments, slot_features)
             g, slot = entries[entry, 0], entries[entry, 1]
             count = weigh(splats[g], corner, (first_row, end_row), buffers)
             if count == 0:

@@ -60,7 +60,7 @@ def blend(first, last, columns, size, splats, features, entries, starts, image, 
                 first_row, end_row = shrink(first_row, end_row, transmittance)
                 if first_row == end_row:
                     break
-            ask_ahead(entries, entry, splats, features)
+            ask_ahead(entries, entry, 0, splats, features)
             g = entries[entry, 0]
             source = np.uint64(g) * row_length
             for k in range(weigh(splats[g], (left, top), (first_row, end_row), buffers)):

@@ -143,9 +143,9 @@ def shrink(first, end, transmittance):
 
 
 @kernel
-def ask_ahead(entries, entry, splats, features):
-    """Prefetch what the entry AHEAD of this one needs."""
-    g = entries[min(entry + AHEAD, entries.shape[0] - 1), 0]
-    prefetch(splats[g], np.uint64(0))
-    for c in range(0, features.shape[1], BLOCK):
-        prefetch(features[g], np.uint64(c))
+def ask_ahead(entries, entry, which, short_rows, rows):
+    """Prefetch the rows that the entry AHEAD of this one needs, by its Gaussian (which = 0) or slot (1)."""
+    index = entries[min(entry + AHEAD, entries.shape[0] - 1), which]
+    prefetch(short_rows[index], np.uint64(0))
+    for c in range(0, rows.shape[1], BLOCK):
+        prefetch(rows[index], np.uint64(c))
