@@ -107,6 +107,11 @@ class Camera:
         scale = self.intrinsics.new_tensor([[size / self.width], [size / self.height], [1.0]])
         return Camera(self.world_to_camera, self.intrinsics * scale, size, size)
 
+    def window(self, left: int, top: int, size: int) -> "Camera":
+        """The same view, of which only a square window of the image is drawn."""
+        shift = self.intrinsics.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+        return Camera(self.world_to_camera, self.intrinsics - shift, size, size)
+
     def to(self, device: torch.device | str) -> "Camera":
         """Move to a device."""
         return Camera(self.world_to_camera.to(device), self.intrinsics.to(device), self.width, self.height)

@@ -49,9 +49,11 @@ class HeadGaussians:
 
     Attributes:
         gaussians: The head as the photo shows it, in head space.
-        completion_code: What the fine field knows of the completion Gaussians.
-        visible_code: What the coarse field knows of the visible Gaussians that can move.
-        moving: Which Gaussians those are.
+        completion_canonical: Positions of the completion Gaussians on the canonical face.
+        visible_canonical: The same for the visible Gaussians that can move.
+        completion_code: What the fine field makes of the former.
+        visible_code: What the coarse field makes of the latter.
+        moving: Which visible Gaussians can move.
         support: How far they take part in facial motion.
         head_weight: How far every Gaussian follows the head's pose.
         rest: The source camera: the pose in which head and shoulders belong together.
@@ -61,6 +63,8 @@ class HeadGaussians:
     """
 
     gaussians: Gaussians
+    completion_canonical: Float[Tensor, "batch completion 3"]
+    visible_canonical: Float[Tensor, "batch moving 3"]
     completion_code: PointCode
     visible_code: PointCode
     moving: Tensor
@@ -134,12 +138,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         static = self.reconstructor(image, mask, track, completion_points)
         gaussians = Gaussians.concatenate([static.completion, static.visible])
         moving = (static.support > MIN_SUPPORT).any(0).nonzero()[:, 0]
+        visible_canonical = static.visible_canonical[:, moving]
         opening = FaceModel.bundled().to(image.device).mouth_opening(track.mesh)
         shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
         return HeadGaussians(
             gaussians=gaussians,
+            completion_canonical=static.completion_canonical,
+            visible_canonical=visible_canonical,
             completion_code=self.fine_field.encode(static.completion_canonical),
-            visible_code=self.coarse_field.encode(static.visible_canonical[:, moving]),
+            visible_code=self.coarse_field.encode(visible_canonical),
             moving=moving,
             support=static.support[:, moving],
             head_weight=static.head_weight,
@@ -148,6 +155,14 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
             audio_code=torch.cat([opening[:, None], shape], dim=1),
             eyes=track.eyes,
+        )
+
+    def recoded(self, head: HeadGaussians) -> HeadGaussians:
+        """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
+        return replace(
+            head,
+            completion_code=self.fine_field.encode(head.completion_canonical),
+            visible_code=self.coarse_field.encode(head.visible_canonical),
         )
 
     def listen(self, windows: Float[Tensor, "frame step mel"]) -> Float[Tensor, "frame audio"]:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -47,7 +46,7 @@ def prepare_clip(path: Path, late_ms: float, tracker: Tracker, target: Path, eve
         if index * every >= frames:
             break
         crop = crop_picture(frame, video.crop, 512)
-        mask = tracker.person_mask(torch.from_numpy(crop)[None])[0, 0]
+        mask = tracker.person_masks(crop[None])[0, 0]
         name = f"{index * every:05d}"
         Image.fromarray(crop).save(partial / f"{name}.jpg", quality=JPEG_QUALITY)
         Image.fromarray((mask.numpy() * 255).round().astype(np.uint8)).save(partial / f"{name}.png")
@@ -70,7 +69,7 @@ def _every(frames: Iterator[np.ndarray], step: int) -> Iterator[np.ndarray]:
 def _sound(path: Path, late_ms: float, frames: int) -> np.ndarray:
     """The clip's sound, moved earlier by how late it is; empty where there is none."""
     try:
-        samples = read_speech(path).samples
+        samples = read_speech(path).samples.numpy()
     except InputError:
         return np.zeros(0, np.float32)
     shift = round(late_ms / 1000 * SAMPLE_RATE_HZ)
@@ -80,7 +79,9 @@ def _sound(path: Path, late_ms: float, frames: int) -> np.ndarray:
 
 def main() -> None:
     """Prepare every clip of the manifest that is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("data/prepared"))
     parser.add_argument("--split", default="train")

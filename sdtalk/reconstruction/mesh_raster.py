@@ -76,8 +76,17 @@ def _barycentric(
     return torch.where(area[..., None].isinf(), -torch.ones_like(weights), weights)
 
 
-def distance_to(mask: Bool[Tensor, "height width"]) -> Float[Tensor, "height width"]:
-    """Exact Euclidean distance of every cell to the nearest cell of a mask, in cells (separable minimum)."""
+def distance_to(mask: Bool[Tensor, "size size"]) -> Float[Tensor, "size size"]:
+    """Euclidean distance of every cell to the nearest cell of a mask, in cells; 0 inside.
+
+    A separable minimum over all rows, then columns, at half the resolution: an eighth of the work, half a cell off.
+    """
+    small = F.max_pool2d(mask[None, None].float(), 2, ceil_mode=True)[0, 0] > 0
+    distance = 2 * _exact_distance_to(small)[None, None]
+    return F.interpolate(distance, size=mask.shape, mode="bilinear")[0, 0] * ~mask
+
+
+def _exact_distance_to(mask: Bool[Tensor, "height width"]) -> Float[Tensor, "height width"]:
     height, width = mask.shape
     rows = torch.arange(height, device=mask.device, dtype=torch.float32)
     columns = torch.arange(width, device=mask.device, dtype=torch.float32)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import GaussianPrior, gaussians_from, lifted_offset, raw_channels
+from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
 
 CELL_SIGMA = 0.55
@@ -84,11 +85,11 @@ class VisibleBranch(nn.Module):
         back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
         cell = (plane[:, 1] - plane[:, 0]).norm(dim=-1)[:, None]
         stretch = torch.stack([_steepness(p.offset[0]) for p in priors]).reshape(len(priors), -1) / cell
-        flat_colours = colours.flatten(2).transpose(1, 2)
+        hidden = _around_the_face(colours, mask, priors)
         layers = {}
-        for name, head, offset, sigma, sharpness, seen in (
-            ("back", self.back, back, BACK_SIGMA, BACK_SHARPNESS, 0.0),
-            ("front", self.front, front, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
+        for name, head, offset, hues, sigma, sharpness, seen in (
+            ("back", self.back, back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
+            ("front", self.front, front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
         ):
             raw = head(local)
             height = lifted_offset(raw[..., 0], offset)
@@ -98,11 +99,20 @@ class VisibleBranch(nn.Module):
                 means=plane + rays * height[..., None],
                 scales=torch.stack([spread, spread, depth], dim=-1),
                 opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
-                colours=flat_colours,
+                colours=hues.flatten(2).transpose(1, 2),
                 source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,
             )
             layers[name] = gaussians_from(raw[..., 1:], prior)
         return VisibleGaussians(**layers)
+
+
+def _around_the_face(
+    colours: Float[Tensor, "batch 3 size size"], mask: Float[Tensor, "batch 1 size size"], priors: list[PlanePrior]
+) -> Float[Tensor, "batch 3 size size"]:
+    """Colours of hair and neck continued behind the face: a head has no second face at its back."""
+    return torch.stack(
+        [fill_outwards(c, (m[0] > 0.9) & (p.support[0] < 0.5)) for c, m, p in zip(colours, mask, priors, strict=True)]
+    )
 
 
 def _steepness(offset: Float[Tensor, "size size"]) -> Float[Tensor, "size size"]:
