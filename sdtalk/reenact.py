@@ -1,0 +1,176 @@
+"""Repeat a clip: its sound, poses and eyes move its own first frame, or a portrait; beside it the real frames."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sdtalk.audio import read_speech
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.errors import InputError
+from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
+from sdtalk.model import HeadGaussians
+from sdtalk.pipeline import SDTalkPipeline, Talk, check_not_input, counted, no_progress
+from sdtalk.poses import followed_cameras, followed_eyes
+from sdtalk.stopwatch import Stopwatch
+from sdtalk.stream import Performance, Progress, render_frames
+from sdtalk.tracking.head_track import Portrait
+from sdtalk.video import VideoWriter, check_output, probe, read_frames
+
+
+@dataclass(frozen=True)
+class ReenactOptions:
+    """How a clip is repeated.
+
+    Attributes:
+        portrait: Picture to animate; None: the clip's own first frame, in exactly the clip's crop and poses.
+        background: Stands behind the prediction and behind the person of the real frames.
+    """
+
+    portrait: str | None = None
+    background: str = "black"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Everything known of a clip before its frames are rendered.
+
+    Attributes:
+        clip: The video.
+        crop: The square of it that is shown.
+        head: Who performs.
+        performance: What happens.
+        scene: The background.
+        note: What the user should know, or "".
+    """
+
+    clip: Path
+    crop: Crop
+    head: HeadGaussians
+    performance: Performance
+    scene: Float[Tensor, "1 3 height width"]
+    note: str = ""
+
+
+def prepare(
+    pipeline: SDTalkPipeline,
+    clip: str | Path,
+    options: ReenactOptions = ReenactOptions(),  # noqa: B008 - frozen
+    progress: Progress = no_progress,
+) -> Repetition:
+    """Track a clip, reconstruct the head, listen to the sound.
+
+    Raises:
+        InputError: The clip, the portrait or the background cannot be used.
+    """
+    clip = Path(clip)
+    background, tracker = parse_background(options.background), pipeline.tracker
+    picture = read_picture(options.portrait) if options.portrait else None
+    info = probe(clip)
+    total = round(info.duration * 25)
+    video = tracker.video(counted(read_frames(clip), "tracking", total, progress), str(clip))
+    track, notes = video.track, []
+    camera, eyes = track.camera, track.eyes
+    if picture is None:
+        frames = read_frames(clip)
+        with closing(frames):  # type: ignore[type-var]
+            first = crop_picture(next(frames), video.crop, FRAME_SIZE)
+        person = Portrait(to_tensor(first), tracker.person_masks(first[None]), track[0:1], video.crop)
+    else:
+        person = tracker.portrait(picture.pixels, str(options.portrait))
+        camera = followed_cameras(person.track.camera, camera, len(track))
+        eyes = followed_eyes(person.track.eyes, eyes, len(track))
+        notes += [picture.note, person.note]
+    head = pipeline.reconstruct(person)
+    if info.has_sound:
+        code = _fitted(pipeline.listen(read_speech(clip)), len(track))
+    else:
+        code = head.audio_code.cpu().expand(len(track), -1)
+        notes.append("The clip has no sound: the mouth stays as it is.")
+    note = " ".join(n for n in notes if n)
+    scene = pipeline.scene(background, person)
+    return Repetition(clip, video.crop, head, Performance(code, eyes, camera), scene, note)
+
+
+def _fitted(code: Float[Tensor, "heard audio"], frames: int) -> Float[Tensor, "{frames} audio"]:
+    """Cut to the video's length, or fill up with a closed mouth."""
+    return F.pad(code[:frames], (0, 0, 0, max(0, frames - len(code))))
+
+
+def frame_pairs(
+    pipeline: SDTalkPipeline, repetition: Repetition, watch: Stopwatch | None = None
+) -> Iterator[tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size 3"]]]:
+    """Prediction and real frame, in turn, for every frame of the clip; both over the same background."""
+    predicted = render_frames(
+        pipeline.model, repetition.head, repetition.performance, repetition.scene, FRAME_SIZE, watch
+    )
+    real = read_frames(repetition.clip)
+    for prediction in predicted:
+        frames = list(islice(real, len(prediction)))
+        yield from zip(prediction, real_frames(pipeline, repetition, frames), strict=True)
+
+
+def real_frames(
+    pipeline: SDTalkPipeline, repetition: Repetition, frames: list[np.ndarray]
+) -> UInt8[np.ndarray, "frame size size 3"]:
+    """The clip's own frames, cropped, the person over the same background."""
+    crops = np.stack([crop_picture(frame, repetition.crop, FRAME_SIZE) for frame in frames])
+    mask = pipeline.tracker.person_masks(crops)
+    return to_frames(torch.lerp(repetition.scene, to_tensor(crops), mask))
+
+
+def reenact(
+    pipeline: SDTalkPipeline,
+    clip: str | Path,
+    output: str | Path,
+    target: str | Path | None = None,
+    options: ReenactOptions = ReenactOptions(),  # noqa: B008 - frozen
+    progress: Progress = no_progress,
+) -> Talk:
+    """Write the repetition of a clip, and its real frames for comparison.
+
+    Args:
+        pipeline: Model and tracker.
+        clip: Video of one person, with sound or without.
+        output: The .mp4 to write.
+        target: The .mp4 with the real frames in the same crop and background; None: none.
+        options: Who, and before which background.
+        progress: Called with the stage, frames done and their number.
+
+    Raises:
+        InputError: An input cannot be used; nothing is left behind then.
+    """
+    outputs = [output] if target is None else [output, target]
+    check_outputs(outputs, clip, options)
+    repetition = prepare(pipeline, clip, options, progress)
+    total, watch = len(repetition.performance), Stopwatch()
+    sound = clip if probe(clip).has_sound else None
+    with ExitStack() as stack:
+        size = (FRAME_SIZE, FRAME_SIZE)
+        writers = [stack.enter_context(VideoWriter(p, size, sound=sound, frames=total)) for p in outputs]
+        pairs = stack.enter_context(closing(frame_pairs(pipeline, repetition, watch)))  # type: ignore[type-var]
+        for done, pair in enumerate(pairs):
+            for writer, frame in zip(writers, pair, strict=False):
+                writer.write(frame)
+            progress("rendering", done + 1, total)
+    return Talk(Path(output), total, repetition.note, dict(watch.seconds))
+
+
+def check_outputs(outputs: list[str | Path], clip: str | Path, options: ReenactOptions) -> None:
+    """Find out before the work starts whether the outputs can be written.
+
+    Raises:
+        InputError: An output cannot be written, is an input, or is both outputs.
+    """
+    if len(outputs) == 2 and Path(outputs[0]).absolute() == Path(outputs[1]).absolute():
+        raise InputError(str(outputs[1]), "it is both output and target", "Give two names.")
+    for path in outputs:
+        check_output(path)
+        check_not_input(path, clip, options.portrait or clip, options.background)
