@@ -15,7 +15,8 @@ class SDTalkConfig:
     global_width: int = 128
 
     # visible branch: a plane of plane_size^2 points, lifted to a front and a back layer
-    plane_size: int = 256
+    plane_size: int = 272
+    margin_px: int = 16  # the photo is continued so far over its border, so that moving shoulders show no edge
 
     # completion branch
     template_width: int = 64  # length of the learned vector of each template point

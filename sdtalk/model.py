@@ -57,7 +57,7 @@ class HeadGaussians:
         support: How far they take part in facial motion.
         head_weight: How far every Gaussian follows the head's pose.
         rest: The source camera: the pose in which head and shoulders belong together.
-        detail: What the photo shows beyond the rasterised Gaussians, at the source camera.
+        detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera.
         audio_code: The state of the mouth in the photo.
         eyes: The state of the eyes in the photo.
     """
@@ -71,7 +71,7 @@ class HeadGaussians:
     support: Float[Tensor, "batch moving"]
     head_weight: Float[Tensor, "batch gaussian"]
     rest: Camera
-    detail: Float[Tensor, "batch 3 height width"]
+    detail: Float[Tensor, "batch 3 padded padded"]
     audio_code: Float[Tensor, "batch audio"]
     eyes: Float[Tensor, "batch 6"]
 
@@ -134,6 +134,9 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             track: The heads in the crops.
             completion_points: Template points; by default those of the track (stage 1 gives the target's).
         """
+        margin, rest = self.config.margin_px, track.camera
+        image, mask = (F.pad(x, (margin,) * 4, mode="replicate") for x in (image, mask))
+        track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         image = foreground(image, mask)
         static = self.reconstructor(image, mask, track, completion_points)
         gaussians = Gaussians.concatenate([static.completion, static.visible])
@@ -150,7 +153,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             moving=moving,
             support=static.support[:, moving],
             head_weight=static.head_weight,
-            rest=track.camera,
+            rest=rest,
             detail=self._detail(image, gaussians, track.camera),
             # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
             audio_code=torch.cat([opening[:, None], shape], dim=1),
@@ -244,7 +247,7 @@ def _posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussia
 
 
 def _carried_detail(
-    source: Float[Tensor, "frame 3 height width"], detail: Float[Tensor, "batch 3 height width"]
+    source: Float[Tensor, "frame 3 height width"], detail: Float[Tensor, "batch 3 padded padded"]
 ) -> Float[Tensor, "frame 3 height width"]:
     """The photo's fine detail at the positions the rasterised Gaussians come from."""
     weight = source[:, 2:]

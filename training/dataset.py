@@ -102,7 +102,9 @@ class FramePairs(Dataset):
         random = np.random.default_rng((self.seed, index))
         clip = self.clips[random.choice(len(self.clips), p=self.shares)]
         source, target = random.choice(clip.pictures, 2)
-        sample = {}
+        sample = {
+            "window": torch.from_numpy(random.random(2)).float()
+        }  # where in its free play, see train.py
         for name, number in (("source", int(source)), ("target", int(target))):
             image, mask = clip.picture(number)
             track = clip.track[number : number + 1]

@@ -97,7 +97,7 @@ class Stage(nn.Module):
         if self.stage == 2:
             head = self.model.recoded(head)
         head = replace(head, audio_code=batch["source_mouth"])
-        left, top = face_window(target)
+        left, top = face_window(target, batch["window"][0])
         camera = target.camera.window(left, top, WINDOW_PX)
         frame = self.model(head, batch["target_mouth"], target.eyes, camera)
         here = (..., slice(top, top + WINDOW_PX), slice(left, left + WINDOW_PX))
@@ -122,12 +122,12 @@ class Stage(nn.Module):
         }
 
 
-def face_window(target: HeadTrack) -> tuple[int, int]:
-    """Left and top of a window around the first face, moved at random: a window costs a third of a frame."""
+def face_window(target: HeadTrack, play: Tensor) -> tuple[int, int]:
+    """Left and top of a window around the first face, moved within its free play: it costs a third of a frame."""
     points = target.camera.project(target.mesh[:, :SURFACE_POINTS])[0]
     low, high = points.amin(0).clamp(0, FRAME_SIZE), points.amax(0).clamp(0, FRAME_SIZE)
     free = (WINDOW_PX - (high - low)).clamp_min(0)
-    corner = (low - torch.rand(2) * free).clamp(0, FRAME_SIZE - WINDOW_PX)
+    corner = (low - play * free).clamp(0, FRAME_SIZE - WINDOW_PX)
     return int(corner[0]), int(corner[1])
 
 

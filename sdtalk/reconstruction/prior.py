@@ -35,7 +35,7 @@ MIN_THICKNESS = 0.1
 CHIN, FOREHEAD = 152, 10
 """Mesh points that span the height of a face."""
 
-NECK_FADE = 0.45
+NECK_FADE = 0.4
 """Below the chin the head's motion fades out over this share of the height of the face (design, section 2)."""
 
 
