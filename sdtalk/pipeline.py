@@ -18,6 +18,7 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
 from sdtalk.image import Background, background_frame, parse_background, read_picture, to_frames
+from sdtalk.label import LONGEST_LABEL, labelled
 from sdtalk.model import HeadGaussians, SDTalk
 from sdtalk.motion.audio_encoder import hold_in_silence
 from sdtalk.poses import followed_cameras, followed_eyes, idle_cameras, natural_blinks
@@ -47,6 +48,7 @@ class TalkOptions:
         size: Side of the video in px, 64 to 1024.
         seed: Chooses the idle motion and the moments of blinks.
         mouth: How far the mouth moves, 1 as learned; 0 to 2.
+        label: Text in a corner of every frame, for example "AI-generated"; "": none.
     """
 
     pose: str = "idle"
@@ -55,6 +57,7 @@ class TalkOptions:
     size: int = FRAME_SIZE
     seed: int = 0
     mouth: float = 1.0
+    label: str = ""
 
     def __post_init__(self) -> None:
         if not SMALLEST <= self.size <= LARGEST:
@@ -65,6 +68,9 @@ class TalkOptions:
         if not (math.isfinite(self.mouth) and 0 <= self.mouth <= LOUDEST_MOUTH):
             remedy = f"Choose 0 (still) to {LOUDEST_MOUTH:g}; 1 is what was learned."
             raise InputError(f"mouth {self.mouth}", "no possible strength of the mouth's motion", remedy)
+        if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
+            remedy = f"Give one line of at most {LONGEST_LABEL} characters."
+            raise InputError(f"label {self.label!r}", "it does not fit into a corner", remedy)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class SDTalkPipeline:
         with VideoWriter(output, (options.size, options.size), sound=speech) as writer:
             batches = render_frames(self.model, head, performance, scene, options.size, watch)
             with closing(batches):  # type: ignore[type-var]
-                write_video(writer, batches, frames, progress, watch)
+                write_video(writer, labelled(batches, options.label, options.size), frames, progress, watch)
         note = " ".join(n for n in (picture.note, person.note) if n)
         return Talk(Path(output), frames, note, dict(watch.seconds))
 

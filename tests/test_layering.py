@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets", "tracking",
-    "reconstruction", "motion", "rendering", "model", "checkpoint", "poses", "stream", "pipeline", "reenact",
+    "reconstruction", "motion", "rendering", "model", "checkpoint", "poses", "stream", "label", "pipeline", "reenact",
     "bench", "__main__",
 ]  # fmt: skip
 

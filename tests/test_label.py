@@ -1,0 +1,41 @@
+"""The label is where it should be, can be read, and leaves everything else alone."""
+
+import numpy as np
+import pytest
+
+from sdtalk.errors import InputError
+from sdtalk.label import AI_GENERATED, LONGEST_LABEL, draw_label, labelled
+from sdtalk.pipeline import TalkOptions
+
+
+def stamped(frames: np.ndarray, text: str = AI_GENERATED) -> np.ndarray:
+    return next(labelled(iter([frames.copy()]), text, frames.shape[1]))
+
+
+@pytest.mark.parametrize("size", [64, 65, 512, 1024])
+@pytest.mark.parametrize("text", [AI_GENERATED, "W" * LONGEST_LABEL])
+def test_only_the_corner_changes(size: int, text: str) -> None:
+    frames = np.full((2, size, size, 3), 90, np.uint8)
+    changed = (stamped(frames, text) != frames).any(axis=(0, 3))
+    assert changed.any()
+    height = draw_label(text, size).shape[0]
+    assert not changed[: size - height - size // 40].any()
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_it_can_be_read_on_light_and_dark(shade: int) -> None:
+    label = draw_label(AI_GENERATED, 512)
+    frame = stamped(np.full((1, 512, 512, 3), shade, np.uint8))[0].astype(int)
+    corner = frame[512 - 12 - label.shape[0] : 512 - 12, 512 - 12 - label.shape[1] : 512 - 12]
+    assert np.percentile(corner, 98) - np.median(corner) > 90
+
+
+def test_no_text_no_change() -> None:
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    assert (stamped(frames, "") == frames).all()
+
+
+@pytest.mark.parametrize("text", ["x" * (LONGEST_LABEL + 1), "two\nlines"])
+def test_what_does_not_fit_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="does not fit"):
+        TalkOptions(label=text)
