@@ -233,7 +233,7 @@ def speech_level(samples: Float[Tensor, " samples"]) -> Float[Tensor, " frames"]
     """Per video frame 1 while somebody speaks, 0 in pauses of 0.3 s and more, smooth edges inside the pause."""
     loudness = _loudness_db(samples)
     active, level_db = _active_part(loudness)
-    above_noise = min(loudness.quantile(0.1).item() + 8, level_db - 15)
+    above_noise = min(loudness.quantile(0.1).item() + 8, level_db - 20)
     active &= loudness > max(level_db - ACTIVE_RANGE_DB, above_noise)
     lasting = -max_pool1d(-active[None].float(), 5, 1, 2)  # a click of less than 50 ms is no speech
     times = torch.arange(len(active)) * (MEL_HOP / SAMPLE_RATE_HZ)
