@@ -32,6 +32,9 @@ EYE_DEPTH = 0.02
 MIN_THICKNESS = 0.1
 """The hidden layer lies at least this far behind the visible one, head-space units."""
 
+NAPE_TOP, NAPE_END = 0.2, -0.15
+"""Heights between which the back of the head gives way to the neck, head-space units (eyes are at 0.165)."""
+
 CHIN, FOREHEAD = 152, 10
 """Mesh points that span the height of a face."""
 
@@ -88,7 +91,8 @@ def plane_prior(camera: Camera, mesh: Float[Tensor, "1 478 3"], face: FaceModel,
     canonical = lifted + fill_outwards(drawn.values[1:] - lifted, on_face)
     offset = offset - MOUTH_DEPTH * mouth - EYE_DEPTH * eyes
     support = _fade(distance / MOTION_REACH)[None] * ~(mouth | eyes)
-    back = torch.minimum(2 * middle - skull, offset - MIN_THICKNESS)
+    thick = _fade((NAPE_TOP - lifted[1:2]) / (NAPE_TOP - NAPE_END))
+    back = torch.lerp(offset - MIN_THICKNESS, torch.minimum(2 * middle - skull, offset - MIN_THICKNESS), thick)
     weight = head_weight(lifted.reshape(3, -1).T, mesh[0]).reshape(offset.shape)
     return PlanePrior(offset, back, canonical, support, weight)
 
