@@ -86,11 +86,11 @@ def load_clips(folder: Path) -> list[Clip]:
 
 
 class FramePairs(Dataset):
-    """Source and target frame of the same clip; clips count by the square root of their length."""
+    """Source and target frame of the same clip; clips count by the square root of their length, speech double."""
 
     def __init__(self, clips: list[Clip], length: int, seed: int) -> None:
         self.clips = clips
-        weights = np.array([len(c.pictures) for c in clips], dtype=float) ** 0.5
+        weights = np.array([len(c.pictures) ** 0.5 * (1 + c.own_speech) for c in clips])
         self.shares = weights / weights.sum()
         self.length, self.seed = length, seed
 

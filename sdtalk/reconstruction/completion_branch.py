@@ -17,7 +17,11 @@ INSET = {"eyeball": 0.03, "lids": 0.008, "lips": 0.02, "teeth": 0.02, "oral_cavi
 
 PART_OPACITY = 0.9
 
-PART_COLOUR = {"teeth": (0.95, 0.88, 0.82), "oral_cavity": (0.22, 0.08, 0.08)}
+PART_COLOUR = {
+    "upper_teeth": (0.95, 0.88, 0.82),
+    "lower_teeth": (0.5, 0.4, 0.38),  # mostly in the shade of the lip
+    "oral_cavity": (0.22, 0.08, 0.08),
+}
 """Colours relative to the brightness of the skin; parts that are not named take the photo's colour where they lie."""
 
 BRIGHTEST_SKIN = 0.8
@@ -84,7 +88,7 @@ def part_priors(points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     for part, where in COMPLETION_PARTS.items():
         kind = next(k for k in SIGMA if k in part)
         scales[where], insets[where] = SIGMA[kind], INSET[kind]
-        if kind in PART_COLOUR:
-            tint[where] = torch.tensor(PART_COLOUR[kind])
+        if part in PART_COLOUR:
+            tint[where] = torch.tensor(PART_COLOUR[part])
             from_photo[where] = False
     return scales, insets, tint, from_photo
