@@ -80,9 +80,9 @@ def _padded(features: Tensor) -> np.ndarray:
 def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
     """Project, sort and bin. Geometry: means, quats, scales, opacities; one camera."""
     count = len(geometry[0])
-    matrix, lens = camera.world_to_camera[0].double(), camera.intrinsics[0].double()
+    matrix, intrinsics = camera.world_to_camera[0].double(), camera.intrinsics[0]
     pose = matrix[:3, :3].contiguous().numpy(), matrix[:3, 3].contiguous().numpy()
-    fx, fy, cx, cy = (float(lens[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    fx, fy, cx, cy = (float(intrinsics[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     size = camera.width, camera.height
     splats = np.empty((count, numba_projection.SPLAT_SIZE), np.float32)
     keys, tiles = np.empty(count, np.uint64), np.empty((count, 4), np.int16)

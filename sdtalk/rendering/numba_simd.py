@@ -1,7 +1,7 @@
 """Vector operations that the compiler does not find by itself: it cannot know that arrays do not overlap.
 
-They work on blocks of BLOCK float32 at a position of a one-dimensional array. LLVM turns a block into one AVX-512
-register or into two or four smaller ones (AVX2, NEON). Nothing checks the bounds.
+They work on blocks of BLOCK float32 at a position of a one-dimensional array. LLVM turns a block into two
+AVX-512 registers or into more, smaller ones (AVX2, NEON). Nothing checks the bounds.
 """
 
 from llvmlite import ir
@@ -10,8 +10,11 @@ from numba.core import cgutils
 
 from sdtalk.rendering.numba_kernel import vector_operation
 
-BLOCK = 16
-"""Floats in a vector; rows of features are padded to a multiple of this."""
+BLOCK = 32
+"""Features worked on at once; rows are padded to a multiple of this."""
+
+RUN = 16
+"""Pixels of a row weighed at once."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), BLOCK)
 _FAST = ("reassoc", "contract", "nsz")
@@ -27,11 +30,11 @@ def _data(context, builder: ir.IRBuilder, array_type: types.Array, array: ir.Val
     return context.make_array(array_type)(context, builder, array).data
 
 
-def _broadcast(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    undefined = ir.Constant(ir.VectorType(value.type, BLOCK), ir.Undefined)
-    lane = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+def _broadcast(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
+    undefined = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(
-        lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+        first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
     )
 
 
@@ -48,7 +51,7 @@ def add_scaled(typingctx, target, target_start, source, source_start, weight, bl
 
     def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
         to, origin = _data(context, builder, target, args[0]), _data(context, builder, source, args[2])
-        factor = _broadcast(builder, args[4])
+        factor = _broadcast(builder, args[4], BLOCK)
         with cgutils.for_range(builder, args[5]) as loop:
             pointer = _block_pointer(builder, to, args[1], loop.index)
             row = builder.load(_block_pointer(builder, origin, args[3], loop.index), align=4)
@@ -104,7 +107,7 @@ def sum_rows(typingctx, target, target_start, source, weights, listed, count, bl
             builder.store(zero, total)
             with cgutils.for_range(builder, args[5]) as over_rows:
                 row = builder.zext(builder.load(builder.gep(list_, [over_rows.index])), args[5].type)
-                factor = _broadcast(builder, builder.load(builder.gep(factors, [row])))
+                factor = _broadcast(builder, builder.load(builder.gep(factors, [row])), BLOCK)
                 pointer = _block_pointer(builder, rows, builder.mul(row, row_length), over_blocks.index)
                 product = builder.fmul(factor, builder.load(pointer, align=4), flags=_FAST)
                 builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
@@ -118,28 +121,29 @@ def sum_rows(typingctx, target, target_start, source, weights, listed, count, bl
 
 @vector_operation
 def list_positive(typingctx, values, start, listed, count) -> tuple | None:  # type: ignore[no-untyped-def]
-    """Append the indices in start:start + BLOCK of positive values to the int32 array `listed`; return its new count.
+    """Append the indices in start:start + RUN of positive values to the int32 array `listed`; return its new count.
 
-    Writes up to BLOCK elements past the new end.
+    Writes up to RUN elements past the new end.
     """
     if not _is_vector_input(values):
         return None
     signature = types.uint64(values, types.uint64, listed, types.uint64)
 
     def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        i32, zero = ir.IntType(32), ir.Constant(ir.IntType(64), 0)
-        whole, mask_type = ir.VectorType(i32, BLOCK), ir.VectorType(ir.IntType(1), BLOCK)
-        source = _block_pointer(builder, _data(context, builder, values, args[0]), args[1], zero)
-        mask = builder.fcmp_ordered(">", builder.load(source, align=4), ir.Constant(_VECTOR, [0.0] * BLOCK))
-        first = _broadcast(builder, builder.trunc(args[1], i32))
-        indices = builder.add(first, ir.Constant(whole, list(range(BLOCK))))
+        i32, floats = ir.IntType(32), ir.VectorType(ir.FloatType(), RUN)
+        whole, mask_type = ir.VectorType(i32, RUN), ir.VectorType(ir.IntType(1), RUN)
+        start = builder.gep(_data(context, builder, values, args[0]), [args[1]])
+        source = builder.bitcast(start, floats.as_pointer())
+        mask = builder.fcmp_ordered(">", builder.load(source, align=4), ir.Constant(floats, [0.0] * RUN))
+        first = _broadcast(builder, builder.trunc(args[1], i32), RUN)
+        indices = builder.add(first, ir.Constant(whole, list(range(RUN))))
         kind = ir.FunctionType(whole, [whole, mask_type, whole])
-        name = f"llvm.experimental.vector.compress.v{BLOCK}i32"
+        name = f"llvm.experimental.vector.compress.v{RUN}i32"
         compress = cgutils.get_or_insert_function(builder.module, kind, name)
         packed = builder.call(compress, [indices, mask, ir.Constant(whole, ir.Undefined)])
         target = builder.gep(_data(context, builder, listed, args[2]), [args[3]])
         builder.store(packed, builder.bitcast(target, whole.as_pointer()), align=4)
-        found = builder.ctpop(builder.bitcast(mask, ir.IntType(BLOCK)))
+        found = builder.ctpop(builder.bitcast(mask, ir.IntType(RUN)))
         return builder.add(args[3], builder.zext(found, ir.IntType(64)))
 
     return signature, generate

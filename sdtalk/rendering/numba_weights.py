@@ -22,14 +22,11 @@ from sdtalk.rendering.numba_projection import (
     TILE_HEIGHT,
     TILE_WIDTH,
 )
-from sdtalk.rendering.numba_simd import BLOCK, list_positive, prefetch
+from sdtalk.rendering.numba_simd import RUN, list_positive, prefetch
 from sdtalk.rendering.rasteriser import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
 
-RUN = BLOCK
-"""Pixels of a row weighed at once: one AVX-512 register, or two or four smaller ones."""
-
 LANES = np.uint64(RUN)
-"""The same, unsigned: a signed index may be negative, and the wrap-around Python asks for prevents vector code."""
+"""RUN, unsigned: the wrap-around of negative indices, which signed ones need, prevents vector code."""
 
 STRIDE = 64
 """Row length of a tile's buffers: a run may overhang to the right, where T = 0 hides it."""
@@ -40,6 +37,9 @@ LOG2_E = np.float32(1 / math.log(2))
 LOWEST_POWER = np.float32(-20.0)
 MAX_ALPHA_32, MIN_ALPHA_32 = np.float32(MAX_ALPHA), np.float32(MIN_ALPHA)
 MIN_TRANSMITTANCE_32 = np.float32(MIN_TRANSMITTANCE)
+CACHE_LINE = 16
+"""Floats in a cache line."""
+
 AHEAD = 8
 """How many entries ahead of its use a Gaussian is asked for: they lie scattered in memory."""
 
@@ -147,5 +147,5 @@ def ask_ahead(entries, entry, which, short_rows, rows):
     """Prefetch the rows that the entry AHEAD of this one needs, by its Gaussian (which = 0) or slot (1)."""
     index = entries[min(entry + AHEAD, entries.shape[0] - 1), which]
     prefetch(short_rows[index], np.uint64(0))
-    for c in range(0, rows.shape[1], BLOCK):
+    for c in range(0, rows.shape[1], CACHE_LINE):
         prefetch(rows[index], np.uint64(c))

@@ -88,9 +88,7 @@ def rasterise(gaussians: Gaussians, camera: Camera) -> FeatureImage:
     """
     check_batches(gaussians, camera)
     if gaussians.means.is_cuda:
-        from sdtalk.rendering import gsplat_backend
-
-        return FeatureImage(*gsplat_backend.rasterise(gaussians, camera))
-    from sdtalk.rendering import numba_backend
-
-    return FeatureImage(*numba_backend.rasterise(gaussians, camera))
+        from sdtalk.rendering.gsplat_backend import rasterise as render
+    else:
+        from sdtalk.rendering.numba_backend import rasterise as render
+    return FeatureImage(*render(gaussians, camera))
