@@ -1,0 +1,268 @@
+"""The page: a portrait and a recording in, a talking video out. Holds no method, only calls SDTalkPipeline.
+
+    python app.py [--model FOLDER_OR_HUB_ID] [--device auto|cpu|cuda]
+
+Gradio's own variables apply (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_ROOT_PATH, GRADIO_TEMP_DIR, ...); nothing
+is loaded from other sites and nothing is reported to anybody. On a Hugging Face Space this file is the whole app.
+"""
+
+import argparse
+import html
+import re
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from sdtalk.errors import InputError
+from sdtalk.label import AI_GENERATED
+from sdtalk.pipeline import LOUDEST_MOUTH, SDTalkPipeline, TalkOptions
+
+EXAMPLES = Path(__file__).parent / "examples"
+PORTRAIT, SPEECH = EXAMPLES / "eileen_collins.png", EXAMPLES / "sense_and_sensibility.wav"
+
+CLEAN_EVERY_S, KEEP_S = 300, 1500
+"""Uploads and results older than KEEP_S are deleted from time to time, all of them when the program ends."""
+
+INTRODUCTION = """
+# SDTalk
+A photo and a voice recording become a talking video. All of it happens on the machine that serves this page.
+"""
+CONSENT = "The person shown is me, has agreed to this video, or is the example"
+SMALL_PRINT = f"""
+Every video carries a visible “{AI_GENERATED}” label. Do not make anybody seem to say what they have not agreed to.
+What you upload, and what is made of it, is deleted within {(KEEP_S + CLEAN_EVERY_S) // 60} minutes.
+"""
+DOING = {"tracking": "Following the head in the video", "rendering": "Drawing the frames"}
+
+FONT = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 600)), "sans-serif"]  # comes with Gradio
+THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="md", font=FONT).set(
+    body_background_fill="*neutral_50",
+    body_text_color_subdued="*neutral_500",
+    checkbox_border_color="*neutral_400",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    button_primary_text_color="white",
+)
+CSS = """
+.gradio-container {max-width: 1100px !important; margin: 0 auto !important}
+#introduction h1 {margin: 0 0 .2em; font-size: 1.9rem}
+#introduction p, #small-print p {color: var(--body-text-color-subdued)}
+#small-print p {font-size: .85rem; margin: 0}
+#speech .wrap, #speech .audio-container {min-height: 0}
+"""
+LOOKS = {"theme": THEME, "css": CSS, "footer_links": [], "run_history": False}
+"""For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
+
+
+AT_ONCE = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How the page's own small events run."""
+
+
+class Stopped(Exception):
+    """The visitor does not want the video any more."""
+
+
+class Studio:
+    """Makes one video at a time for any number of visitors, each of whom can stop their own."""
+
+    def __init__(self, pipeline: SDTalkPipeline) -> None:
+        self.pipeline, self.turn = pipeline, threading.Lock()
+        self.stops: dict[str | None, threading.Event] = {}
+
+    def generate(  # one argument for each control: Gradio passes them so, and the API takes its names from here
+        self,
+        portrait: str | None,
+        speech: str | None,
+        consent: bool,
+        pose: str,
+        driver: str | None,
+        blink: str,
+        background: str,
+        colour: str,
+        picture: str | None,
+        mouth: float,
+        seed: int,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
+    ) -> tuple[str, str]:
+        """Make a talking video of a portrait and a speech recording.
+
+        Args:
+            portrait: Picture with one face.
+            speech: Recording of speech.
+            consent: Must be true: the person shown has agreed, or is the one who asks.
+            pose: Head motion: "idle", "still", or "video" (as in `driver`).
+            driver: Video whose head is followed.
+            blink: "natural" or "none".
+            background: "original", "colour" or "picture".
+            colour: Of the background.
+            picture: For the background.
+            mouth: How far the mouth moves, 0 to 2; 1 as learned.
+            seed: Another number, another idle motion and other blinks.
+            request: Who asks.
+            progress: Shows what is being done.
+
+        Returns:
+            The video, and what the user should know about it, or "".
+        """
+        stop = self.stops[request.session_hash] = threading.Event()
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            progress((done, total), desc=DOING[stage], unit="frames")
+
+        try:
+            portrait, speech = needed(portrait, "a portrait"), needed(speech, "a recording of speech")
+            if not consent:
+                raise InputError("consent", "it has not been given", f"Please tick “{CONSENT}”.")
+            pose = needed(driver, "a video to follow") if pose == "video" else pose
+            behind = {"colour": as_hex(colour), "picture": picture}.get(background, background)
+            behind = needed(behind, "a picture for the background")
+            options = TalkOptions(pose, blink, behind, seed=seed, mouth=mouth, label=AI_GENERATED)
+            progress(0, desc="Looking at the portrait, listening to the speech")
+            with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
+                talk = self.pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
+                return save_file_to_cache(talk.path, get_upload_folder()), talk.note
+        except InputError as error:
+            line = one_line(error, portrait, speech, driver, picture)
+            raise gr.Error(html.escape(line, quote=False), None, print_exception=False) from None
+        except Stopped:
+            raise gr.Error("Stopped.", print_exception=False) from None
+        finally:
+            if self.stops.get(request.session_hash) is stop:
+                del self.stops[request.session_hash]
+
+    def stop(self, request: gr.Request) -> tuple[dict, dict]:
+        """Let the video that is being made for this visitor not be finished; the buttons after that."""
+        if request.session_hash in self.stops:
+            self.stops[request.session_hash].set()
+        return working(False)
+
+
+def needed(value: str | None, what: str) -> str:
+    """Return an input that must be there.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not value:
+        raise InputError(what, "it is missing", "Please add it.")
+    return value
+
+
+def as_hex(colour: str) -> str:
+    """Turn what a colour picker returns, "#rrggbb" or "rgba(r, g, b, a)" with decimals, into "#rrggbb"."""
+    numbers = re.findall(r"[\d.]+", colour) if colour.startswith("rgb") else []
+    return "#" + "".join(f"{min(round(float(n)), 255):02x}" for n in numbers[:3]) if numbers else colour
+
+
+def one_line(error: InputError, *uploads: str | None) -> str:
+    """The text of an error; files are called what the user called them, not by where they are kept."""
+    text = " ".join(str(error).split())
+    for path in filter(None, uploads):
+        text = text.replace(path, Path(path).name)
+    return text
+
+
+def file_path(payload: gr.FileData | None) -> str | None:
+    """Stands in for Gradio's own reading of pictures, whose complaints about odd files nobody understands."""
+    return payload.path if payload else None
+
+
+def inputs_of_the_page() -> list[gr.components.Component]:
+    """Lay out what is asked for; in the order of `Studio.generate`'s arguments."""
+    portrait = gr.Image(
+        label="1. Portrait", type="filepath", sources=["upload", "webcam", "clipboard"], height=260
+    )
+    gr.Examples([[str(PORTRAIT)]], portrait, label="or take the example", api_visibility="private")
+    speech = gr.Audio(label="2. Speech", type="filepath", sources=["upload", "microphone"], elem_id="speech")
+    reading = ["Sense and Sensibility, read aloud"]
+    gr.Examples(
+        [[str(SPEECH)]], speech, example_labels=reading, label="or take the example", api_visibility="private"
+    )
+    with gr.Accordion("Options", open=False):
+        motion = [("Gentle", "idle"), ("None", "still"), ("As in a video", "video")]
+        pose = gr.Radio(motion, value="idle", label="Head motion")
+        driver = gr.Video(label="Video to follow", sources=["upload"], visible=False, height=240)
+        blink = gr.Radio([("Natural", "natural"), ("None", "none")], value="natural", label="Blinking")
+        places = [("As in the portrait", "original"), ("A colour", "colour"), ("A picture", "picture")]
+        background = gr.Radio(places, value="original", label="Background")
+        colour = gr.ColorPicker("#e2e8f0", label="Background colour", visible=False)
+        picture = gr.Image(
+            label="Background picture", type="filepath", sources=["upload"], visible=False, height=200
+        )
+        mouth = gr.Slider(
+            0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 is as learned"
+        )
+        seed = gr.Number(0, label="Seed", info="Another number, other small motions", precision=0, minimum=0)
+    consent = gr.Checkbox(label=CONSENT)
+    portrait.preprocess = picture.preprocess = file_path
+    shown_with(pose, {driver: "video"})
+    shown_with(background, {colour: "colour", picture: "picture"})
+    return [portrait, speech, consent, pose, driver, blink, background, colour, picture, mouth, seed]
+
+
+def shown_with(choice: gr.Radio, parts: dict[gr.components.Component, str]) -> None:
+    """Show each part only while its option is chosen."""
+
+    def show(chosen: str) -> list[dict]:
+        return [gr.update(visible=option == chosen) for option in parts.values()]
+
+    choice.change(show, choice, list(parts), **AT_ONCE)
+
+
+def working(busy: bool) -> tuple[dict, dict]:
+    """The two buttons, while a video is being made and otherwise."""
+    return gr.update(interactive=not busy), gr.update(visible=busy)
+
+
+def build(pipeline: SDTalkPipeline) -> gr.Blocks:
+    """Lay out the page."""
+    studio = Studio(pipeline)
+    with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
+        gr.Markdown(INTRODUCTION, elem_id="introduction")
+        with gr.Row():
+            with gr.Column():
+                inputs = inputs_of_the_page()
+            with gr.Column():
+                with gr.Row():
+                    start = gr.Button("Generate", variant="primary", scale=3)
+                    stop = gr.Button("Stop", variant="stop", scale=1, visible=False)
+                result = gr.Video(label="Result", interactive=False, autoplay=True, height=440, buttons=[])
+                note = gr.Markdown()
+                download = gr.DownloadButton("Download", visible=False)
+        gr.Markdown(SMALL_PRINT, elem_id="small-print")
+        buttons = [start, stop]
+        start.click(lambda: working(True), None, buttons, **AT_ONCE)
+        run = start.click(studio.generate, inputs, [result, note], api_name="generate", concurrency_limit=1)
+        run.then(lambda: working(False), None, buttons, **AT_ONCE)
+        run.success(lambda video: gr.update(value=video, visible=True), result, download, **AT_ONCE)
+        stop.click(None, cancels=run, api_visibility="private")
+        stop.click(studio.stop, None, buttons, **AT_ONCE)
+        page.unload(studio.stop)
+    return page
+
+
+def main() -> int:
+    """Load the model, serve the page until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Serve the page of SDTalk.")
+    parser.add_argument("--model", default="mini", help="mini (default), a folder, or user/name on the Hub")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    arguments = parser.parse_args()
+    try:
+        pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device)
+    except InputError as error:
+        print("sdtalk:", one_line(error), file=sys.stderr)
+        return 2
+    build(pipeline).queue(max_size=50).launch(**LOOKS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
