@@ -14,9 +14,10 @@ from sdtalk.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
 from sdtalk.motion.audio_encoder import AudioEncoder
 from training import synthetic_speech
 from training.lips_data import Clip, Crops, Scale, disturb, load_clips, mouth_example, variants
+from training.lips_fit import Recipe, finetune
 from training.lips_metrics import best_lag, closures, closures_hit, correlation
 from training.synthetic_speech import Utterance, targets
-from training.train_lips import Recipe, calibrate, finetune, main, realigned
+from training.train_lips import calibrate, main, realigned
 from training.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 ROOT = Path(__file__).parent.parent
@@ -164,7 +165,7 @@ def test_disturbing_keeps_length_and_speech() -> None:
 def test_training_learns_finds_lags_and_sets_the_spread() -> None:
     clips = [clip(5.0, seed) for seed in range(6)]
     groups = [variants(c, 1, np.random.default_rng(0)) for c in clips[:5]]
-    encoder = finetune(AudioEncoder(), groups, Recipe(steps=30))
+    encoder = finetune(AudioEncoder(), groups, [], Recipe(steps=30))
     held = [clips[5], clips[5].shifted(-3)]
     moved = realigned(held, [encoder, encoder])
     assert moved[0] is held[0]

@@ -10,136 +10,24 @@ saved has seen all people; those of --dev are only reported on. Deterministic by
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdtalk.audio import log_mel, padded_mels, speech_level
 from sdtalk.motion.audio_encoder import AudioEncoder, hold_in_silence
-from training.lips_data import Clip, Crops, Example, Scale, load_clips, synthetic_examples, variants
+from training.lips_data import Clip, Example, Scale, load_clips, synthetic_examples, variants
+from training.lips_fit import Recipe, finetune, pretrain
 from training.lips_metrics import best_lag, closures_hit, correlation, correlation_by_lag
-from training.visemes import NAMES
 
 FOLDS = 3
 LAG_GAIN = 0.04
 """A clip's sound is moved only if that gains as much r: chance alone gives some."""
 OPENING_SPREAD = 0.95
 """Standard deviation of the opening, over the real one's, that the gain aims at."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a run does.
-
-    Attributes:
-        pretrain_steps: Steps of 16 crops on synthetic speech.
-        steps: Steps of 16 crops on real clips.
-        versions: Disturbed versions of each real clip.
-        seed: Of everything random.
-    """
-
-    pretrain_steps: int = 6000
-    steps: int = 600
-    versions: int = 12
-    seed: int = 0
-
-
-def optimise(encoder: nn.Module, crops: Crops, loss_of, steps: int, rate: float) -> None:
-    """AdamW, one cycle, 16 crops a step."""
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 2), pct_start=0.2)
-    encoder.train()
-    for step in range(steps):
-        loss = loss_of(*crops.draw(16))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 500 == 0:
-            print(f"  step {step}: loss {loss.item():.3f}", flush=True)
-    encoder.eval()
-
-
-def pretrain(examples: list[Example], recipe: Recipe) -> AudioEncoder:
-    """Learn visemes, opening, rounding and closure of synthetic speech; one utterance in 20 is kept to measure."""
-    torch.manual_seed(recipe.seed)
-    held, rest = examples[::20], [[e] for i, e in enumerate(examples) if i % 20]
-    encoder, head = AudioEncoder(), nn.Conv1d(128, len(NAMES) + 2, 1)
-
-    def outputs(mels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = encoder.hear(mels.transpose(1, 2))
-        classes, curves = head(features).split((len(NAMES), 2), dim=1)
-        return classes, curves.transpose(1, 2), encoder.closure(features)[:, 0]
-
-    def loss_of(mels: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        classes, curves, closure = outputs(mels)
-        loss = nn.functional.cross_entropy(classes, target[..., 0].long(), reduction="none")
-        loss = loss + 3 * (curves - target[..., 1:3]).square().sum(-1)
-        loss = loss + nn.functional.binary_cross_entropy_with_logits(
-            closure, target[..., 3], reduction="none"
-        )
-        return (loss * valid).sum() / valid.sum()
-
-    both = nn.ModuleList([encoder, head])
-    optimise(both, Crops(rest, np.random.default_rng(recipe.seed)), loss_of, recipe.pretrain_steps, 2e-3)
-    with torch.no_grad():
-        said = [outputs(e.mels.float()[None]) for e in held]
-    right = (
-        torch.cat([o[0][0].argmax(0) == e.target[:, 0] for o, e in zip(said, held, strict=True)])
-        .float()
-        .mean()
-    )
-    opening = np.concatenate([o[1][0, :, 0].numpy() for o in said])
-    closure = np.concatenate([torch.sigmoid(o[2][0]).numpy() for o in said])
-    real = np.concatenate([e.target.numpy() for e in held])
-    print(
-        f"synthetic, unseen sentences: visemes {right:.2f}, opening r {correlation(opening, real[:, 1]):.2f}, "
-        f"closure r {correlation(closure, real[:, 3]):.2f}"
-    )
-    return encoder
-
-
-def mouth_loss(encoder: AudioEncoder, mels: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Squared error and its velocity, 1 - r of the opening over each crop, and whether lips touch."""
-    features = encoder.hear(mels.transpose(1, 2))
-    said, closure = encoder.head(features).transpose(1, 2), encoder.closure(features)[:, 0]
-    weights = torch.tensor([3.0, 1.0, 0.77, 0.53, 0.3])
-    real, touch = target[..., :5], target[..., 5]
-    count = valid.sum().clamp(min=1)
-    error = ((said - real).square() * weights).sum(-1)
-    moving = valid[:, 1:] * valid[:, :-1]
-    velocity = ((said.diff(dim=1) - real.diff(dim=1)).square() * weights).sum(-1)
-    a, b = (centred(x[..., 0], valid) for x in (said, real))
-    r = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + 1e-3).sqrt()
-    touching = nn.functional.binary_cross_entropy_with_logits(closure, touch, reduction="none")
-    known = valid * (touch != 0.5)
-    return (
-        (error * valid).sum() / count
-        + 0.5 * (velocity * moving).sum() / count
-        + (1 - r).mean()
-        + (touching * known).sum() / count
-    )
-
-
-def centred(x: Tensor, valid: Tensor) -> Tensor:
-    """Minus its mean over valid frames, zero elsewhere."""
-    return (x - (x * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)) * valid
-
-
-def finetune(start: AudioEncoder, groups: list[list[Example]], recipe: Recipe) -> AudioEncoder:
-    """Everything learns on from the synthetic start, with a new head."""
-    torch.manual_seed(recipe.seed)
-    encoder = AudioEncoder()
-    encoder.load_state_dict({k: v for k, v in start.state_dict().items()})
-    encoder.head.reset_parameters()
-    crops = Crops(groups, np.random.default_rng(recipe.seed))
-    optimise(encoder, crops, lambda *batch: mouth_loss(encoder, *batch), recipe.steps, 2e-3)
-    return encoder
 
 
 @torch.no_grad()
@@ -149,7 +37,11 @@ def features_of(encoder: AudioEncoder, clip: Clip) -> Tensor:
 
 
 def cross_validate(
-    start: AudioEncoder, clips: list[Clip], groups: dict[str, list[Example]], recipe: Recipe
+    start: AudioEncoder,
+    clips: list[Clip],
+    groups: list[list[Example]],
+    synthetic: list[Example],
+    recipe: Recipe,
 ) -> list[AudioEncoder]:
     """For each clip an encoder that has not heard its person."""
     people = sorted({clip.person for clip in clips})
@@ -157,7 +49,8 @@ def cross_validate(
     fold = {person: i % FOLDS for i, person in enumerate(people)}
     encoders = []
     for i in range(FOLDS):
-        encoders.append(finetune(start, [groups[c.name] for c in clips if fold[c.person] != i], recipe))
+        known = [group for clip, group in zip(clips, groups, strict=True) if fold[clip.person] != i]
+        encoders.append(finetune(start, known, synthetic, recipe))
     return [encoders[fold[clip.person]] for clip in clips]
 
 
@@ -250,37 +143,39 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = Recipe(arguments.pretrain_steps, arguments.steps, arguments.versions, arguments.seed)
     clips, dev = load_clips(arguments.clips), load_clips(arguments.dev) if arguments.dev else []
-    start = pretrained(arguments.synthetic, arguments.pretrained, recipe)
-    encoder = train(start, clips, recipe)
+    rng = np.random.default_rng(recipe.seed)
+    synthetic = synthetic_examples(arguments.synthetic, rng) if arguments.synthetic else []
+    start = pretrained(synthetic, arguments.pretrained, recipe)
+    encoder = train(start, clips, synthetic, recipe)
     save_file(encoder.state_dict(), arguments.output)
     if dev:
         report("dev", dev, [encoder] * len(dev))
         report("dev, still in silence", dev, [encoder] * len(dev), held=True)
 
 
-def pretrained(synthetic: Path | None, kept: Path | None, recipe: Recipe) -> AudioEncoder:
+def pretrained(synthetic: list[Example], kept: Path | None, recipe: Recipe) -> AudioEncoder:
     """The start of the fine-tuning."""
-    encoder = AudioEncoder()
     if kept is not None and kept.exists():
+        encoder = AudioEncoder()
         encoder.load_state_dict(load_file(kept))
-    elif synthetic is not None:
-        encoder = pretrain(synthetic_examples(synthetic, np.random.default_rng(recipe.seed)), recipe)
-        if kept is not None:
-            save_file(encoder.state_dict(), kept)
+        return encoder
+    encoder = pretrain(synthetic, recipe) if synthetic else AudioEncoder()
+    if kept is not None:
+        save_file(encoder.state_dict(), kept)
     return encoder
 
 
-def train(start: AudioEncoder, clips: list[Clip], recipe: Recipe) -> AudioEncoder:
+def train(start: AudioEncoder, clips: list[Clip], synthetic: list[Example], recipe: Recipe) -> AudioEncoder:
     """Both passes over the real clips; the encoder of all people, mean and gain set."""
     for name in ("first pass", "second pass"):
         rng = np.random.default_rng(recipe.seed)
-        groups = {clip.name: variants(clip, recipe.versions, rng) for clip in clips}
-        judges = cross_validate(start, clips, groups, recipe)
+        groups = [variants(clip, recipe.versions, rng) for clip in clips]
+        judges = cross_validate(start, clips, groups, synthetic, recipe)
         mean, gain = calibrate(clips, judges)
         report(f"cross-validation, {name}", clips, judges)
         if name == "first pass":
             clips = realigned(clips, judges)
-    encoder = finetune(start, list(groups.values()), recipe)
+    encoder = finetune(start, groups, synthetic, recipe)
     encoder.code_mean.copy_(mean)
     encoder.code_gain.copy_(gain)
     return encoder
