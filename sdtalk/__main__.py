@@ -4,6 +4,7 @@ PyTorch takes seconds to import, so everything that needs it is imported once th
 """
 
 import argparse
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -118,7 +119,7 @@ class _Bar:
     """A progress bar that starts again for every stage."""
 
     def __init__(self) -> None:
-        self.stage, self.bar = "", None
+        self.stage, self.bar = "", None  # type: str, Any
 
     def __enter__(self) -> "_Bar":
         return self
@@ -151,6 +152,8 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     parser, command = COMMANDS.get(words[0] if words else "", (talk_parser, talk))
     arguments = parser().parse_args(words[1:] if command is not talk else words)
+    # Idle OpenMP threads sleep: by default they spin, and take the cores from the rasteriser and from ffmpeg.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from sdtalk.errors import InputError
 

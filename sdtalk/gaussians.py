@@ -53,6 +53,9 @@ class Gaussians:
         """Move every field to a device."""
         return Gaussians(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def __getitem__(self, index: slice) -> "Gaussians":
+        return Gaussians(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
     @staticmethod
     def concatenate(parts: "list[Gaussians]") -> "Gaussians":
         """Join sets along the Gaussian axis, in order."""

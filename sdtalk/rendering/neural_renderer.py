@@ -34,7 +34,7 @@ class NeuralRenderer(nn.Module):
         alpha: Float[Tensor, "batch 1 height width"],
     ) -> Float[Tensor, "batch 3 height width"]:
         """Correct the colours (premultiplied by alpha); the correction is premultiplied too, so none outside."""
-        half = F.silu(self.stem(F.pixel_unshuffle(torch.cat([features, colours, alpha], dim=1), 2)))
+        half = F.silu(self._folded(features, torch.cat([colours, alpha], dim=1)))
         half = half + F.silu(self.at_half(half))
         quarter = F.silu(self.down_quarter(half))
         quarter = quarter + F.silu(self.at_quarter(quarter))
@@ -43,6 +43,16 @@ class NeuralRenderer(nn.Module):
         quarter = quarter + F.silu(_doubled(self.up_quarter(eighth)))
         half = half + F.silu(_doubled(self.up_half(quarter)))
         return colours + alpha * F.pixel_shuffle(self.out(half), 2)
+
+    def _folded(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        rest: Float[Tensor, "batch 4 height width"],
+    ) -> Float[Tensor, "batch width half_height half_width"]:
+        """Fold pixels into channels and apply the stem: one convolution of stride 2, whose inputs need no copies."""
+        weight = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)
+        of_features, of_rest = weight.split([features.shape[1], rest.shape[1]], dim=1)
+        return F.conv2d(features, of_features, self.stem.bias, 2) + F.conv2d(rest, of_rest, stride=2)
 
 
 def _doubled(x: Tensor) -> Tensor:
