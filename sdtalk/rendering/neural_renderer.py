@@ -48,7 +48,7 @@ class NeuralRenderer(nn.Module):
         self,
         features: Float[Tensor, "batch channel height width"],
         rest: Float[Tensor, "batch 4 height width"],
-    ) -> Float[Tensor, "batch width half_height half_width"]:
+    ) -> Float[Tensor, "batch stem half_height half_width"]:
         """Fold pixels into channels and apply the stem: one convolution of stride 2, whose inputs need no copies."""
         weight = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)
         of_features, of_rest = weight.split([features.shape[1], rest.shape[1]], dim=1)
