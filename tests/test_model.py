@@ -1,0 +1,104 @@
+"""The contract of the whole network, at toy size."""
+
+import pytest
+import torch
+from toy import SIZE, TOY, toy_model, toy_picture, toy_track
+
+from sdtalk.camera import Camera
+from sdtalk.checkpoint import load_model
+from sdtalk.model import HeadGaussians, SDTalk
+
+
+@pytest.fixture(scope="module")
+def model() -> SDTalk:
+    return toy_model()
+
+
+def head_of(model: SDTalk, seed: int = 0) -> HeadGaussians:
+    return model.reconstruct(toy_picture(seed), torch.ones(1, 1, SIZE, SIZE), toy_track())
+
+
+def state(frames: int) -> tuple[torch.Tensor, torch.Tensor, Camera]:
+    torch.manual_seed(1)
+    track = toy_track(frames)
+    return torch.rand(frames, TOY.audio_code_width), track.eyes * torch.rand(frames, 1), track.camera
+
+
+@torch.no_grad()
+def test_the_state_of_the_photo_gives_the_photo_back(model: SDTalk) -> None:
+    head = head_of(model)
+    same = model.animate(head, head.audio_code, head.eyes)
+    for name in ("means", "quats", "scales", "opacities"):
+        torch.testing.assert_close(getattr(same, name), getattr(head.gaussians, name), atol=1e-6, rtol=0)
+    untrained = toy_model(trained=False)
+    head = head_of(untrained)
+    frame = untrained(head, head.audio_code, head.eyes, head.rest)
+    assert frame.alpha.min() > 0.9
+    assert (frame.colours - toy_picture()).abs().mean() < 0.02
+
+
+@torch.no_grad()
+def test_another_state_moves_the_face_but_not_the_background(model: SDTalk) -> None:
+    head = head_of(model)
+    code, eyes, camera = state(2)
+    moved = model.animate(head, code, eyes).means - head.gaussians.means
+    assert moved[:, :1920].abs().amax() > 0 and not torch.equal(moved[0], moved[1])
+    still = torch.ones(moved.shape[1], dtype=torch.bool)
+    still[:1920] = False
+    still[1920 + head.moving] = False
+    assert still.any() and (moved[:, still] == 0).all()
+
+
+@torch.no_grad()
+def test_two_portraits_do_not_mix(model: SDTalk) -> None:
+    code, eyes, camera = state(1)
+    head = head_of(model, 0)
+    before = model(head, code, eyes, camera).colours
+    other = model(head_of(model, 1), code, eyes, camera).colours
+    assert torch.equal(model(head, code, eyes, camera).colours, before)
+    assert (other - before).abs().mean() > 0.02
+
+
+@torch.no_grad()
+def test_a_batch_is_its_frames(model: SDTalk) -> None:
+    head = head_of(model)
+    code, eyes, camera = state(3)
+    together = model(head, code, eyes, camera).colours
+    for i in range(3):
+        alone = model(head, code[i : i + 1], eyes[i : i + 1], camera[i : i + 1]).colours
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
+
+
+def test_gradients_reach_every_part(model: SDTalk) -> None:
+    model.zero_grad()
+    windows = torch.randn(2, 37, TOY.mel_bins)
+    _, eyes, camera = state(2)
+    frame = model(head_of(model), model.listen(windows), eyes, camera)
+    (frame.colours.square().sum() + frame.rasterised.square().sum()).backward()
+    for name, part in model.named_children():
+        gradients = [p.grad for p in part.parameters()]
+        assert any(g is not None and g.abs().sum() > 0 for g in gradients), name
+        assert all(g is None or torch.isfinite(g).all() for g in gradients), name
+    model.zero_grad()
+
+
+@torch.no_grad()
+def test_saved_and_loaded_it_computes_the_same(model: SDTalk, tmp_path) -> None:
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config == model.config and not loaded.training
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
+    code, eyes, camera = state(1)
+    torch.testing.assert_close(
+        loaded(head_of(loaded), code, eyes, camera).colours, model(head_of(model), code, eyes, camera).colours
+    )
+
+
+def test_the_sizes_alone_decide_the_network() -> None:
+    first, second = toy_model(motion_width=16), toy_model(motion_width=16)
+    shapes = {k: v.shape for k, v in first.state_dict().items()}
+    assert shapes == {k: v.shape for k, v in second.state_dict().items()}
+    assert shapes != {k: v.shape for k, v in toy_model().state_dict().items()}
