@@ -39,6 +39,10 @@ MIN_SUPPORT = 0.02
 MIN_SOURCE_WEIGHT = 0.2
 """Where less of a pixel comes from the photo, the photo's fine detail is not trusted."""
 
+FAITH = 0.9
+"""Where a pixel comes from the photo, the neural renderer may change it by so much less: left alone it learns to blur
+what it cannot place exactly (seen in training), while mouths and what turns into view need it."""
+
 DETAIL_RANGE = 0.5
 """Limit on the fine detail carried from the photo."""
 
@@ -213,8 +217,10 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         """
         picture = rasterise(_posed(gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
-        colours = rasterised + _carried_detail(picture.features[:, SOURCE], head.detail)
-        refined = self.neural_renderer(picture.features[:, LEARNED], colours, picture.alpha)
+        source = picture.features[:, SOURCE]
+        colours = rasterised + _carried_detail(source, head.detail)
+        freedom = (picture.alpha - FAITH * source[:, 2:]).clamp_min(0)
+        refined = self.neural_renderer(picture.features[:, LEARNED], colours, picture.alpha, freedom)
         return Frame(refined, picture.alpha, rasterised)
 
     def forward(

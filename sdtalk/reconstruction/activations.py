@@ -12,6 +12,9 @@ from sdtalk.gaussians import Gaussians
 COLOUR_RANGE = 0.3
 """How far a learned residual may move a prior colour."""
 
+SCALE_RANGE = 0.4
+"""Logarithm of how far a learned factor may change a prior scale; smaller Gaussians leave gaps when the head turns."""
+
 OFFSET_RANGE = 0.25
 """How far a learned residual may move a prior depth, head-space units (5 cm)."""
 
@@ -53,7 +56,7 @@ def gaussians_from(raw: Float[Tensor, "batch gaussian raw"], prior: GaussianPrio
     return Gaussians(
         means=prior.means,
         quats=F.normalize(identity + quats, dim=-1),
-        scales=prior.scales * torch.exp(torch.tanh(scales)),  # between 1/e and e times the prior
+        scales=prior.scales * torch.exp(SCALE_RANGE * torch.tanh(scales)),
         opacities=torch.sigmoid(torch.logit(prior.opacities, eps=1e-4) + opacities[..., 0]),
         features=torch.cat([rgb, prior.source, learned], dim=-1),
     )

@@ -18,14 +18,14 @@ INSET = {"eyeball": 0.03, "lids": 0.008, "lips": 0.02, "teeth": 0.02, "oral_cavi
 PART_OPACITY = 0.9
 
 PART_COLOUR = {
-    "upper_teeth": (0.95, 0.88, 0.82),
-    "lower_teeth": (0.5, 0.4, 0.38),  # mostly in the shade of the lip
-    "oral_cavity": (0.22, 0.08, 0.08),
+    "upper_teeth": (0.95, 1.0, 1.05),
+    "lower_teeth": (0.5, 0.48, 0.5),  # mostly in the shade of the lip
+    "oral_cavity": (0.22, 0.12, 0.13),
 }
-"""Colours relative to the brightness of the skin; parts that are not named take the photo's colour where they lie."""
+"""Colours relative to the skin's, so in the light of the photo; other parts take the photo's colour where they lie."""
 
 BRIGHTEST_SKIN = 0.8
-"""Upper limit of that brightness, so that teeth in a bright photo do not glow."""
+"""Upper limit of the skin's channels, so that teeth in a bright photo do not glow."""
 
 
 class CompletionBranch(nn.Module):
@@ -55,7 +55,7 @@ class CompletionBranch(nn.Module):
         points: Float[Tensor, "batch point 3"],
         normal: Float[Tensor, "batch 3"],
         photo_colours: Float[Tensor, "batch point 3"],
-        skin_brightness: Float[Tensor, " batch"],
+        skin: Float[Tensor, "batch 3"],
     ) -> Gaussians:
         """Gaussians at the template points.
 
@@ -64,18 +64,18 @@ class CompletionBranch(nn.Module):
             points: Template points on the tracked face, head space.
             normal: Direction towards the camera, head space.
             photo_colours: The photo's colour where each point lies.
-            skin_brightness: Mean brightness of the face, in [0, 1].
+            skin: Mean colour of the face.
         """
         batch = points.shape[0]
         template = self.template.expand(batch, -1, -1)
         inputs = torch.cat([template, code[:, None].expand(-1, template.shape[1], -1)], dim=-1)
         raw = self.out(F.silu(self.hidden(inputs)))
-        brightness = skin_brightness.clamp_max(BRIGHTEST_SKIN)[:, None, None]
+        light = skin.clamp_max(BRIGHTEST_SKIN)[:, None]
         prior = GaussianPrior(
             means=points - self.insets[:, None] * normal[:, None],
             scales=self.scales[None, :, None].expand(batch, -1, 3),
             opacities=torch.full_like(points[..., 0], PART_OPACITY),
-            colours=torch.where(self.from_photo[:, None], photo_colours, self.tint * brightness),
+            colours=torch.where(self.from_photo[:, None], photo_colours, (self.tint * light).clamp_max(1.0)),
             source=torch.zeros_like(points),
         )
         return gaussians_from(raw, prior)

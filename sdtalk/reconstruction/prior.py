@@ -92,7 +92,9 @@ def plane_prior(camera: Camera, mesh: Float[Tensor, "1 478 3"], face: FaceModel,
     offset = offset - MOUTH_DEPTH * mouth - EYE_DEPTH * eyes
     support = _fade(distance / MOTION_REACH)[None] * ~(mouth | eyes)
     thick = _fade((NAPE_TOP - lifted[1:2]) / (NAPE_TOP - NAPE_END))
-    back = torch.lerp(offset - MIN_THICKNESS, torch.minimum(2 * middle - skull, offset - MIN_THICKNESS), thick)
+    back = torch.lerp(
+        offset - MIN_THICKNESS, torch.minimum(2 * middle - skull, offset - MIN_THICKNESS), thick
+    )
     weight = head_weight(lifted.reshape(3, -1).T, mesh[0]).reshape(offset.shape)
     return PlanePrior(offset, back, canonical, support, weight)
 

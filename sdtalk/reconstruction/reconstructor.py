@@ -91,7 +91,7 @@ class Reconstructor(nn.Module):
             points,
             track.camera.plane_normal,
             _sample(image, track, track.completion_points),
-            _skin_brightness(colours, priors),
+            _skin_colour(colours, priors),
         )
         canonical = _flat([p.canonical for p in priors])
         weight = _flat([p.head_weight for p in priors])[..., 0]
@@ -134,9 +134,9 @@ def _sample(
     ].transpose(1, 2)
 
 
-def _skin_brightness(
+def _skin_colour(
     colours: Float[Tensor, "batch 3 size size"], priors: list[PlanePrior]
-) -> Float[Tensor, " batch"]:
-    """Mean brightness of the face."""
+) -> Float[Tensor, "batch 3"]:
+    """Mean colour of the face."""
     skin = torch.stack([p.support for p in priors]) > 0.99
-    return (colours.mean(1, keepdim=True) * skin).sum((1, 2, 3)) / skin.sum((1, 2, 3)).clamp_min(1)
+    return (colours * skin).sum((2, 3)) / skin.sum((2, 3)).clamp_min(1)

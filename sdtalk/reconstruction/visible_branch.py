@@ -107,11 +107,16 @@ class VisibleBranch(nn.Module):
 
 
 def _around_the_face(
-    colours: Float[Tensor, "batch 3 size size"], mask: Float[Tensor, "batch 1 size size"], priors: list[PlanePrior]
+    colours: Float[Tensor, "batch 3 size size"],
+    mask: Float[Tensor, "batch 1 size size"],
+    priors: list[PlanePrior],
 ) -> Float[Tensor, "batch 3 size size"]:
     """Colours of hair and neck continued behind the face: a head has no second face at its back."""
     return torch.stack(
-        [fill_outwards(c, (m[0] > 0.9) & (p.support[0] < 0.5)) for c, m, p in zip(colours, mask, priors, strict=True)]
+        [
+            fill_outwards(c, (m[0] > 0.9) & (p.support[0] < 0.5))
+            for c, m, p in zip(colours, mask, priors, strict=True)
+        ]
     )
 
 

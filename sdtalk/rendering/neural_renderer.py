@@ -32,8 +32,16 @@ class NeuralRenderer(nn.Module):
         features: Float[Tensor, "batch channel height width"],
         colours: Float[Tensor, "batch 3 height width"],
         alpha: Float[Tensor, "batch 1 height width"],
+        freedom: Float[Tensor, "batch 1 height width"],
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Correct the colours (premultiplied by alpha); the correction is premultiplied too, so none outside."""
+        """Correct the colours.
+
+        Args:
+            features: Learned features.
+            colours: What to correct, premultiplied by alpha.
+            alpha: How far a pixel shows the person.
+            freedom: How far a pixel may be corrected, 0 to alpha.
+        """
         half = F.silu(self._folded(features, torch.cat([colours, alpha], dim=1)))
         half = half + F.silu(self.at_half(half))
         quarter = F.silu(self.down_quarter(half))
@@ -42,7 +50,7 @@ class NeuralRenderer(nn.Module):
         eighth = eighth + F.silu(self.at_eighth(eighth))
         quarter = quarter + F.silu(_doubled(self.up_quarter(eighth)))
         half = half + F.silu(_doubled(self.up_half(quarter)))
-        return colours + alpha * F.pixel_shuffle(self.out(half), 2)
+        return colours + freedom * F.pixel_shuffle(self.out(half), 2)
 
     def _folded(
         self,
