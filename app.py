@@ -9,6 +9,7 @@ is loaded from other sites and nothing is reported to anybody. On a Hugging Face
 import argparse
 import html
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -39,7 +40,7 @@ What you upload, and what is made of it, is deleted within {(KEEP_S + CLEAN_EVER
 """
 DOING = {"tracking": "Following the head in the video", "rendering": "Drawing the frames"}
 
-FONT = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 600)), "sans-serif"]  # comes with Gradio
+FONT = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]  # comes with Gradio
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="md", font=FONT).set(
     body_background_fill="*neutral_50",
     body_text_color_subdued="*neutral_500",
@@ -53,7 +54,7 @@ CSS = """
 #introduction h1 {margin: 0 0 .2em; font-size: 1.9rem}
 #introduction p, #small-print p {color: var(--body-text-color-subdued)}
 #small-print p {font-size: .85rem; margin: 0}
-#speech .wrap, #speech .audio-container {min-height: 0}
+#speech .audio-container {min-height: 170px}
 """
 LOOKS = {"theme": THEME, "css": CSS, "footer_links": [], "run_history": False}
 """For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
@@ -78,16 +79,16 @@ class Studio:
         self,
         portrait: str | None,
         speech: str | None,
-        consent: bool,
-        pose: str,
-        driver: str | None,
-        blink: str,
-        background: str,
-        colour: str,
-        picture: str | None,
-        mouth: float,
-        seed: int,
-        request: gr.Request,
+        consent: bool = False,
+        pose: str = "idle",
+        driver: str | None = None,
+        blink: str = "natural",
+        background: str = "original",
+        colour: str = "white",
+        picture: str | None = None,
+        mouth: float = 1.0,
+        seed: int = 0,
+        request: gr.Request = None,  # Gradio fills it in
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
     ) -> tuple[str, str]:
         """Make a talking video of a portrait and a speech recording.
@@ -104,7 +105,7 @@ class Studio:
             picture: For the background.
             mouth: How far the mouth moves, 0 to 2; 1 as learned.
             seed: Another number, another idle motion and other blinks.
-            request: Who asks.
+            request: Who asks; comes from Gradio.
             progress: Shows what is being done.
 
         Returns:
@@ -118,13 +119,13 @@ class Studio:
             progress((done, total), desc=DOING[stage], unit="frames")
 
         try:
-            portrait, speech = needed(portrait, "a portrait"), needed(speech, "a recording of speech")
+            portrait, speech = needed(portrait, "Portrait"), needed(speech, "Speech")
             if not consent:
-                raise InputError("consent", "it has not been given", f"Please tick “{CONSENT}”.")
-            pose = needed(driver, "a video to follow") if pose == "video" else pose
+                raise InputError("Consent", "it has not been given", f"Please tick “{CONSENT}”.")
+            pose = needed(driver, "Video to follow") if pose == "video" else pose
             behind = {"colour": as_hex(colour), "picture": picture}.get(background, background)
-            behind = needed(behind, "a picture for the background")
-            options = TalkOptions(pose, blink, behind, seed=seed, mouth=mouth, label=AI_GENERATED)
+            behind = needed(behind, "Background picture")
+            options = TalkOptions(pose, blink, behind, seed=int(seed), mouth=float(mouth), label=AI_GENERATED)
             progress(0, desc="Looking at the portrait, listening to the speech")
             with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
                 talk = self.pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
@@ -138,11 +139,10 @@ class Studio:
             if self.stops.get(request.session_hash) is stop:
                 del self.stops[request.session_hash]
 
-    def stop(self, request: gr.Request) -> tuple[dict, dict]:
-        """Let the video that is being made for this visitor not be finished; the buttons after that."""
+    def stop(self, request: gr.Request) -> None:
+        """Let the video that is being made for this visitor not be finished."""
         if request.session_hash in self.stops:
             self.stops[request.session_hash].set()
-        return working(False)
 
 
 def needed(value: str | None, what: str) -> str:
@@ -152,7 +152,7 @@ def needed(value: str | None, what: str) -> str:
         InputError: It is not.
     """
     if not value:
-        raise InputError(what, "it is missing", "Please add it.")
+        raise InputError(what, "there is none yet", "Please add it.")
     return value
 
 
@@ -175,37 +175,40 @@ def file_path(payload: gr.FileData | None) -> str | None:
     return payload.path if payload else None
 
 
-def inputs_of_the_page() -> list[gr.components.Component]:
-    """Lay out what is asked for; in the order of `Studio.generate`'s arguments."""
-    portrait = gr.Image(
-        label="1. Portrait", type="filepath", sources=["upload", "webcam", "clipboard"], height=260
-    )
-    gr.Examples([[str(PORTRAIT)]], portrait, label="or take the example", api_visibility="private")
-    speech = gr.Audio(label="2. Speech", type="filepath", sources=["upload", "microphone"], elem_id="speech")
-    reading = ["Sense and Sensibility, read aloud"]
-    gr.Examples(
-        [[str(SPEECH)]], speech, example_labels=reading, label="or take the example", api_visibility="private"
-    )
+def materials() -> list[gr.components.Component]:
+    """Lay out the inputs that must be there; in the order of `Studio.generate`'s arguments."""
+    take = {"label": "or take the example", "api_visibility": "private"}
+    photos = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
+    portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
+    gr.Examples([[str(PORTRAIT)]], portrait, **take)
+    sounds = {"type": "filepath", "sources": ["upload", "microphone"]}
+    speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
+    gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
+    portrait.preprocess = file_path
+    return [portrait, speech]
+
+
+def choices() -> list[gr.components.Component]:
+    """Lay out the options; in the order of `Studio.generate`'s arguments."""
     with gr.Accordion("Options", open=False):
         motion = [("Gentle", "idle"), ("None", "still"), ("As in a video", "video")]
         pose = gr.Radio(motion, value="idle", label="Head motion")
-        driver = gr.Video(label="Video to follow", sources=["upload"], visible=False, height=240)
+        driver = gr.Video(label="Video to follow", sources=["upload"], visible=False, height=240, buttons=[])
         blink = gr.Radio([("Natural", "natural"), ("None", "none")], value="natural", label="Blinking")
         places = [("As in the portrait", "original"), ("A colour", "colour"), ("A picture", "picture")]
         background = gr.Radio(places, value="original", label="Background")
         colour = gr.ColorPicker("#e2e8f0", label="Background colour", visible=False)
         picture = gr.Image(
-            label="Background picture", type="filepath", sources=["upload"], visible=False, height=200
+            label="Background picture", sources=["upload"], visible=False, height=200, buttons=[]
         )
         mouth = gr.Slider(
-            0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 is as learned"
+            0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 as learned"
         )
         seed = gr.Number(0, label="Seed", info="Another number, other small motions", precision=0, minimum=0)
-    consent = gr.Checkbox(label=CONSENT)
-    portrait.preprocess = picture.preprocess = file_path
+    picture.preprocess = file_path
     shown_with(pose, {driver: "video"})
     shown_with(background, {colour: "colour", picture: "picture"})
-    return [portrait, speech, consent, pose, driver, blink, background, colour, picture, mouth, seed]
+    return [pose, driver, blink, background, colour, picture, mouth, seed]
 
 
 def shown_with(choice: gr.Radio, parts: dict[gr.components.Component, str]) -> None:
@@ -229,22 +232,35 @@ def build(pipeline: SDTalkPipeline) -> gr.Blocks:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
             with gr.Column():
-                inputs = inputs_of_the_page()
+                given, options = materials(), choices()
             with gr.Column():
+                consent = gr.Checkbox(label=CONSENT)
                 with gr.Row():
                     start = gr.Button("Generate", variant="primary", scale=3)
                     stop = gr.Button("Stop", variant="stop", scale=1, visible=False)
-                result = gr.Video(label="Result", interactive=False, autoplay=True, height=440, buttons=[])
+                result = gr.Video(
+                    label="Result", elem_id="result", interactive=False, autoplay=True, height=440, buttons=[]
+                )
                 note = gr.Markdown()
                 download = gr.DownloadButton("Download", visible=False)
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
         buttons = [start, stop]
-        start.click(lambda: working(True), None, buttons, **AT_ONCE)
-        run = start.click(studio.generate, inputs, [result, note], api_name="generate", concurrency_limit=1)
-        run.then(lambda: working(False), None, buttons, **AT_ONCE)
+        inputs = [*given, consent, *options]
+        begun = start.click(lambda: working(True), None, buttons, **AT_ONCE)
+        run = begun.then(
+            studio.generate,
+            inputs,
+            [result, note],
+            api_name="generate",
+            concurrency_limit=1,
+            show_progress_on=result,
+        )
+        for ended in (run.success, run.failure):  # Gradio 6.31 does not run `then` after an error
+            ended(lambda: working(False), None, buttons, **AT_ONCE)
         run.success(lambda video: gr.update(value=video, visible=True), result, download, **AT_ONCE)
         stop.click(None, cancels=run, api_visibility="private")
-        stop.click(studio.stop, None, buttons, **AT_ONCE)
+        stop.click(studio.stop, **AT_ONCE)
+        stop.click(lambda: working(False), None, buttons, **AT_ONCE)
         page.unload(studio.stop)
     return page
 
@@ -260,6 +276,7 @@ def main() -> int:
     except InputError as error:
         print("sdtalk:", one_line(error), file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: uploads and results are deleted
     build(pipeline).queue(max_size=50).launch(**LOOKS)
     return 0
 

@@ -1,0 +1,163 @@
+"""The page as visitors and programs use it: a real server, a real client, and a real browser where there is one."""
+
+import sys
+import tempfile
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+import torch
+from chromium import browser, chromium
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from sdtalk.config import SDTalkConfig
+from sdtalk.model import SDTalk
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.tracking.tracker import Tracker
+from sdtalk.video import probe
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import app  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Iterator[Path]:
+    """Where the server keeps what it needs for a while."""
+    kept = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(kept / "gradio"))
+        patch.setattr(tempfile, "tempdir", str(kept))
+        yield kept
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Iterator[gr.Blocks]:
+    torch.manual_seed(0)
+    page = app.build(
+        SDTalkPipeline(SDTalk(SDTalkConfig()).eval().requires_grad_(False), Tracker.from_bundled())
+    )
+    page.queue().launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.LOOKS)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def client(page: gr.Blocks, tmp_path_factory) -> Client:
+    downloads = tmp_path_factory.mktemp("downloads")
+    return Client(page.local_url, verbose=False, download_files=downloads, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def word(tmp_path_factory) -> Path:
+    """0.4 s of the example."""
+    path = tmp_path_factory.mktemp("speech") / "word.wav"
+    with wave.open(str(app.SPEECH)) as whole, wave.open(str(path), "wb") as part:
+        part.setparams(whole.getparams())
+        whole.setpos(whole.getframerate())
+        part.writeframes(whole.readframes(whole.getframerate() * 2 // 5))
+    return path
+
+
+def generate(client: Client, portrait: Path | None, speech: Path | None, **options):
+    files = (handle_file(path) if path else None for path in (portrait, speech))
+    given = dict(zip(("portrait", "speech"), files, strict=True))
+    return client.predict(**given, **{"consent": True, **options}, api_name="/generate")
+
+
+def video_of(answer) -> Path:
+    return Path(answer["video"] if isinstance(answer, dict) else answer)
+
+
+def test_the_example_becomes_a_video(client: Client, folder: Path, word: Path) -> None:
+    video, note = generate(client, app.PORTRAIT, word, background="colour", colour="rgba(255, 0.4, 0, 1)")
+    info = probe(video_of(video))
+    assert (info.width, info.height, info.has_sound) == (512, 512, True)
+    assert info.duration == pytest.approx(0.4, abs=0.045)
+    assert note == ""
+    assert not list(folder.glob("sdtalk-*")), "a work folder has stayed"
+
+
+@pytest.mark.parametrize("name", ["no portrait", "no consent", "text as picture", "empty sound", "no video"])
+def test_what_cannot_be_used_is_told_in_one_line(
+    client: Client, word: Path, tmp_path: Path, name: str
+) -> None:
+    text, empty = tmp_path / "holiday.png", tmp_path / "silence.wav"
+    text.write_text("Dear diary")
+    empty.write_bytes(b"")
+    portrait, speech, options, words = {
+        "no portrait": (None, word, {}, "Portrait: there is none yet"),
+        "no consent": (app.PORTRAIT, word, {"consent": False}, "Consent: it has not been given"),
+        "text as picture": (text, word, {}, "holiday.png: this is not a picture"),
+        "empty sound": (app.PORTRAIT, empty, {}, "silence.wav: the file is empty"),
+        "no video": (app.PORTRAIT, word, {"pose": "video"}, "Video to follow: there is none yet"),
+    }[name]
+    with pytest.raises(AppError) as caught:
+        generate(client, portrait, speech, **options)
+    message = str(caught.value)
+    assert words in message
+    assert "\n" not in message and "Traceback" not in message and "/" not in message
+
+
+def test_names_of_files_cannot_bring_markup(client: Client, word: Path, tmp_path: Path) -> None:
+    error = app.InputError("<img src=x>.png", "bad", "Choose another.")
+    assert "<" in app.one_line(error)  # so it is escaped where it is shown
+    text = tmp_path / "a&b.png"
+    text.write_text("no picture")
+    with pytest.raises(AppError, match="this is not a picture"):
+        generate(client, text, word)
+
+
+@pytest.mark.parametrize(
+    "picked, colour",
+    [
+        ("#a1b2c3", "#a1b2c3"),
+        ("white", "white"),
+        ("rgba(255.4, 0, 15.6, 1)", "#ff0010"),
+        ("rgb(1,2,3)", "#010203"),
+    ],
+)
+def test_colours_of_the_picker(picked: str, colour: str) -> None:
+    assert app.as_hex(picked) == colour
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here")
+def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, tmp_path: Path) -> None:
+    with browser(tmp_path) as tab:
+        tab.open(page.local_url)
+        tab.press("Generate")
+        tab.wait("document.body.innerText.includes('Portrait: there is none yet')")
+        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.wait("!!document.querySelector('#portrait img')")
+        tab.run("document.querySelectorAll('.gallery-item')[1].click()")
+        tab.wait("!!document.querySelector('#speech .play-pause-button')")
+        tab.run("document.querySelector('input[type=checkbox]').click()")
+
+        tab.press("Generate")  # 7 seconds of speech: time enough to change one's mind
+        tab.wait("/[0-9]+.[0-9]+ frames/.test(document.body.innerText)")
+        tab.press("Stop")
+        tab.wait("![...document.querySelectorAll('button')].some(b => b.innerText.trim() == 'Stop')")
+        tab.run("document.querySelector('#speech button[aria-label=Clear]').click()")
+        tab.wait("!!document.querySelector('#speech input[type=file]')")
+
+        tab.choose_files("#speech input[type=file]", word)
+        tab.wait("!!document.querySelector('#speech .play-pause-button')")
+        tab.press("Generate")
+        tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
+        tab.wait("document.body.innerText.includes('Download')")
+        assert tab.complaints() == []
+        foreign = {url for url in tab.requested() if not url.startswith((page.local_url, "data:", "blob:"))}
+        assert not foreign, "the page needs other sites"
+    assert not list(folder.glob("sdtalk-*")), "a work folder has stayed"
+
+
+def test_nothing_stays_at_the_end(page: gr.Blocks, folder: Path) -> None:
+    assert [path for path in folder.rglob("talking*.mp4")], "run after the others"
+    page.close()
+    left = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert not left - {app.PORTRAIT.name, app.SPEECH.name}
