@@ -219,7 +219,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised + _carried_detail(source, head.detail)
-        freedom = (picture.alpha - FAITH * source[:, 2:]).clamp_min(0)
+        # without a gradient: the reconstruction must not learn to hide the photo to free the renderer
+        freedom = (picture.alpha - FAITH * source[:, 2:]).clamp_min(0).detach()
         refined = self.neural_renderer(picture.features[:, LEARNED], colours, picture.alpha, freedom)
         return Frame(refined, picture.alpha, rasterised)
 

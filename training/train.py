@@ -40,14 +40,14 @@ LOSS_WEIGHTS = {
     "rasterised": 0.5,
     "edges": 0.5,
     "alpha": 0.2,
-    "perceptual": 0.05,
+    "perceptual": 0.5,
     "lips": 2.0,
     "lifting": 1.0,
 }
 LIP_BOX_WEIGHT = 5.0
 RATES = {
     1: {"reconstructor": 3e-4, "neural_renderer": 3e-4},
-    2: {"fields": 2e-4, "tables": 1e-3, "neural_renderer": 1e-4},
+    2: {"fields": 5e-5, "tables": 3e-4, "neural_renderer": 1e-4},
 }
 LIFTING_STEP = 8  # every n-th vertex: the prior depth starts on the mesh, the loss only has to keep it there
 SURFACE_POINTS = MESH_POINTS - 10  # without the irises

@@ -43,9 +43,14 @@ class GaussianPrior:
     source: Float[Tensor, "batch gaussian 3"]
 
 
+def learned_channels(feature_channels: int) -> int:
+    """How many of the feature channels are free: all but colour and source."""
+    return feature_channels - LEARNED.start
+
+
 def raw_channels(feature_channels: int) -> int:
     """How many raw channels `gaussians_from` wants: quats 4, scales 3, opacity 1, colour 3, learned features."""
-    return 4 + 3 + 1 + 3 + feature_channels - LEARNED.start
+    return 4 + 3 + 1 + 3 + learned_channels(feature_channels)
 
 
 def gaussians_from(raw: Float[Tensor, "batch gaussian raw"], prior: GaussianPrior) -> Gaussians:

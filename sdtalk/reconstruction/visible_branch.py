@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
-from sdtalk.reconstruction.activations import GaussianPrior, gaussians_from, lifted_offset, raw_channels
+from sdtalk.reconstruction.activations import (
+    GaussianPrior,
+    gaussians_from,
+    learned_channels,
+    lifted_offset,
+    raw_channels,
+)
 from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
 
@@ -20,6 +26,10 @@ BACK_SIGMA = 1.2
 
 FRONT_SHARPNESS, BACK_SHARPNESS = 2.0, 8.0
 """Opacity is the mask to this power: neighbours overlap, and what is hidden must not widen the outline."""
+
+PHOTO_TRUST = 0.1
+"""Share of the learned residual that may change what the photo shows: with all of it, training hides the photo's
+detail behind smooth Gaussians (a better L1, a worse picture)."""
 
 MAX_STRETCH = 6.0
 """Limit on how far a Gaussian is stretched in depth where the surface is steep."""
@@ -56,10 +66,15 @@ class LayerHead(nn.Module):
 class VisibleBranch(nn.Module):
     """Local features and plane priors -> the visible Gaussians."""
 
+    trust: Float[Tensor, " raw"]
+
     def __init__(self, local_channels: int, feature_channels: int) -> None:
         super().__init__()
         self.front = LayerHead(local_channels, feature_channels)
         self.back = LayerHead(local_channels, feature_channels)
+        trust = torch.full((1 + raw_channels(feature_channels),), PHOTO_TRUST)
+        trust[-learned_channels(feature_channels) :] = 1.0
+        self.register_buffer("trust", trust, persistent=False)
 
     def forward(
         self,
@@ -91,7 +106,7 @@ class VisibleBranch(nn.Module):
             ("back", self.back, back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
             ("front", self.front, front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
         ):
-            raw = head(local)
+            raw = head(local) * (self.trust if seen else 1.0)
             height = lifted_offset(raw[..., 0], offset)
             spread = (sigma * cell).expand_as(offset)
             depth = spread * (stretch.clamp(1, MAX_STRETCH) if seen else 1.0)
