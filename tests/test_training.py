@@ -9,12 +9,12 @@ import pytest
 import torch
 from made_up_heads import with_opening
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sdtalk.camera import FACING
 from sdtalk.config import SDTalkConfig
 from sdtalk.model import SDTalk
-from training import train, train_motion
+from training import start, train, train_motion
 from training.dataset import FramePairs, load_clips
 from training.losses import lifting_loss, lip_weight
 
@@ -105,6 +105,23 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(monkeypatch, prepared, che
     run(monkeypatch, train, *arguments, "-o", tmp_path / "resumed")
     assert len(saved) == 1
     assert changed(tmp_path / "straight", tmp_path / "resumed") == set()
+
+
+def test_a_fresh_checkpoint_carries_a_trained_audio_encoder(monkeypatch, tmp_path) -> None:
+    run(monkeypatch, start, tmp_path / "first", "--seed", 1)
+    weights = load_file(tmp_path / "first" / "model.safetensors")
+    own = {k.removeprefix("audio_encoder."): v for k, v in weights.items() if k.startswith("audio_encoder.")}
+    save_file(own, tmp_path / "audio.safetensors")
+    run(
+        monkeypatch,
+        start,
+        tmp_path / "second",
+        "--seed",
+        2,
+        "--audio-encoder",
+        tmp_path / "audio.safetensors",
+    )
+    assert "audio_encoder" not in changed(tmp_path / "first", tmp_path / "second")
 
 
 def test_pairs_depend_on_their_number_alone(prepared) -> None:

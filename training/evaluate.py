@@ -1,6 +1,6 @@
 """Self-reenactment on clips of people the model never saw: picture quality, and whether the mouth follows the sound.
 
-    python training/evaluate.py SAMPLES/manifest.json [--model mini] [--split dev] [-o runs/evaluation]
+    python -m training.evaluate SAMPLES/manifest.json [--model mini] [--split dev] [-o runs/evaluation]
 
 Each clip is rendered from its own first frame, its sound, its tracked poses and its eye state (`sdtalk reenact`) and
 compared with its real frames in the same crop before the same black background. The frozen first frame is the

@@ -1,6 +1,6 @@
 """Talking clips -> tracked, cropped frames with masks, mouth codes and aligned sound, ready for training.
 
-    python training/prepare.py SAMPLES/manifest.json -o data/prepared [--split train] [--every 3]
+    python -m training.prepare SAMPLES/manifest.json -o data/prepared [--split train] [--every 3]
 
 Each clip becomes a folder: `clip.npz` (camera, mesh, eyes and mouth of every 25 fps frame, sound at 16 kHz moved by
 the manifest's `audio_late_ms`) and every n-th frame as a JPEG with its person mask as a PNG. A folder appears

@@ -1,7 +1,7 @@
 """Stage 1 (reconstruction) and stage 2 (motion) of the paper, for mini, on prepared clips.
 
-    python training/train.py 1 data/prepared CHECKPOINT_DIR -o runs/stage1 --steps 1500
-    python training/train.py 2 data/prepared runs/stage1    -o runs/stage2 --steps 1000
+    python -m training.train 1 data/prepared CHECKPOINT_DIR -o runs/stage1 --steps 1500
+    python -m training.train 2 data/prepared runs/stage1    -o runs/stage2 --steps 1000
 
 The run folder holds config.json + model.safetensors (what `SDTalkPipeline.from_pretrained` loads), the state to
 continue from (the same command continues), losses.csv and contact sheets. Stopping at any moment loses at most the

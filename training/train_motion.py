@@ -4,7 +4,7 @@ The tracked mesh says where every point of the face goes when the mouth code and
 that displacement at millions of points takes minutes on a CPU, and leaves to the rendering stages what a mesh cannot
 say: opacities, shapes, and what happens inside the mouth.
 
-    python training/train_motion.py data/prepared CHECKPOINT_DIR -o OUTPUT_DIR [--steps 6000]
+    python -m training.train_motion data/prepared CHECKPOINT_DIR -o OUTPUT_DIR [--steps 6000]
 """
 
 import argparse

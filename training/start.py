@@ -1,0 +1,35 @@
+"""A fresh checkpoint to start training from: untrained weights, and an audio encoder that was trained by itself.
+
+    python -m training.start runs/start [--audio-encoder runs/lips/audio_encoder.safetensors] [--seed 0]
+
+The order of the whole training of mini: prepare, train_lips, start, train_motion, train 1, train 2, evaluate.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from sdtalk.config import SDTalkConfig
+from sdtalk.model import SDTalk
+
+
+def main() -> None:
+    """Write the checkpoint."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--audio-encoder", type=Path, help="weights from train_lips.py")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    model = SDTalk(SDTalkConfig())
+    if arguments.audio_encoder is not None:
+        model.audio_encoder.load_state_dict(load_file(arguments.audio_encoder))
+    model.save_pretrained(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
