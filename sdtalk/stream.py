@@ -48,7 +48,6 @@ class Performance:
         return Performance(self.audio_code.to(device), self.eyes.to(device), self.camera.to(device))
 
 
-@torch.inference_mode()
 def render_frames(
     model: SDTalk,
     head: HeadGaussians,
@@ -68,22 +67,28 @@ def render_frames(
         watch: Measures "motion", "rendering" and "finishing".
     """
     watch = watch or Stopwatch()
-    device = head.eyes.device
-    background = background.to(device)
+    background = background.to(head.eyes.device)
     for start in range(0, len(performance), BATCH):
-        part = performance[start : start + BATCH].to(device)
-        with watch("motion"):
-            gaussians = model.animate(head, part.audio_code, part.eyes)
-        frames = []
-        for index in range(len(part)):  # one at a time: feature images are large, and this is faster on a CPU
-            with watch("rendering"):
-                frame = model.render(head, gaussians[index : index + 1], part.camera[index : index + 1])
-            with watch("finishing"):
-                picture = frame.over(background)
-                if size != picture.shape[-1]:
-                    picture = F.interpolate(picture, size=(size, size), mode="bicubic", antialias=True)
-                frames.append(to_frames(picture))
-        yield np.concatenate(frames)
+        part = performance[start : start + BATCH].to(head.eyes.device)
+        yield _render_batch(model, head, part, background, size, watch)
+
+
+@torch.inference_mode()
+def _render_batch(
+    model: SDTalk, head: HeadGaussians, part: Performance, background: Tensor, size: int, watch: Stopwatch
+) -> UInt8[np.ndarray, "frame size size 3"]:
+    with watch("motion"):
+        gaussians = model.animate(head, part.audio_code, part.eyes)
+    frames = []
+    for index in range(len(part)):  # one at a time: feature images are large, and this is faster on a CPU
+        with watch("rendering"):
+            frame = model.render(head, gaussians[index : index + 1], part.camera[index : index + 1])
+        with watch("finishing"):
+            picture = frame.over(background)
+            if size != picture.shape[-1]:
+                picture = F.interpolate(picture, size=(size, size), mode="bicubic", antialias=True)
+            frames.append(to_frames(picture))
+    return np.concatenate(frames)
 
 
 def write_video(

@@ -1,0 +1,160 @@
+"""The command line as users meet it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy import save_portrait, save_speech, toy_model
+
+from sdtalk.__main__ import main
+from sdtalk.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
+from sdtalk.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    save_portrait(folder / "portrait.png")
+    save_speech(folder / "speech.wav", 0.2)
+    save_speech(folder / "long.wav", 60)
+    toy_model().save_pretrained(folder / "toy")
+    return folder
+
+
+def command(files: Path, output: Path, speech: str = "speech.wav") -> list[str]:
+    return [
+        str(files / "portrait.png"),
+        str(files / speech),
+        "-o",
+        str(output),
+        "--model",
+        str(files / "toy"),
+    ]
+
+
+def test_a_video_is_made_in_a_process_of_its_own(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new folder" / "talk.mp4"
+    words = [sys.executable, "-m", "sdtalk", *command(files, output), "--size", "64", "--background", "white"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output} (0.2 s)\n" and output.stat().st_size > 1000
+    assert "rendering: 100%" in done.stderr and "Note: The face is only" in done.stderr
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    assert [p.name for p in output.parent.iterdir()] == ["talk.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_leaves_nothing(files: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "sdtalk", *command(files, tmp_path / "new" / "talk.mp4", "long.wav")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 120
+        while not list(tmp_path.glob("new/.*")) and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)  # until the video is being written
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert (
+        "Traceback" not in errors
+        and errors.endswith("sdtalk: stopped; nothing was written.\n")
+        and not output
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "the following arguments are required"),
+        (["a.png", "b.wav"], "-o/--output"),
+        (["a.png", "b.wav", "-o", "o.mp4", "--size", "big"], "invalid int value: 'big'"),
+        (["a.png", "b.wav", "-o", "o.mp4", "--colour", "red"], "unrecognized arguments"),
+        (["reenact"], "clip"),
+        (["bench", "--seconds", "many"], "invalid float"),
+    ],
+)
+def test_wrong_arguments_are_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and says in error
+    assert error.startswith("sdtalk: ") and error.count("\n") == 1
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
+    for words, options in (
+        (
+            [],
+            (
+                "--pose",
+                "--blink",
+                "--background",
+                "--size",
+                "--device",
+                "--seed",
+                "--mouth",
+                "--model",
+                "reenact",
+            ),
+        ),
+        (["reenact"], ("--portrait", "--target", "--background")),
+        (["bench"], ("--seconds", "--json")),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--help"])
+        text = capsys.readouterr().out
+        assert stop.value.code == 0 and all(option in text for option in options)
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    check = (
+        "import sys; from sdtalk.__main__ import talk_parser; talk_parser(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_bench_measures_every_stage(files: Path, capsys: pytest.CaptureFixture) -> None:
+    chosen = Benchmark(str(files / "portrait.png"), str(files / "speech.wav"), 0.3, str(files / "toy"))
+    report = measure(chosen)
+    assert report.frames == 8 and report.total_seconds > 0.5 and report.frames_per_second > 0
+    stages = (
+        "loading",
+        "tracking",
+        "reconstruction",
+        "audio",
+        "motion",
+        "rasterising",
+        "neural rendering",
+        "encoding",
+    )
+    assert all(report.stages[stage] > 0 for stage in stages)
+    assert report.peak_mb is None or 100 < report.peak_mb < 3000
+    assert json.loads(as_json(report))["frames"] == 8
+    text = as_text(report)
+    assert all(stage in text for stage in (*stages, "peak memory", "start to file", "torch", "processor"))
+
+
+def test_bench_refuses_what_it_cannot_measure(files: Path) -> None:
+    for seconds in (0.0, -1.0, float("nan"), 1e9):
+        with pytest.raises(InputError, match="seconds"):
+            measure(Benchmark(str(files / "portrait.png"), str(files / "speech.wav"), seconds))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_resident_memory_includes_children() -> None:
+    alone = resident_mb(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "x = bytearray(80 << 20); print(flush=True); input()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # fmt: skip
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert resident_mb(os.getpid()) > alone + 70
+        child.communicate(b"\n")
+
+
+def test_an_unknown_peak_is_called_so() -> None:
+    report = Report({}, 1, 1.0, 1.0, None, {}, {})
+    assert "unknown" in as_text(report)
