@@ -54,7 +54,8 @@ CSS = """
 #introduction h1 {margin: 0 0 .2em; font-size: 1.9rem}
 #introduction p, #small-print p {color: var(--body-text-color-subdued)}
 #small-print p {font-size: .85rem; margin: 0}
-#speech .audio-container {min-height: 170px}
+#speech .wrap {min-height: 8rem}
+@media (max-width: 640px) {#result {height: auto !important; min-height: 300px}}
 """
 LOOKS = {"theme": THEME, "css": CSS, "footer_links": [], "run_history": False}
 """For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
@@ -206,18 +207,15 @@ def choices() -> list[gr.components.Component]:
         )
         seed = gr.Number(0, label="Seed", info="Another number, other small motions", precision=0, minimum=0)
     picture.preprocess = file_path
-    shown_with(pose, {driver: "video"})
-    shown_with(background, {colour: "colour", picture: "picture"})
+    shown_with(driver, pose, "video")
+    shown_with(colour, background, "colour")
+    shown_with(picture, background, "picture")
     return [pose, driver, blink, background, colour, picture, mouth, seed]
 
 
-def shown_with(choice: gr.Radio, parts: dict[gr.components.Component, str]) -> None:
-    """Show each part only while its option is chosen."""
-
-    def show(chosen: str) -> list[dict]:
-        return [gr.update(visible=option == chosen) for option in parts.values()]
-
-    choice.change(show, choice, list(parts), **AT_ONCE)
+def shown_with(part: gr.components.Component, choice: gr.Radio, option: str) -> None:
+    """Show a control only while an option is chosen."""
+    choice.change(lambda chosen: gr.update(visible=chosen == option), choice, part, **AT_ONCE)
 
 
 def working(busy: bool) -> tuple[dict, dict]:
