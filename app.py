@@ -85,7 +85,7 @@ class Studio:
         driver: str | None = None,
         blink: str = "natural",
         background: str = "original",
-        colour: str = "white",
+        colour: str = "#ffffff",
         picture: str | None = None,
         mouth: float = 1.0,
         seed: int = 0,
@@ -124,8 +124,8 @@ class Studio:
             if not consent:
                 raise InputError("Consent", "it has not been given", f"Please tick “{CONSENT}”.")
             pose = needed(driver, "Video to follow") if pose == "video" else pose
-            behind = {"colour": as_hex(colour), "picture": picture}.get(background, background)
-            behind = needed(behind, "Background picture")
+            behind = as_hex(colour) if background == "colour" else background
+            behind = needed(picture, "Background picture") if background == "picture" else behind
             options = TalkOptions(pose, blink, behind, seed=int(seed), mouth=float(mouth), label=AI_GENERATED)
             progress(0, desc="Looking at the portrait, listening to the speech")
             with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
@@ -158,9 +158,17 @@ def needed(value: str | None, what: str) -> str:
 
 
 def as_hex(colour: str) -> str:
-    """Turn what a colour picker returns, "#rrggbb" or "rgba(r, g, b, a)" with decimals, into "#rrggbb"."""
-    numbers = re.findall(r"[\d.]+", colour) if colour.startswith("rgb") else []
-    return "#" + "".join(f"{min(round(float(n)), 255):02x}" for n in numbers[:3]) if numbers else colour
+    """Turn what a colour picker returns, "#rrggbb" or "rgba(r, g, b, a)" with decimals, into "#rrggbb".
+
+    Raises:
+        InputError: It is something else; TalkOptions would also take the path of any file on this machine.
+    """
+    number = r"\s*(\d+(?:\.\d+)?)\s*"
+    if found := re.fullmatch(rf"rgba?\({number},{number},{number}(,.*)?\)", colour):
+        return "#" + "".join(f"{min(round(float(found[i])), 255):02x}" for i in (1, 2, 3))
+    if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+        raise InputError("Background colour", f"{colour[:40]!r} is none", "Choose one like #20808f.")
+    return colour
 
 
 def one_line(error: InputError, *uploads: str | None) -> str:
