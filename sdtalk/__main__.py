@@ -4,9 +4,10 @@ PyTorch takes seconds to import, so everything that needs it is imported once th
 """
 
 import argparse
-import os
 import sys
 from typing import Any, NoReturn
+
+from sdtalk.process import tune_process
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -75,7 +76,8 @@ def _add_model(parser: Parser) -> None:
 
 def talk(arguments: argparse.Namespace) -> None:
     """Make a talking video."""
-    from sdtalk.pipeline import SDTalkPipeline, TalkOptions, check_inputs
+    from sdtalk.options import TalkOptions, check_inputs
+    from sdtalk.pipeline import SDTalkPipeline
 
     names = ("pose", "blink", "background", "size", "seed", "mouth")
     options = TalkOptions(**{name: getattr(arguments, name) for name in names})
@@ -152,8 +154,7 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     parser, command = COMMANDS.get(words[0] if words else "", (talk_parser, talk))
     arguments = parser().parse_args(words[1:] if command is not talk else words)
-    # Idle OpenMP threads sleep: by default they spin, and take the cores from the rasteriser and from ffmpeg.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tune_process()
     try:
         from sdtalk.errors import InputError
 

@@ -17,7 +17,8 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
 from sdtalk.model import HeadGaussians
-from sdtalk.pipeline import SDTalkPipeline, Talk, check_not_input, counted, no_progress
+from sdtalk.options import check_not_input
+from sdtalk.pipeline import SDTalkPipeline, Talk, counted, no_progress
 from sdtalk.poses import followed_cameras, followed_eyes
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import Performance, Progress, render_frames

@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets", "tracking",
-    "reconstruction", "motion", "rendering", "model", "checkpoint", "poses", "stream", "label", "pipeline", "reenact",
-    "bench", "__main__",
+    "errors", "process", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets",
+    "tracking", "reconstruction", "motion", "rendering", "model", "checkpoint", "poses", "stream", "label", "options",
+    "pipeline", "reenact", "bench", "__main__",
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def toy_model(trained: bool = True, **sizes: int) -> SDTalk:
         with torch.no_grad():
             for parameter in model.parameters():
                 if not parameter.any():
-                    parameter.normal_(std=0.02)
+                    parameter.normal_(std=0.005)
     return model
 
 
