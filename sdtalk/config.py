@@ -16,7 +16,9 @@ class SDTalkConfig:
 
     # visible branch: a plane of plane_size^2 points, lifted to a front and a back layer
     plane_size: int = 272
-    margin_px: int = 16  # the photo is continued so far over its border, so that moving shoulders show no edge
+    margin_px: int = (
+        16  # the photo is continued so far over its border, so that moving shoulders show no edge
+    )
 
     # completion branch
     template_width: int = 64  # length of the learned vector of each template point
