@@ -15,20 +15,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from sdtalk.camera import FRAME_SIZE
-from sdtalk.image import Crop
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.reenact import ReenactOptions, frame_pairs, prepare
 from sdtalk.tracking.face_model import FaceModel
 from training.metrics import best_lag_correlation, psnr, ssim
 
-WHOLE_FRAME = Crop(0.0, 0.0, float(FRAME_SIZE))
 MAX_LAG_FRAMES = 6
 SHEET_COLUMNS = 8
-TRACK_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -46,20 +41,10 @@ class ClipResult:
     mouth_spread: float | None
 
 
-def mouth_openings(pipeline: SDTalkPipeline, frames: list[np.ndarray]) -> np.ndarray:
-    """Opening of the mouth in each picture, NaN where no face is found; single pictures, nothing smoothed."""
-    tracker, found = pipeline.tracker, []
-    for start in range(0, len(frames), TRACK_BATCH):
-        batch = torch.from_numpy(np.stack(frames[start : start + TRACK_BATCH]))
-        for faces in tracker.networks.find_faces(batch, max_faces=1):
-            found.append(faces[0].points if faces else torch.full((478, 3), torch.nan))
-    landmarks = torch.stack(found)
-    seen = landmarks.isfinite().all(-1).all(-1)
-    openings = torch.full((len(frames),), torch.nan)
-    if seen.any():
-        mesh = tracker.head_track(landmarks[seen], WHOLE_FRAME).mesh
-        openings[seen] = FaceModel.bundled().mouth_opening(mesh)
-    return openings.numpy()
+def mouth_openings(pipeline: SDTalkPipeline, frames: list[np.ndarray], name: str) -> np.ndarray:
+    """Opening of the mouth in each picture, tracked as a video."""
+    track = pipeline.tracker.video(iter(frames), name).track
+    return FaceModel.bundled().mouth_opening(track.mesh).numpy()
 
 
 def evaluate_clip(
@@ -72,10 +57,9 @@ def evaluate_clip(
     predicted, real = [p for p, _ in pairs], [r for _, r in pairs]
     correlation = lag = spread = None
     if own_speech:
-        theirs, ours = mouth_openings(pipeline, real), mouth_openings(pipeline, predicted)
-        seen = np.isfinite(theirs) & np.isfinite(ours)
-        correlation, lag = best_lag_correlation(ours[seen], theirs[seen], MAX_LAG_FRAMES)
-        spread = float(ours[seen].std() / max(theirs[seen].std(), 1e-6))
+        ours, theirs = (mouth_openings(pipeline, frames, str(path)) for frames in (predicted, real))
+        correlation, lag = best_lag_correlation(ours, theirs, MAX_LAG_FRAMES)
+        spread = float(ours.std() / max(theirs.std(), 1e-6))
     write_sheet(sheet, predicted, real)
     later = range(1, len(pairs))  # the first frame is the source itself
     return ClipResult(
@@ -142,14 +126,21 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--split", default="dev")
     parser.add_argument("--seconds", type=float, default=60.0, help="only the first seconds of each clip")
+    parser.add_argument("--clips", type=int, default=1000, help="only so many clips")
+    parser.add_argument("--spoken", action="store_true", help="only clips with the speaker's own sound")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/evaluation"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     pipeline = SDTalkPipeline.from_pretrained(arguments.model)
     results = []
-    for entry in json.loads(arguments.manifest.read_text(encoding="utf-8")):
-        if entry["split"] != arguments.split or not entry["file"].startswith("clips/"):
-            continue
+    entries = [
+        entry
+        for entry in json.loads(arguments.manifest.read_text(encoding="utf-8"))
+        if entry["split"] == arguments.split
+        and entry["file"].startswith("clips/")
+        and (entry["own_speech_audio"] is True or not arguments.spoken)
+    ]
+    for entry in entries[: arguments.clips]:
         path = arguments.manifest.parent / entry["file"]
         sheet = arguments.output / f"{path.stem}.jpg"
         own = entry["own_speech_audio"] is True
