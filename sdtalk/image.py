@@ -230,7 +230,9 @@ def _without_person(image: Tensor, person: Tensor) -> Tensor:
 
 
 def _dilated(mask: Tensor, radius: int) -> Tensor:
-    return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
+    """Grow by a square, row-wise and then column-wise: the same, and many times faster."""
+    wide = F.max_pool2d(mask, (1, 2 * radius + 1), 1, (0, radius))
+    return F.max_pool2d(wide, (2 * radius + 1, 1), 1, (radius, 0))
 
 
 def _filled(image: Tensor, known: Tensor) -> Tensor:
@@ -238,9 +240,7 @@ def _filled(image: Tensor, known: Tensor) -> Tensor:
     if min(image.shape[-2:]) == 1:
         total = known.sum(dim=(-2, -1), keepdim=True)
         mean = (image * known).sum(dim=(-2, -1), keepdim=True) / total.clamp(min=1e-6)
-        return torch.where(total > 0, mean, 0.5).expand_as(
-            image
-        )  # all person: there is no background, so grey
+        return torch.where(total > 0, mean, 0.5).expand_as(image)  # all person: no background, so grey
     weight = F.avg_pool2d(known, 2, ceil_mode=True)
     coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
     guess = F.interpolate(_filled(coarse, (weight > 0).float()), image.shape[-2:], mode="bilinear")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageDraw
 
 from sdtalk.errors import InputError
@@ -13,6 +14,7 @@ from sdtalk.image import (
     Background,
     Crop,
     Picture,
+    _dilated,
     background_frame,
     crop_picture,
     parse_background,
@@ -356,3 +358,9 @@ def test_background_of_nobody_and_of_nothing_but_a_person() -> None:
     assert np.array_equal(to_frames(nobody)[0], picture)
     everywhere = background_frame(Background(), picture, torch.ones(64, 64))
     assert torch.allclose(everywhere, torch.tensor(0.5))
+
+
+@pytest.mark.parametrize("radius", [1, 5, 30])
+def test_growing_row_and_column_wise_is_growing_by_a_square(radius: int) -> None:
+    mask = (torch.rand(1, 1, 50, 37, generator=torch.Generator().manual_seed(radius)) > 0.99).float()
+    assert torch.equal(_dilated(mask, radius), F.max_pool2d(mask, 2 * radius + 1, 1, radius))
