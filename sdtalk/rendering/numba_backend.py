@@ -73,8 +73,9 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _padded(features: Tensor) -> np.ndarray:
-    """[N, C] features, zero-padded to whole vectors."""
-    return _array(F.pad(features, (0, -features.shape[1] % numba_simd.BLOCK)))
+    """[N, C] features, zero-padded to whole vectors; not copied where they are that already."""
+    missing = -features.shape[1] % numba_simd.BLOCK
+    return _array(F.pad(features, (0, missing)) if missing else features)
 
 
 def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
@@ -172,4 +173,9 @@ def rasterise(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
         own = [field[0 if shared else index] for field in fields]
         views.append(_Rasterise.apply(camera[index : index + 1], *own))
     images, alphas = zip(*views, strict=True)
-    return torch.stack(images), torch.stack(alphas)
+    return _batched(images), _batched(alphas)
+
+
+def _batched(images: tuple[Tensor, ...]) -> Tensor:
+    """Stack; a single image, 32 MB of features for a frame, is not copied."""
+    return images[0][None] if len(images) == 1 else torch.stack(images)
