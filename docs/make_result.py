@@ -16,7 +16,7 @@ from sdtalk.video import read_frames
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIDE = 240
-MOMENTS = (12, 27, 45, 62, 84, 101, 128, 150)
+MOMENTS = (1, 6, 31, 34, 40, 62, 88, 138)
 """Frames of the example that are shown, of 178."""
 
 
