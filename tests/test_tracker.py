@@ -69,6 +69,24 @@ def test_the_largest_face_is_taken_and_the_user_told(tracker: Tracker, picture: 
     assert SMALL_FACE_PX > 60
 
 
+@pytest.mark.parametrize("side", ["left", "bottom"])
+def test_a_face_that_the_border_cuts_is_told_or_refused(tracker: Tracker, side: str) -> None:
+    whole = read_picture(EXAMPLE).pixels
+    points = tracker.networks.find_faces(torch.from_numpy(whole)[None])[0][0].points
+    (left, top), (right, bottom) = points[:, :2].amin(0).tolist(), points[:, :2].amax(0).tolist()
+
+    def cut(share: float) -> np.ndarray:
+        """Without so much of the width or height of the face."""
+        if side == "left":
+            return whole[:, int(left + share * (right - left)) :]
+        return whole[: int(bottom - share * (bottom - top))]
+
+    assert tracker.portrait(cut(-0.05), "close").note == ""
+    assert "cut off by the border" in tracker.portrait(cut(0.2), "cut").note
+    with pytest.raises(InputError, match="^half.png: too much of the face.*whole face"):
+        tracker.portrait(cut(0.4), "half.png")
+
+
 def panning(picture: np.ndarray, frames: int) -> Iterator[np.ndarray]:
     """The picture moves two px to the left a frame; between frames 10 and 12 it is covered."""
     wide = np.pad(picture, ((0, 0), (0, 2 * frames), (0, 0)), mode="edge")

@@ -24,6 +24,10 @@ from sdtalk.tracking.smoothing import fill_gaps, smooth_track
 SMALL_FACE_PX = 100
 """Faces with a smaller longer side give a visibly blurred head; the user is told."""
 
+CUT_FACE, LOST_FACE = 0.03, 0.25
+"""Shares of the mesh outside of the picture from which the user is told, and from which there is no head to make: with
+a quarter outside, the mouth's corner or the chin is missing, too."""
+
 LEAST_MASKED = 0.5
 """Where less of the face is in the person's mask (drawings, statues), the mask is of no use."""
 
@@ -67,16 +71,20 @@ class Tracker:
             name: What to call the picture in an error.
 
         Raises:
-            InputError: There is no face in the picture.
+            InputError: There is no face in the picture, or too little of it.
         """
         faces = self.networks.find_faces(torch.from_numpy(np.ascontiguousarray(picture))[None])[0]
         if not faces:
             remedy = "Use a photo in which one face is large, upright and seen from the front."
             raise InputError(name, "no face was found in this picture", remedy)
         landmarks = faces[0].points[None].cpu()
+        outside = _share_outside(landmarks, picture.shape[1], picture.shape[0])
+        if outside > LOST_FACE:
+            remedy = "Use a photo that shows the whole face."
+            raise InputError(name, "too much of the face lies beyond the border of the picture", remedy)
         crop = choose_crop(landmarks, picture.shape[1], picture.shape[0])
         pixels = crop_picture(picture, crop, FRAME_SIZE)
-        mask, note = self.person_masks(pixels[None]), _note(faces)
+        mask, note = self.person_masks(pixels[None]), _note(faces, outside)
         if _share_of_face(mask, landmarks_in_crop(landmarks, crop)) < LEAST_MASKED:
             mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
         return Portrait(to_tensor(pixels), mask, self.head_track(landmarks, crop), crop, note)
@@ -137,11 +145,20 @@ def _share_of_face(mask: Float[Tensor, "1 1 height width"], landmarks_px: Float[
     return float(mask[0, 0, row[inside], column[inside]].mean())
 
 
-def _note(faces: list[FaceLandmarks]) -> str:
-    """What the user should know about the faces found, the largest first."""
+def _share_outside(landmarks_px: Float[Tensor, "1 478 3"], width: int, height: int) -> float:
+    """Share of the landmarks that lie beyond the border of a picture."""
+    points = landmarks_px[0, :, :2] + 0.5
+    beyond = (points < 0) | (points > points.new_tensor([width, height]))
+    return float(beyond.any(dim=1).float().mean())
+
+
+def _note(faces: list[FaceLandmarks], outside: float) -> str:
+    """What the user should know about the faces found, the largest first, and how much of that is outside."""
     notes = []
     if len(faces) > 1:
         notes.append(f"{len(faces)} faces were found; the largest is used.")
+    if outside > CUT_FACE:
+        notes.append("The face is cut off by the border of the picture; the result may look wrong.")
     if faces[0].side < SMALL_FACE_PX:
         notes.append(
             f"The face is only {faces[0].side:.0f} px large; a larger picture gives a sharper video."
