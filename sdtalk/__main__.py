@@ -40,6 +40,9 @@ def talk_parser() -> Parser:
     parser.add_argument("--size", type=int, default=512, help="side of the video in px (512)")
     parser.add_argument("--seed", type=int, default=0, help="another idle motion and other blinks (0)")
     parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
+    parser.add_argument(
+        "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
+    )
     _add_model(parser)
     return parser
 
@@ -79,7 +82,7 @@ def talk(arguments: argparse.Namespace) -> None:
     from sdtalk.options import TalkOptions, check_inputs
     from sdtalk.pipeline import SDTalkPipeline
 
-    names = ("pose", "blink", "background", "size", "seed", "mouth")
+    names = ("pose", "blink", "background", "size", "seed", "mouth", "label")
     options = TalkOptions(**{name: getattr(arguments, name) for name in names})
     check_inputs(arguments.portrait, arguments.speech, arguments.output, options)
     pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device)

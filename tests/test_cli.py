@@ -8,12 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from toy import save_portrait, save_speech, toy_model
 
 from sdtalk.__main__ import main
 from sdtalk.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
 from sdtalk.errors import InputError
+from sdtalk.video import read_frames
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,18 @@ def test_a_video_is_made_in_a_process_of_its_own(files: Path, tmp_path: Path) ->
     assert "rendering: 100%" in done.stderr and "Note: The face is only" in done.stderr
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     assert [p.name for p in output.parent.iterdir()] == ["talk.mp4"]
+
+
+def test_a_label_is_written_into_the_frames(files: Path, tmp_path: Path) -> None:
+    for name, label in (("plain.mp4", []), ("labelled.mp4", ["--label", "AI-generated"])):
+        still = ["--pose", "still", "--blink", "none", "--size", "128"]
+        assert main([*command(files, tmp_path / name), *still, *label]) == 0
+    plain, labelled = (
+        next(read_frames(tmp_path / name)).astype(int) for name in ("plain.mp4", "labelled.mp4")
+    )
+    change = np.abs(labelled - plain).max(2) > 40
+    assert 20 < change.sum() < 0.1 * change.size, "a corner changes, the rest does not"
+    assert main([*command(files, tmp_path / "o.mp4"), "--label", "x" * 1000]) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
@@ -97,6 +111,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
                 "--device",
                 "--seed",
                 "--mouth",
+                "--label",
                 "--model",
                 "reenact",
             ),
