@@ -15,6 +15,11 @@ import tempfile
 import threading
 from pathlib import Path
 
+from sdtalk.process import tune_process
+
+if __name__ == "__main__":
+    tune_process()  # before PyTorch is imported
+
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
