@@ -43,7 +43,11 @@ SMALL_PRINT = f"""
 Every video carries a visible “{AI_GENERATED}” label. Do not make anybody seem to say what they have not agreed to.
 What you upload, and what is made of it, is deleted within {(KEEP_S + CLEAN_EVERY_S) // 60} minutes.
 """
-DOING = {"tracking": "Following the head in the video", "rendering": "Drawing the frames"}
+DOING = {
+    "preparing": "Looking at the portrait, listening to the speech",
+    "tracking": "Following the head in the video",
+    "rendering": "Drawing the frames",
+}
 
 FONT = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]  # comes with Gradio
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="md", font=FONT).set(
@@ -122,7 +126,7 @@ class Studio:
         def show(stage: str, done: int, total: int) -> None:
             if stop.is_set():
                 raise Stopped
-            progress((done, total), desc=DOING[stage], unit="frames")
+            progress((done, total) if total else 0, desc=DOING.get(stage, "Working"), unit="frames")
 
         try:
             portrait, speech = needed(portrait, "Portrait"), needed(speech, "Speech")
@@ -132,7 +136,7 @@ class Studio:
             behind = as_hex(colour) if background == "colour" else background
             behind = needed(picture, "Background picture") if background == "picture" else behind
             options = TalkOptions(pose, blink, behind, seed=int(seed), mouth=float(mouth), label=AI_GENERATED)
-            progress(0, desc="Looking at the portrait, listening to the speech")
+            show("preparing", 0, 0)
             with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
                 talk = self.pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
                 return save_file_to_cache(talk.path, get_upload_folder()), talk.note

@@ -134,7 +134,8 @@ class _Bar:
 
         if stage != self.stage or self.bar is None:
             self.__exit__()
-            self.stage, self.bar = stage, tqdm(desc=stage, total=total, unit="frame")
+            look = None if total else "{desc} {elapsed}"  # nothing to count
+            self.stage, self.bar = stage, tqdm(desc=stage, total=total, unit="frame", bar_format=look)
         self.bar.update(done - self.bar.n)
 
     def __exit__(self, *_: object) -> None:

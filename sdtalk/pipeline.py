@@ -87,21 +87,26 @@ class SDTalkPipeline:
             speech: Recording, or a video with sound.
             output: The .mp4 to write; appears when all went well.
             options: Pose, blinks, background, size.
-            progress: Called with the stage, frames done and their number.
+            progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
+                number. What it raises ends the work.
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
         """
         watch = Stopwatch()
+        progress("preparing", 0, 0)
         with watch("reading"):
             check_inputs(portrait, speech, output, options)
             background = parse_background(options.background)
             picture, sound = read_picture(portrait), read_speech(speech)
         frames = frame_count(sound.samples)
+        progress("preparing", 0, 0)  # nothing to count, but a chance to stop
         with watch("tracking"):
             person = self.tracker.portrait(picture.pixels, str(portrait))
+        progress("preparing", 0, 0)
         with watch("reconstruction"):
             head = self.reconstruct(person)
+        progress("preparing", 0, 0)
         performance = self._performance(person, sound, options, progress, watch)
         scene = self.scene(background, person)
         with VideoWriter(output, (options.size, options.size), sound=speech) as writer:

@@ -89,6 +89,7 @@ def prepare(
         camera = followed_cameras(person.track.camera, camera, len(track))
         eyes = followed_eyes(person.track.eyes, eyes, len(track))
         notes += [picture.note, person.note]
+    progress("preparing", 0, 0)
     head = pipeline.reconstruct(person)
     if info.has_sound:
         code = _fitted(pipeline.listen(read_speech(clip)), len(track))

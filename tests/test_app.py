@@ -127,6 +127,32 @@ def test_colours_of_the_picker(picked: str, colour: str) -> None:
     assert app.as_hex(picked) == colour
 
 
+class Visit:
+    """What Gradio would pass of a visitor."""
+
+    session_hash = "visitor"
+
+
+def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> None:
+    told: list[tuple[object, str]] = []
+    visit = Visit()
+
+    def pipeline(*arguments) -> None:
+        show = arguments[-1]
+        show("dreaming", 0, 0)
+        show("rendering", 1, 2)
+        studio.stop(visit)
+        show("preparing", 0, 0)
+        pytest.fail("went on")
+
+    studio = app.Studio(pipeline)
+    with pytest.raises(gr.Error, match="Stopped"):
+        studio.generate(
+            "a.png", "b.wav", True, request=visit, progress=lambda at, desc, unit: told.append((at, desc))
+        )
+    assert told[1:] == [(0, "Working"), ((1, 2), app.DOING["rendering"])] and not studio.stops
+
+
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here")
 def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, tmp_path: Path) -> None:
     with browser(tmp_path) as tab:

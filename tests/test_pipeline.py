@@ -54,7 +54,7 @@ def test_the_video_is_as_long_as_the_sound(pipeline, files, tmp_path, seconds: f
         files / "portrait.png", speech, tmp_path / "o.mp4", STILL, lambda *step: told.append(step)
     )
     assert talk.frames == np.ceil(seconds * 25) == len(frames_of(talk.path))
-    assert told[-1] == ("rendering", talk.frames, talk.frames)
+    assert told[0] == ("preparing", 0, 0) and told[-1] == ("rendering", talk.frames, talk.frames)
     assert talk.note.startswith("The face is only") and talk.timings["rendering"] > 0
     info = probe(talk.path)
     assert info.has_sound and (info.width, info.height) == (64, 64) and abs(info.duration - seconds) <= 0.041
@@ -130,10 +130,12 @@ def test_people_do_not_mix_and_memory_of_calls_is_none(pipeline, files) -> None:
     assert torch.equal(first.gaussians.features, again.gaussians.features)
 
 
+@pytest.mark.parametrize("stage", ["preparing", "rendering"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError("a", "b", "c"), RuntimeError])
-def test_nothing_stays_behind(pipeline, files, tmp_path, error) -> None:
-    def stop(*_: object) -> None:
-        raise error
+def test_nothing_stays_behind(pipeline, files, tmp_path, error, stage: str) -> None:
+    def stop(now: str, *_: object) -> None:
+        if now == stage:
+            raise error
 
     with pytest.raises(error if isinstance(error, type) else InputError):
         pipeline(files / "portrait.png", files / "speech.wav", tmp_path / "new" / "o.mp4", STILL, stop)
