@@ -32,6 +32,7 @@ class SDTalkConfig:
     hash_finest_resolution: int = 192
     hash_log2_table: int = 15
     motion_width: int = 48
+    eye_scale: float = 25.0  # lid gaps are about 0.04 head-space units: too small for a network to hear
 
     # sound: windows of 37 log-mel steps (+-180 ms) -> mouth code
     mel_bins: int = 80

@@ -116,7 +116,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         encoding = TriplaneHashEncoding(
             c.hash_levels, c.hash_base_resolution, c.hash_finest_resolution, c.hash_log2_table
         )
-        return MotionField(encoding, c.audio_code_width, EYE_NUMBERS, c.motion_width)
+        return MotionField(encoding, c.audio_code_width, EYE_NUMBERS, c.motion_width, eye_scale=c.eye_scale)
 
     @classmethod
     def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "SDTalk":

@@ -28,7 +28,7 @@ BLINK_PAUSE_SECONDS = (2.0, 6.0)
 BLINK_SECONDS = (0.2, 0.3)
 CLOSING_SHARE = 0.35
 """Lids fall in about a third of a blink and rise in the rest."""
-CLOSED_GAP = 0.15
+CLOSED_GAP = 0.25
 """What the face mesh measures between closed lids, relative to open ones."""
 
 GAPS = [0, 1, 3, 4]

@@ -19,7 +19,7 @@ from tqdm import trange
 from sdtalk.model import SDTalk
 from sdtalk.motion.motion_field import MotionField
 from sdtalk.tracking.completion import CompletionTemplate
-from sdtalk.tracking.face_model import LIPS, FaceModel
+from sdtalk.tracking.face_model import LIPS, LOWER_LIDS, UPPER_LIDS, FaceModel
 from training.dataset import Clip, load_clips
 
 PAIRS = 24
@@ -28,6 +28,9 @@ RIM_POINTS = 250
 RIM_REACH = 0.2  # a little further than facial motion reaches, see sdtalk.reconstruction.prior
 RIM_DEPTH = 0.15
 LIP_WEIGHT = 4.0
+LID_WEIGHT = 8.0
+BLINK_SHARE, BLINK_GAP = 0.3, 0.6
+LID_GAPS = [0, 1, 3, 4]  # of the eye state
 CODE_NOISE = 0.03
 UNIT = 0.01  # displacements are weighed in units of 2 mm
 
@@ -41,9 +44,12 @@ class SurfaceSampler:
         corners = canonical[face.triangles]
         area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
         lips = torch.isin(face.triangles, torch.tensor(LIPS)).any(1)
-        self.chance = area.sqrt() * (1 + 3 * lips)
+        lids = torch.isin(face.triangles, torch.tensor([*UPPER_LIDS, *LOWER_LIDS]).flatten()).any(1)
+        self.chance = area.sqrt() * (1 + 3 * lips + 3 * lids)
         self.rim = outer_rim(torch.cat([face.triangles, face.mouth_triangles]))
-        self.is_lip = torch.zeros(len(canonical)).index_fill(0, torch.tensor(LIPS), 1.0)
+        self.importance = torch.ones(len(canonical))
+        self.importance[LIPS] += LIP_WEIGHT
+        self.importance[[i for lid in (*UPPER_LIDS, *LOWER_LIDS) for i in lid]] += LID_WEIGHT
 
     def draw(self) -> tuple[Int[Tensor, "point 3"], Float[Tensor, "point 3"], Float[Tensor, "point 3"]]:
         """Vertices and barycentric weights of points, and their canonical positions."""
@@ -72,6 +78,12 @@ def outer_rim(triangles: Int[Tensor, "triangle 3"]) -> Int[Tensor, " vertex"]:
     return unique[counts == 1].unique()
 
 
+def blink_frames(clip: Clip) -> Int[Tensor, " frame"]:
+    """Frames in which the lids are much closer than usual: too rare to be learned from if drawn like others."""
+    gaps = clip.track.eyes[:, LID_GAPS].mean(1)
+    return (gaps < BLINK_GAP * gaps.median()).nonzero()[:, 0]
+
+
 def frame_pairs(clips: list[Clip], random: np.random.Generator) -> dict[str, tuple[Tensor, Tensor]]:
     """(source, target) of meshes, mouth codes and eye states for random pairs of frames of the same clip."""
     meshes, mouths, eyes = [], [], []
@@ -79,6 +91,9 @@ def frame_pairs(clips: list[Clip], random: np.random.Generator) -> dict[str, tup
     for index in random.choice(len(clips), PAIRS, p=chance / chance.sum()):
         clip = clips[index]
         pair = torch.from_numpy(random.choice(len(clip.track), 2))
+        blinks = blink_frames(clip)
+        if len(blinks) and random.random() < BLINK_SHARE:
+            pair[1] = blinks[random.integers(len(blinks))]
         meshes.append(clip.track.mesh[pair])
         mouths.append(clip.mouth[pair])
         eyes.append(clip.track.eyes[pair])
@@ -104,6 +119,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="factor of the learning rates, less to refine"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
@@ -120,10 +138,10 @@ def main() -> None:
         for n, p in f.named_parameters()
         if "encoding" not in n
     ]
-    rates = [{"params": tables, "lr": 1e-2}, {"params": others, "lr": 2e-3}]
-    optimiser = torch.optim.Adam(rates, betas=(0.9, 0.99))
+    rates = [arguments.rate * rate for rate in (1e-2, 2e-3)]
+    optimiser = torch.optim.Adam([{"params": tables}, {"params": others}], betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=[1e-2, 2e-3], total_steps=arguments.steps, pct_start=0.1
+        optimiser, max_lr=rates, total_steps=arguments.steps, pct_start=0.1
     )
     progress = trange(arguments.steps)
     for _ in progress:
@@ -134,7 +152,7 @@ def main() -> None:
         vertices, weights, positions = sampler.draw()
         change = mesh_target - mesh
         wanted = (change[:, vertices] * weights[..., None]).sum(2)
-        importance = 1 + LIP_WEIGHT * (sampler.is_lip[vertices] * weights).sum(-1)
+        importance = (sampler.importance[vertices] * weights).sum(-1)
         surface = (predicted(model.coarse_field, positions, pairs) - wanted) / UNIT
         inner = (template.place(mesh_target) - template.place(mesh)) / UNIT
         inside = predicted(model.fine_field, completion, pairs) / UNIT - inner

@@ -44,9 +44,10 @@ class MotionField(nn.Module):
         eye_width: int = 6,
         hidden_width: int = 64,
         gate_widths: tuple[int, int] = (32, 16),
+        eye_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.encoding = encoding
+        self.encoding, self.eye_scale = encoding, eye_scale
         self.eye_encoder = _mlp(
             [eye_width, 2 * eye_width, 2 * eye_width, eye_width], nn.LeakyReLU(0.02), True
         )
@@ -72,7 +73,7 @@ class MotionField(nn.Module):
             audio: Audio code of each frame.
             eyes: Eye state of each frame.
         """
-        eyes = self.eye_encoder(eyes)
+        eyes = self.eye_encoder(self.eye_scale * eyes)
         frames, count = audio.shape[0], points.position.shape[1]
         first, rest = self.mlp[0], self.mlp[1:]
         # the first layer is linear, so the person's own share needs no copy per frame

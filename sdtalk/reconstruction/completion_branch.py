@@ -12,7 +12,7 @@ from sdtalk.tracking.completion import COMPLETION_PARTS
 SIGMA = {"eyeball": 0.01, "lids": 0.008, "lips": 0.008, "teeth": 0.008, "oral_cavity": 0.02}
 """Standard deviations the points start with, head-space units: about the spacing of the points of each part."""
 
-INSET = {"eyeball": 0.03, "lids": 0.008, "lips": 0.02, "teeth": 0.02, "oral_cavity": 0.02}
+INSET = {"eyeball": 0.03, "lids": 0.03, "lips": 0.02, "teeth": 0.02, "oral_cavity": 0.02}
 """How far the points start behind their place, head-space units: where the photo shows a part, the photo wins."""
 
 PART_OPACITY = 0.9
