@@ -4,6 +4,7 @@ PyTorch takes seconds to import, so everything that needs it is imported once th
 """
 
 import argparse
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -153,8 +154,10 @@ def main(words: list[str] | None = None) -> int:
         words: The arguments, by default those of the process.
 
     Returns:
-        Exit code: 0, 2 for an input that cannot be used, 130 after Ctrl-C.
+        Exit code: 0, 2 for an input that cannot be used, 130 after Ctrl-C or a polite kill.
     """
+    if words is None:  # the program itself: a polite kill cleans up as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     words = sys.argv[1:] if words is None else words
     parser, command = COMMANDS.get(words[0] if words else "", (talk_parser, talk))
     arguments = parser().parse_args(words[1:] if command is not talk else words)

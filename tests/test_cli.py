@@ -63,13 +63,14 @@ def test_a_label_is_written_into_the_frames(files: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_ctrl_c_leaves_nothing(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "kill"])
+def test_stopping_leaves_nothing(files: Path, tmp_path: Path, stop: signal.Signals) -> None:
     words = [sys.executable, "-m", "sdtalk", *command(files, tmp_path / "new" / "talk.mp4", "long.wav")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         limit = time.monotonic() + 120
         while not list(tmp_path.glob("new/.*")) and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.05)  # until the video is being written
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert (
