@@ -26,7 +26,7 @@ from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
-from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE
+from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
 from sdtalk.rendering.rasteriser import rasterise
@@ -109,7 +109,9 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         self.coarse_field = self._field()
         self.fine_field = self._field()
         self.audio_encoder = AudioEncoder(config.mel_bins, config.audio_width, config.audio_code_width)
-        self.neural_renderer = NeuralRenderer(config.feature_channels - LEARNED.start, config.renderer_width)
+        self.neural_renderer = NeuralRenderer(
+            learned_channels(config.feature_channels), config.renderer_width
+        )
 
     def _field(self) -> MotionField:
         c = self.config
@@ -128,7 +130,6 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         image: Float[Tensor, "batch 3 height width"],
         mask: Float[Tensor, "batch 1 height width"],
         track: HeadTrack,
-        completion_points: Float[Tensor, "batch completion 3"] | None = None,
     ) -> HeadGaussians:
         """Turn portraits into animatable heads; once per person.
 
@@ -136,13 +137,12 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             image: Portrait crops, RGB in [0, 1].
             mask: Probability that a pixel shows the person.
             track: The heads in the crops.
-            completion_points: Template points; by default those of the track (stage 1 gives the target's).
         """
         margin, rest = self.config.margin_px, track.camera
         image, mask = (F.pad(x, (margin,) * 4, mode="replicate") for x in (image, mask))
         track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         image = foreground(image, mask)
-        static = self.reconstructor(image, mask, track, completion_points)
+        static = self.reconstructor(image, mask, track)
         gaussians = Gaussians.concatenate([static.completion, static.visible])
         moving = (static.support > MIN_SUPPORT).any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]

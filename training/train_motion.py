@@ -18,6 +18,7 @@ from tqdm import trange
 
 from sdtalk.model import SDTalk
 from sdtalk.motion.motion_field import MotionField
+from sdtalk.poses import GAPS
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import LIPS, LOWER_LIDS, UPPER_LIDS, FaceModel
 from training.dataset import Clip, load_clips
@@ -30,7 +31,6 @@ RIM_DEPTH = 0.15
 LIP_WEIGHT = 4.0
 LID_WEIGHT = 8.0
 BLINK_SHARE, BLINK_GAP = 0.3, 0.6
-LID_GAPS = [0, 1, 3, 4]  # of the eye state
 CODE_NOISE = 0.03
 UNIT = 0.01  # displacements are weighed in units of 2 mm
 
@@ -80,7 +80,7 @@ def outer_rim(triangles: Int[Tensor, "triangle 3"]) -> Int[Tensor, " vertex"]:
 
 def blink_frames(clip: Clip) -> Int[Tensor, " frame"]:
     """Frames in which the lids are much closer than usual: too rare to be learned from if drawn like others."""
-    gaps = clip.track.eyes[:, LID_GAPS].mean(1)
+    gaps = clip.track.eyes[:, GAPS].mean(1)
     return (gaps < BLINK_GAP * gaps.median()).nonzero()[:, 0]
 
 
@@ -108,6 +108,18 @@ def predicted(
     code = field.encode(positions[None])
     (mouth, mouth_target), (eyes, eyes_target) = pairs["mouth"], pairs["eyes"]
     return field(code, mouth_target, eyes_target).means - field(code, mouth, eyes).means
+
+
+def surface_loss(
+    field: MotionField, sampler: SurfaceSampler, pairs: dict[str, tuple[Tensor, Tensor]]
+) -> Float[Tensor, ""]:
+    """Squared error of the displacement at random points of the face, lips and lids weighing more."""
+    mesh, mesh_target = pairs["mesh"]
+    vertices, weights, positions = sampler.draw()
+    wanted = ((mesh_target - mesh)[:, vertices] * weights[..., None]).sum(2)
+    importance = (sampler.importance[vertices] * weights).sum(-1)
+    error = (predicted(field, positions, pairs) - wanted) / UNIT
+    return (error.square().sum(-1) * importance).mean()
 
 
 def main() -> None:
@@ -149,14 +161,9 @@ def main() -> None:
         mesh, mesh_target = pairs["mesh"]
         # the audio encoder's codes are less exact than measured ones: do not learn to depend on their noise
         pairs["mouth"] = tuple(m + CODE_NOISE * torch.randn_like(m) for m in pairs["mouth"])
-        vertices, weights, positions = sampler.draw()
-        change = mesh_target - mesh
-        wanted = (change[:, vertices] * weights[..., None]).sum(2)
-        importance = (sampler.importance[vertices] * weights).sum(-1)
-        surface = (predicted(model.coarse_field, positions, pairs) - wanted) / UNIT
+        loss_surface = surface_loss(model.coarse_field, sampler, pairs)
         inner = (template.place(mesh_target) - template.place(mesh)) / UNIT
         inside = predicted(model.fine_field, completion, pairs) / UNIT - inner
-        loss_surface = (surface.square().sum(-1) * importance).mean()
         loss_inside = inside.square().sum(-1).mean()
         optimiser.zero_grad()
         (loss_surface + loss_inside).backward()

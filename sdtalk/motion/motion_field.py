@@ -23,9 +23,6 @@ class PointCode:
     audio_gate: Float[Tensor, "batch point audio"]
     eye_gate: Float[Tensor, "batch point eye"]
 
-    def __getitem__(self, index: tuple[slice, Tensor]) -> "PointCode":
-        return PointCode(self.position[index], self.audio_gate[index], self.eye_gate[index])
-
 
 def _mlp(widths: list[int], activation: nn.Module, bias: bool) -> nn.Sequential:
     layers: list[nn.Module] = []

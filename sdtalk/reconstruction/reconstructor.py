@@ -64,7 +64,6 @@ class Reconstructor(nn.Module):
         image: Float[Tensor, "batch 3 height width"],
         mask: Float[Tensor, "batch 1 height width"],
         track: HeadTrack,
-        completion_points: Float[Tensor, "batch completion 3"] | None = None,
     ) -> StaticHead:
         """Reconstruct.
 
@@ -72,8 +71,6 @@ class Reconstructor(nn.Module):
             image: Portrait crops without their background (`foreground`).
             mask: Person probability.
             track: The heads in the crops.
-            completion_points: Where the completion points lie; by default on the tracked faces (stage 1 trains with
-                those of the target frame).
         """
         face = FaceModel.bundled().to(image.device)
         template = CompletionTemplate.bundled().to(image.device)
@@ -85,10 +82,9 @@ class Reconstructor(nn.Module):
         small_mask = F.interpolate(mask, size=(size, size), mode="bilinear", antialias=True)
         local, code = self.encoder(self._picture(image, small_mask, priors))
         layers = self.visible_branch(local, colours, small_mask, track.camera, priors)
-        points = track.completion_points if completion_points is None else completion_points
         completion = self.completion_branch(
             code,
-            points,
+            track.completion_points,
             track.camera.plane_normal,
             _sample(image, track, track.completion_points),
             _skin_colour(colours, priors),
