@@ -55,6 +55,16 @@ class Camera:
         matrix = torch.tensor([[focal, 0.0, centre], [0.0, focal, centre], [0.0, 0.0, 1.0]])
         return cls(world_to_camera, matrix.to(rotation).repeat(batch, 1, 1), size, size)
 
+    @classmethod
+    def from_pytorch3d(cls, transform: Float[Tensor, "batch 3 4"], size: int = FRAME_SIZE) -> "Camera":
+        """Build the standard camera from the published code's [R|T], PyTorch3D's convention.
+
+        There x_camera = x_head R + T with row vectors, and camera space has x to the left and y up.
+        """
+        flip = transform.new_tensor([-1.0, -1.0, 1.0])
+        rotation = flip[:, None] * transform[:, :, :3].transpose(1, 2)
+        return cls.from_pose(rotation, flip * transform[:, :, 3], size)
+
     @property
     def rotation(self) -> Float[Tensor, "batch 3 3"]:
         """Rotation head space -> camera space."""
@@ -83,15 +93,21 @@ class Camera:
         homogeneous = self.to_camera_space(points) @ self.intrinsics.transpose(1, 2)
         return homogeneous[..., :2] / homogeneous[..., 2:]
 
-    def lifting_plane(self, size: int) -> Float[Tensor, "batch point 3"]:
+    def lifting_plane(self, size: int, to_border: bool = False) -> Float[Tensor, "batch point 3"]:
         """Points of the plane through the head-space origin, parallel to the image (paper section 3.1).
 
+        Args:
+            size: Points on a side.
+            to_border: Put the outer points on the image's border, as the published code does.
+
         Returns:
-            size x size points in row-major order from the image's top left; a point projects to the centre of
-            its cell when the image is divided into size x size cells.
+            size x size points in row-major order from the image's top left; by default a point projects to the
+            centre of its cell when the image is divided into size x size cells.
         """
         depth = self.translation[:, 2]
         cells = (torch.arange(size, device=depth.device, dtype=depth.dtype) + 0.5) / size
+        if to_border:
+            cells = torch.linspace(0, 1, size, device=depth.device, dtype=depth.dtype)
         v, u = torch.meshgrid(cells * self.height, cells * self.width, indexing="ij")
         pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).reshape(1, -1, 3)
         rays = pixels @ torch.linalg.inv(self.intrinsics).transpose(1, 2)

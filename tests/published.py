@@ -1,0 +1,43 @@
+"""Parts of our model with the weights of the parity rule, by the names that the authors' checkpoint uses."""
+
+from pathlib import Path
+
+import numpy as np
+import parity_rule
+import torch
+from torch import Tensor, nn
+
+from sdtalk.published_keys import our_key, published_layout
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def rule_tensors(prefix: str) -> dict[str, Tensor]:
+    """Rule-made tensors of all keys of theirs whose name with us starts with a prefix, without the prefix."""
+    tensors = {}
+    for key, (shape, _) in published_layout().items():
+        try:
+            ours = our_key(key)
+        except KeyError:
+            continue
+        if ours is not None and ours.startswith(prefix):
+            tensors[ours.removeprefix(prefix)] = torch.from_numpy(parity_rule.weight(key, shape))
+    return tensors
+
+
+def with_rule_weights(module: nn.Module, prefix: str) -> nn.Module:
+    """Load rule-made weights strictly; buffers of fixed integers keep what the constructor made."""
+    tensors = rule_tensors(prefix)
+    kept = {k: v for k, v in module.state_dict().items() if not v.is_floating_point()}
+    module.load_state_dict(tensors | kept, strict=True)
+    return module.eval()
+
+
+def assert_sampled(ours: Tensor, fixture: np.lib.npyio.NpzFile, name: str, atol: float) -> None:
+    """Compare an array with the sampled values X__val at the flat indices X__idx, and with the shape and mean."""
+    assert tuple(ours.shape) == tuple(fixture[f"{name}__shape"].tolist()), name
+    values = ours.detach().flatten()[torch.from_numpy(fixture[f"{name}__idx"]).long()]
+    torch.testing.assert_close(
+        values, torch.from_numpy(fixture[f"{name}__val"]), atol=atol, rtol=0, msg=lambda m: f"{name}: {m}"
+    )
+    assert abs(ours.double().mean().item() - float(fixture[f"{name}__stats"][0])) < max(atol, 1e-6), name
