@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdtalk.camera import Camera
@@ -28,12 +28,16 @@ class HeadTrack:
         mesh: The face mesh in head space.
         completion_points: The template points of the completion branch, placed on the mesh, in head space.
         eyes: Subject's right eye then left eye, each (outer lid gap, inner lid gap, width), head-space units.
+            From the FLAME tracker for the published weights: as `landmarks68.eye_numbers_px`.
+        completion_rows: Which of the template's learned vectors the completion points belong to, the same for the
+            whole batch; None: all, in order.
     """
 
     camera: Camera
     mesh: Float[Tensor, "batch 478 3"]
-    completion_points: Float[Tensor, "batch 1920 3"]
+    completion_points: Float[Tensor, "batch completion 3"]
     eyes: Float[Tensor, "batch 6"]
+    completion_rows: Int[Tensor, " completion"] | None = None
 
     def to(self, device: torch.device | str) -> "HeadTrack":
         """Move to a device."""
@@ -42,6 +46,7 @@ class HeadTrack:
             self.mesh.to(device),
             self.completion_points.to(device),
             self.eyes.to(device),
+            None if self.completion_rows is None else self.completion_rows.to(device),
         )
 
     def __len__(self) -> int:
@@ -49,7 +54,11 @@ class HeadTrack:
 
     def __getitem__(self, index: slice | Tensor) -> "HeadTrack":
         return HeadTrack(
-            self.camera[index], self.mesh[index], self.completion_points[index], self.eyes[index]
+            self.camera[index],
+            self.mesh[index],
+            self.completion_points[index],
+            self.eyes[index],
+            self.completion_rows,
         )
 
 
