@@ -1,6 +1,16 @@
 """The size of a model: one flat record, saved as config.json beside the weights; it alone rebuilds the network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+CHOICES = {
+    "image_encoder": ("unet", "dinov2"),
+    "audio_encoder": ("mel", "hubert"),
+    "template": ("face_mesh", "flame"),
+    "neural_renderer": ("residual", "style_unet"),
+    "renderer_noise": ("none", "stored", "fresh"),
+    "token_alignment": ("centred", "ahead"),
+}
+"""Fields that name one of several parts."""
 
 
 @dataclass(frozen=True)
@@ -9,18 +19,28 @@ class SDTalkConfig:
 
     name: str = "mini"
 
-    # image encoder
-    encoder_width: int = 16  # channels at the finest level, doubled at each coarser one
+    # what mini adds to the paper: it starts from the photo's own pixels on the tracked face and learns residuals
+    priors: bool = True
+
+    # image encoder: a small U-Net, or DINOv2 with a feature pyramid
+    image_encoder: str = "unet"
+    encoder_width: int = 16  # of the U-Net at its finest level, doubled at each coarser one
+    backbone_width: int = 768  # of DINOv2: the sizes, since a name would need the network to resolve
+    backbone_depth: int = 12
+    backbone_heads: int = 12
+    backbone_picture_px: int = 518
     local_channels: int = 32
     global_width: int = 128
 
     # visible branch: a plane of plane_size^2 points, lifted to a front and a back layer
     plane_size: int = 272
-    margin_px: int = (
-        16  # the photo is continued so far over its border, so that moving shoulders show no edge
-    )
+    margin_px: int = 16  # the photo is continued so far over its border: moving shoulders show no edge
+    head_width: int = 32  # hidden channels of the heads that make Gaussians
+    head_depth: int = 1
 
     # completion branch
+    template: str = "face_mesh"
+    template_points: int = 1920
     template_width: int = 64  # length of the learned vector of each template point
 
     # Gaussians; the first three channels are RGB
@@ -34,10 +54,74 @@ class SDTalkConfig:
     motion_width: int = 48
     eye_scale: float = 25.0  # lid gaps are about 0.04 head-space units: too small for a network to hear
 
-    # sound: windows of 37 log-mel steps (+-180 ms) -> mouth code
+    # sound: windows of 37 log-mel steps (+-180 ms) -> mouth code, or of 16 HuBERT tokens (320 ms) -> one code a field
+    audio_encoder: str = "mel"
     mel_bins: int = 80
-    audio_width: int = 128
+    audio_width: int = 128  # channels of the log-mel encoder, or of a HuBERT token
     audio_code_width: int = 5
+    token_alignment: str = "ahead"  # which tokens a frame hears, see sdtalk.hubert
 
     # neural renderer
+    neural_renderer: str = "residual"
     renderer_width: int = 16
+    style_width: int = 512  # of the StyleUNet
+    renderer_noise: str = (
+        "none"  # "fresh": the published code draws new noise for every frame, which flickers
+    )
+
+    # What the published code does against the paper's word or good sense. Weights trained with it need it, so
+    # `convert` sets it; our own training does not.
+    plane_to_border: bool = (
+        False  # its plane's outer points lie on the image's border, not in the middle of cells
+    )
+    sigmoid_on_columns: bool = False  # it squashes the first three columns of the plane instead of RGB
+    quats_over_points: bool = (
+        False  # it normalises completion quaternions over the points, not each to length 1
+    )
+    first_patch_as_global: bool = False  # it takes the top left patch's token for the picture's
+    unbounded_motion: bool = (
+        False  # it adds offsets without bringing quats, scales and opacities back into range
+    )
+    published_alpha: bool = (
+        False  # its rasteriser caps alpha at 0.99 and cuts Gaussians off at three deviations
+    )
+    eyes_in_px: bool = False  # it measures eyes in whole pixels of the picture
+
+    def __post_init__(self) -> None:
+        """Refuse unknown parts.
+
+        Raises:
+            ValueError: A field names a part that does not exist.
+        """
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} = {getattr(self, name)!r} is none of {', '.join(known)}")
+
+
+BASE = SDTalkConfig(
+    name="base",
+    priors=False,
+    image_encoder="dinov2",
+    local_channels=256,
+    global_width=768,
+    plane_size=296,
+    margin_px=0,
+    head_width=128,
+    head_depth=3,
+    template="flame",
+    template_points=5023,
+    template_width=256,
+    hash_levels=12,
+    hash_base_resolution=16,
+    hash_finest_resolution=512,
+    hash_log2_table=17,
+    motion_width=64,
+    audio_encoder="hubert",
+    audio_width=1024,
+    audio_code_width=64,
+    neural_renderer="style_unet",
+)
+"""The paper's model (section 3)."""
+
+PUBLISHED_SLIPS = tuple(f.name for f in fields(SDTalkConfig) if f.type is bool and f.name != "priors")
+"""The switches that only weights of the published code need."""

@@ -20,6 +20,13 @@ class GaussianDelta:
     scales: Float[Tensor, "batch gaussian 3"]
     opacities: Float[Tensor, "batch gaussian"]
 
+    @staticmethod
+    def concatenate(parts: "list[GaussianDelta]") -> "GaussianDelta":
+        """Join offsets along the Gaussian axis, in order."""
+        return GaussianDelta(
+            **{f.name: torch.cat([getattr(p, f.name) for p in parts], dim=1) for f in fields(GaussianDelta)}
+        )
+
 
 @dataclass(frozen=True)
 class Gaussians:
@@ -39,8 +46,22 @@ class Gaussians:
     opacities: Float[Tensor, "batch gaussian"]
     features: Float[Tensor, "batch gaussian channel"]
 
-    def moved_by(self, delta: GaussianDelta) -> "Gaussians":
-        """Add offsets, then bring every field back into its domain (the published code leaves it)."""
+    def moved_by(self, delta: GaussianDelta, bounded: bool = True) -> "Gaussians":
+        """Add offsets, then bring every field back into its domain.
+
+        Args:
+            delta: What to add.
+            bounded: False leaves sums as they are, as the published code does (reference Q5); the rasteriser takes
+                such Gaussians, nothing else should.
+        """
+        if not bounded:
+            return Gaussians(
+                means=self.means + delta.means,
+                quats=self.quats + delta.quats,
+                scales=self.scales + delta.scales,
+                opacities=self.opacities + delta.opacities,
+                features=self.features.expand(delta.means.shape[0], -1, -1),
+            )
         return Gaussians(
             means=self.means + delta.means,
             quats=F.normalize(self.quats + delta.quats, dim=-1),

@@ -12,7 +12,7 @@
 Three verbs without state between them: two portraits cannot mix.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import GaussianDelta, Gaussians
+from sdtalk.head import Frame, HeadGaussians, posed, scattered
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
-from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
+from sdtalk.motion.motion_field import MotionField, scaled_difference
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
@@ -47,58 +48,6 @@ DETAIL_RANGE = 0.5
 """Limit on the fine detail carried from the photo."""
 
 
-@dataclass(frozen=True)
-class HeadGaussians:
-    """A person, ready to be animated; Gaussians in the order completion, back layer, front layer.
-
-    Attributes:
-        gaussians: The head as the photo shows it, in head space.
-        completion_canonical: Positions of the completion Gaussians on the canonical face.
-        visible_canonical: The same for the visible Gaussians that can move.
-        completion_code: What the fine field makes of the former.
-        visible_code: What the coarse field makes of the latter.
-        moving: Which visible Gaussians can move.
-        support: How far they take part in facial motion.
-        head_weight: How far every Gaussian follows the head's pose.
-        rest: The source camera: the pose in which head and shoulders belong together.
-        detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera.
-        audio_code: The state of the mouth in the photo.
-        eyes: The state of the eyes in the photo.
-    """
-
-    gaussians: Gaussians
-    completion_canonical: Float[Tensor, "batch completion 3"]
-    visible_canonical: Float[Tensor, "batch moving 3"]
-    completion_code: PointCode
-    visible_code: PointCode
-    moving: Tensor
-    support: Float[Tensor, "batch moving"]
-    head_weight: Float[Tensor, "batch gaussian"]
-    rest: Camera
-    detail: Float[Tensor, "batch 3 padded padded"]
-    audio_code: Float[Tensor, "batch audio"]
-    eyes: Float[Tensor, "batch 6"]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A rendered batch.
-
-    Attributes:
-        colours: RGB premultiplied by alpha, about [0, 1].
-        alpha: How far a pixel shows the person.
-        rasterised: The colours before the neural renderer (training supervises both).
-    """
-
-    colours: Float[Tensor, "batch 3 height width"]
-    alpha: Float[Tensor, "batch 1 height width"]
-    rasterised: Float[Tensor, "batch 3 height width"]
-
-    def over(self, background: Float[Tensor, "one 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Composite over a background, clamped to [0, 1]."""
-        return (self.colours + (1 - self.alpha) * background).clamp(0, 1)
-
-
 class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="apache-2.0"):
     """One photo and the sound of speech -> frames of a talking head."""
 
@@ -108,10 +57,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         self.reconstructor = Reconstructor(config)
         self.coarse_field = self._field()
         self.fine_field = self._field()
-        self.audio_encoder = AudioEncoder(config.mel_bins, config.audio_width, config.audio_code_width)
-        self.neural_renderer = NeuralRenderer(
-            learned_channels(config.feature_channels), config.renderer_width
-        )
+        self.audio_encoder = _audio_encoder(config)
+        self.neural_renderer = _neural_renderer(config)
 
     def _field(self) -> MotionField:
         c = self.config
@@ -139,17 +86,16 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             track: The heads in the crops.
         """
         margin, rest = self.config.margin_px, track.camera
-        image, mask = (F.pad(x, (margin,) * 4, mode="replicate") for x in (image, mask))
-        track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
-        image = foreground(image, mask)
+        if margin:
+            image, mask = (F.pad(x, (margin,) * 4, mode="replicate") for x in (image, mask))
+            track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
+        if self.config.priors:
+            image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
-        gaussians = Gaussians.concatenate([static.completion, static.visible])
         moving = (static.support > MIN_SUPPORT).any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
-        opening = FaceModel.bundled().to(image.device).mouth_opening(track.mesh)
-        shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
-        return HeadGaussians(
-            gaussians=gaussians,
+        head = HeadGaussians(
+            gaussians=Gaussians.concatenate([static.completion, static.visible]),
             completion_canonical=static.completion_canonical,
             visible_canonical=visible_canonical,
             completion_code=self.fine_field.encode(static.completion_canonical),
@@ -158,11 +104,17 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             support=static.support[:, moving],
             head_weight=static.head_weight,
             rest=rest,
-            detail=self._detail(image, gaussians, track.camera),
-            # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
-            audio_code=torch.cat([opening[:, None], shape], dim=1),
             eyes=track.eyes,
         )
+        return self._with_the_photos_own(head, image, track) if self.config.priors else head
+
+    def _with_the_photos_own(self, head: HeadGaussians, image: Tensor, track: HeadTrack) -> HeadGaussians:
+        """What only the photo knows: how its mouth stands, and its fine detail."""
+        opening = FaceModel.bundled().to(image.device).mouth_opening(track.mesh)
+        # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
+        shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
+        code = torch.cat([opening[:, None], shape], dim=1)
+        return replace(head, audio_code=code, detail=self._detail(image, head.gaussians, track.camera))
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
         """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
@@ -172,50 +124,45 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             visible_code=self.coarse_field.encode(head.visible_canonical),
         )
 
-    def listen(self, windows: Float[Tensor, "frame step mel"]) -> Float[Tensor, "frame audio"]:
-        """Sound windows -> audio codes (mini: the mouth code of the face model)."""
+    def listen(self, windows: Float[Tensor, "frame step channel"]) -> Float[Tensor, "frame *field audio"]:
+        """Sound windows -> audio codes: one for both fields (mini: the mouth code), or one each, coarse and fine."""
         return self.audio_encoder(windows)
 
     def animate(
-        self, head: HeadGaussians, audio_code: Float[Tensor, "frame audio"], eyes: Float[Tensor, "frame 6"]
+        self,
+        head: HeadGaussians,
+        audio_code: Float[Tensor, "frame *field audio"],
+        eyes: Float[Tensor, "frame 6"],
     ) -> Gaussians:
         """Move a head's Gaussians to the state of mouth and eyes of each frame.
 
-        The fields lead from the canonical face to a state; the difference of two states moves the photo's face, so
-        that the state of the photo itself gives the photo back.
+        In the paper the fields lead from the photo to a state. With priors they lead from the canonical face to it,
+        and the difference of two states moves the photo's face, so that the photo's own state gives the photo back.
         """
+        coarse_code, fine_code = audio_code.unbind(1) if audio_code.ndim == 3 else (audio_code, audio_code)
+        fine = self.fine_field(head.completion_code, fine_code, eyes)
+        coarse = self.coarse_field(head.visible_code, coarse_code, eyes)
+        bounded = not self.config.unbounded_motion
+        if not self.config.priors:
+            return head.gaussians.moved_by(GaussianDelta.concatenate([fine, coarse]), bounded)
+        photo = head.audio_code, head.eyes
         everywhere = torch.ones_like(head.completion_code.position[..., 0])
-        fine = self._change(self.fine_field, head.completion_code, everywhere, head, (audio_code, eyes))
-        coarse = self._change(self.coarse_field, head.visible_code, head.support, head, (audio_code, eyes))
-        first = everywhere.shape[1]
-        index = torch.cat([torch.arange(first, device=eyes.device), first + head.moving])
-        frames, count = eyes.shape[0], head.gaussians.means.shape[1]
-        parts = {}
-        for name in ("means", "quats", "scales", "opacities"):
-            moved = torch.cat([getattr(fine, name), getattr(coarse, name)], dim=1)
-            still = moved.new_zeros(frames, count, *moved.shape[2:])
-            parts[name] = still.index_copy(1, index, moved)
-        return head.gaussians.moved_by(GaussianDelta(**parts))
-
-    @staticmethod
-    def _change(
-        field: MotionField,
-        points: PointCode,
-        weight: Tensor,
-        head: HeadGaussians,
-        state: tuple[Tensor, Tensor],
-    ) -> GaussianDelta:
-        return scaled_difference(field(points, *state), field(points, head.audio_code, head.eyes), weight)
+        fine = scaled_difference(fine, self.fine_field(head.completion_code, *photo), everywhere)
+        coarse = scaled_difference(coarse, self.coarse_field(head.visible_code, *photo), head.support)
+        return head.gaussians.moved_by(scattered(fine, coarse, head), bounded)
 
     def render(self, head: HeadGaussians, gaussians: Gaussians, camera: Camera) -> Frame:
         """Render animated Gaussians of a head.
 
         Args:
-            head: The person, for the pose of the shoulders and the detail of the photo.
+            head: The person; with priors for the pose of the shoulders and the detail of the photo.
             gaussians: From `animate`; one set per frame.
             camera: One camera per frame.
         """
-        picture = rasterise(_posed(gaussians, head, camera), camera)
+        if head.detail is None:
+            picture = rasterise(gaussians, camera)
+            return Frame(self.neural_renderer(picture.features), picture.alpha, picture.features[:, RGB])
+        picture = rasterise(posed(gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised + _carried_detail(source, head.detail)
@@ -225,7 +172,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         return Frame(refined, picture.alpha, rasterised)
 
     def forward(
-        self, head: HeadGaussians, audio_code: Float[Tensor, "frame audio"], eyes: Tensor, camera: Camera
+        self,
+        head: HeadGaussians,
+        audio_code: Float[Tensor, "frame *field audio"],
+        eyes: Tensor,
+        camera: Camera,
     ) -> Frame:
         """Animate and render; what both the pipeline and the training stages run per frame."""
         return self.render(head, self.animate(head, audio_code, eyes), camera)
@@ -243,14 +194,23 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         return (missing / weight.clamp_min(MIN_SOURCE_WEIGHT)).clamp(-DETAIL_RANGE, DETAIL_RANGE) * trusted
 
 
-def _posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussians:
-    """Let shoulders stay where the photo has them while the head turns (linear blend of the two poses).
+def _audio_encoder(config: SDTalkConfig) -> nn.Module:
+    """The audio encoder a config names."""
+    if config.audio_encoder == "hubert":
+        from sdtalk.motion.token_encoder import TokenEncoders
 
-    Shoulder Gaussians keep their orientation: they are nearly round, and heads turn by little.
-    """
-    rest_in_head = torch.linalg.inv(camera.world_to_camera) @ head.rest.world_to_camera
-    rested = gaussians.means @ rest_in_head[:, :3, :3].transpose(1, 2) + rest_in_head[:, None, :3, 3]
-    return replace(gaussians, means=torch.lerp(rested, gaussians.means, head.head_weight[..., None]))
+        return TokenEncoders(config.audio_width, config.audio_code_width)
+    return AudioEncoder(config.mel_bins, config.audio_width, config.audio_code_width)
+
+
+def _neural_renderer(config: SDTalkConfig) -> nn.Module:
+    """The neural renderer a config names."""
+    c = config
+    if c.neural_renderer == "style_unet":
+        from sdtalk.rendering.style_unet import StyleUNet
+
+        return StyleUNet(c.feature_channels, c.renderer_width, c.style_width, noise=c.renderer_noise)
+    return NeuralRenderer(learned_channels(c.feature_channels), c.renderer_width)
 
 
 def _carried_detail(

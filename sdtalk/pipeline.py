@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sdtalk.audio import Speech, frame_count, read_speech, speech_level, speech_windows
 from sdtalk.checkpoint import load_model
+from sdtalk.head import HeadGaussians
 from sdtalk.image import Background, background_frame, parse_background, read_picture, to_frames
 from sdtalk.label import labelled
-from sdtalk.model import HeadGaussians, SDTalk
+from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import hold_in_silence
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions, check_inputs, choose_device
 from sdtalk.poses import followed_cameras, followed_eyes, idle_cameras, natural_blinks

@@ -1,12 +1,15 @@
 """The names and shapes of the authors' checkpoint, and what ours are called: the only place that knows their keys.
 
 `RENAMES` is read from top to bottom; the first pattern that matches a whole key of theirs says what ours is. A key
-that no pattern matches is one we do not have, and `UNUSED` must say why.
+that no pattern matches is one we do not have, and `UNUSED` must say why. "{a,b}" in our name cuts their tensor along
+its first axis into as many equal parts, in this order.
 """
 
 import json
 import re
 from functools import cache
+
+from torch import Tensor
 
 from sdtalk.assets import bundled
 
@@ -27,8 +30,24 @@ GATES_AND_MLP = (
     ("motion_net", "mlp", 3),
 )
 
+HEADS = {"color": "features", "opacity": "opacities", "scale": "scales", "rotation": "quats"}
+
 RENAMES: list[tuple[str, str]] = [
+    # completion branch and visible branch
     (r"head_base", "reconstructor.completion_branch.template"),
+    *[
+        (rf"gs_generator_g\.feature_layers\.{2 * i}\.(.*)", rf"reconstructor.completion_branch.trunk.{i}.\1")
+        for i in range(4)
+    ],
+    *[
+        (rf"gs_generator_g\.{theirs}_layers\.(.*)", rf"reconstructor.completion_branch.heads.{ours}.\1")
+        for theirs, ours in HEADS.items()
+    ],
+    *[
+        (rf"gs_generator_{theirs}\.gaussian_conv\.{i}\.(.*)", rf"reconstructor.visible_branch.{layer}.{ours}.\1")
+        for theirs, layer in (("l0", "back"), ("l1", "front"))
+        for i, ours in ((0, "hidden"), (2, "deeper.0"), (4, "deeper.1"), (6, "out"))
+    ],
     # motion fields
     *[
         rename
@@ -54,11 +73,28 @@ def published_layout() -> dict[str, tuple[tuple[int, ...], str]]:
     return {key: (tuple(shape), dtype) for key, (shape, dtype) in entries.items()}
 
 
-def our_key(theirs: str) -> str | None:
-    """What a tensor of theirs is called in our model; None where nothing of ours reads it."""
+def our_tensors(theirs: str, tensor: Tensor) -> dict[str, Tensor]:
+    """What a tensor of theirs is in our model, by our names: itself, its equal parts (views), or nothing.
+
+    Raises:
+        KeyError: The authors' model has no such key, or ours has no place for it yet.
+        ValueError: The tensor cannot be cut into as many equal parts as `RENAMES` asks for.
+    """
     if any(re.fullmatch(pattern, theirs) for pattern in UNUSED):
-        return None
+        return {}
     for pattern, replacement in RENAMES:
-        if re.fullmatch(pattern, theirs):
-            return re.sub(pattern, replacement, theirs)
+        if match := re.fullmatch(pattern, theirs):
+            names = _parts(match.expand(replacement))
+            if len(tensor) % len(names):
+                raise ValueError(
+                    f"{theirs} has {len(tensor)} rows, which do not make {len(names)} equal parts"
+                )
+            return dict(zip(names, tensor.chunk(len(names)), strict=True))
     raise KeyError(theirs)
+
+
+def _parts(name: str) -> list[str]:
+    """The names that braces stand for: "a.{b,c}.d" -> ["a.b.d", "a.c.d"]."""
+    before, brace, rest = name.partition("{")
+    choices, _, after = rest.partition("}")
+    return [before + choice + after for choice in choices.split(",")] if brace else [name]

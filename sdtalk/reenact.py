@@ -15,8 +15,8 @@ from torch import Tensor
 from sdtalk.audio import read_speech
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
+from sdtalk.head import HeadGaussians
 from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
-from sdtalk.model import HeadGaussians
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline, Talk, counted, no_progress
 from sdtalk.poses import followed_cameras, followed_eyes

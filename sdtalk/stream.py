@@ -11,8 +11,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE, Camera
+from sdtalk.head import HeadGaussians
 from sdtalk.image import to_frames
-from sdtalk.model import HeadGaussians, SDTalk
+from sdtalk.model import SDTalk
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.video import VideoWriter
 

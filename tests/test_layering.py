@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "process", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets",
-    "published_keys", "unpickle", "hubert", "tracking", "reconstruction", "motion", "rendering", "model", "checkpoint",
-    "convert", "doctor", "poses", "stream", "label", "options", "pipeline", "reenact", "bench", "__main__",
+    "published_keys", "unpickle", "hubert", "tracking", "reconstruction", "motion", "rendering", "head", "model",
+    "checkpoint", "convert", "doctor", "poses", "stream", "label", "options", "pipeline", "reenact", "bench",
+    "__main__",
 ]  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from toy import SIZE, TOY, toy_model, toy_picture, toy_track
 
 from sdtalk.camera import Camera
 from sdtalk.checkpoint import load_model
-from sdtalk.model import HeadGaussians, SDTalk
+from sdtalk.head import HeadGaussians
+from sdtalk.model import SDTalk
 
 
 @pytest.fixture(scope="module")

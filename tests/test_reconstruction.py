@@ -9,7 +9,13 @@ from torch import Tensor
 
 from sdtalk.camera import FACING, Camera
 from sdtalk.config import SDTalkConfig
-from sdtalk.reconstruction.activations import GaussianPrior, gaussians_from, lifted_offset, raw_channels
+from sdtalk.reconstruction.activations import (
+    GaussianPrior,
+    free_gaussians,
+    gaussians_from,
+    lifted_offset,
+    raw_channels,
+)
 from sdtalk.reconstruction.completion_branch import part_priors
 from sdtalk.reconstruction.mesh_raster import distance_to, draw_mesh, fill_outwards
 from sdtalk.reconstruction.prior import head_weight, lifting_rays, plane_prior
@@ -103,10 +109,11 @@ def test_head_weight_falls_from_chin_to_shoulders() -> None:
 
 def test_raw_zeros_give_the_prior() -> None:
     prior = GaussianPrior(
-        torch.randn(1, 9, 3), torch.rand(1, 9, 3) + 0.01, torch.rand(1, 9) * 0.9 + 0.05, torch.rand(1, 9, 3),
-        torch.randn(1, 9, 3),
-    )  # fmt: skip
-    gaussians = gaussians_from(torch.zeros(1, 9, raw_channels(12)), prior)
+        torch.rand(1, 9, 3) + 0.01, torch.rand(1, 9) * 0.9 + 0.05, torch.rand(1, 9, 3), torch.randn(1, 9, 3)
+    )
+    means = torch.randn(1, 9, 3)
+    gaussians = gaussians_from(means, torch.zeros(1, 9, raw_channels(12)), prior)
+    assert torch.equal(gaussians.means, means)
     torch.testing.assert_close(gaussians.scales, prior.scales)
     torch.testing.assert_close(gaussians.opacities, prior.opacities)
     torch.testing.assert_close(gaussians.features[..., :6], torch.cat([prior.colours, prior.source], -1))
@@ -114,10 +121,12 @@ def test_raw_zeros_give_the_prior() -> None:
     assert torch.equal(lifted_offset(torch.zeros(4), torch.arange(4.0)), torch.arange(4.0))
 
 
+@pytest.mark.parametrize("priors", [True, False])
 @pytest.mark.parametrize("size", [0.5, 30.0])
-def test_any_raw_values_give_valid_gaussians(size: float) -> None:
-    prior = GaussianPrior(*(torch.rand(1, 200, *n) for n in ((3,), (3,), (), (3,), (3,))))
-    gaussians = gaussians_from(torch.randn(1, 200, raw_channels(12)) * size, prior)
+def test_any_raw_values_give_valid_gaussians(size: float, priors: bool) -> None:
+    prior = GaussianPrior(*(torch.rand(1, 200, *n) for n in ((3,), (), (3,), (3,))))
+    means, raw = torch.rand(1, 200, 3), torch.randn(1, 200, raw_channels(12)) * size
+    gaussians = gaussians_from(means, raw, prior) if priors else free_gaussians(means, raw)
     torch.testing.assert_close(gaussians.quats.norm(dim=-1), torch.ones(1, 200))
     assert (gaussians.scales >= 0).all() and 0 <= gaussians.opacities.min() and gaussians.opacities.max() <= 1
     assert 0 <= gaussians.features[..., :3].min() and gaussians.features[..., :3].max() <= 1

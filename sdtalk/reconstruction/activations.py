@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdtalk.gaussians import Gaussians
@@ -24,19 +24,21 @@ LEARNED = slice(6, None)
 """Feature channels: colour, where in the photo it comes from (x, y in [-1, 1] times weight, weight), the rest."""
 
 
+MAX_SCALE = 0.05
+"""Largest standard deviation of the paper's Gaussians, which start from no prior: 1 cm, in head-space units."""
+
+
 @dataclass(frozen=True)
 class GaussianPrior:
     """What Gaussians are before anything is learned; raw channels of zero give exactly this.
 
     Attributes:
-        means: Centres in head space.
         scales: Standard deviations, > 0.
         opacities: In (0, 1).
         colours: RGB in [0, 1].
         source: Position in the photo times weight, and the weight (1 for pixels of the photo, 0 for made-up points).
     """
 
-    means: Float[Tensor, "batch gaussian 3"]
     scales: Float[Tensor, "batch gaussian 3"]
     opacities: Float[Tensor, "batch gaussian"]
     colours: Float[Tensor, "batch gaussian 3"]
@@ -44,22 +46,24 @@ class GaussianPrior:
 
 
 def learned_channels(feature_channels: int) -> int:
-    """How many of the feature channels are free: all but colour and source."""
+    """How many of the feature channels are free with a prior: all but colour and source."""
     return feature_channels - LEARNED.start
 
 
-def raw_channels(feature_channels: int) -> int:
-    """How many raw channels `gaussians_from` wants: quats 4, scales 3, opacity 1, colour 3, learned features."""
-    return 4 + 3 + 1 + 3 + learned_channels(feature_channels)
+def raw_channels(feature_channels: int, priors: bool = True) -> int:
+    """How many raw channels the activations want: quats 4, scales 3, opacity 1, and colour and learned, or features."""
+    return 4 + 3 + 1 + (3 + learned_channels(feature_channels) if priors else feature_channels)
 
 
-def gaussians_from(raw: Float[Tensor, "batch gaussian raw"], prior: GaussianPrior) -> Gaussians:
+def gaussians_from(
+    means: Float[Tensor, "batch gaussian 3"], raw: Float[Tensor, "batch gaussian raw"], prior: GaussianPrior
+) -> Gaussians:
     """Activate raw channels around a prior."""
     quats, scales, opacities, colours, learned = raw.split([4, 3, 1, 3, raw.shape[-1] - 11], dim=-1)
     identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
     rgb = (prior.colours + COLOUR_RANGE * torch.tanh(colours)).clamp(0, 1)
     return Gaussians(
-        means=prior.means,
+        means=means,
         quats=F.normalize(identity + quats, dim=-1),
         scales=prior.scales * torch.exp(SCALE_RANGE * torch.tanh(scales)),
         opacities=torch.sigmoid(torch.logit(prior.opacities, eps=1e-4) + opacities[..., 0]),
@@ -67,6 +71,44 @@ def gaussians_from(raw: Float[Tensor, "batch gaussian raw"], prior: GaussianPrio
     )
 
 
+def free_gaussians(
+    means: Float[Tensor, "batch gaussian 3"],
+    raw: Float[Tensor, "batch gaussian raw"],
+    squashed: Bool[Tensor, "gaussian channel"] | None = None,
+    quats_over_points: bool = False,
+) -> Gaussians:
+    """Activate raw channels as the paper does, without a prior.
+
+    Args:
+        means: Centres in head space.
+        raw: Raw channels in the order features, opacity, scales, quats.
+        squashed: Which features go through a sigmoid; None: RGB. The published code squashes the first three columns
+            of the plane instead (reference Q1, see `first_columns`).
+        quats_over_points: Bring each *component* to length 1 over the points, as the published code does for the
+            completion Gaussians (reference Q2).
+    """
+    features, opacities, scales, quats = raw.split([raw.shape[-1] - 8, 1, 3, 4], dim=-1)
+    if squashed is None:
+        squashed = (torch.arange(features.shape[-1], device=raw.device) < RGB.stop).expand(raw.shape[1], -1)
+    return Gaussians(
+        means=means,
+        quats=F.normalize(quats, dim=1 if quats_over_points else -1),
+        scales=MAX_SCALE * torch.sigmoid(scales),
+        opacities=torch.sigmoid(opacities[..., 0]),
+        features=torch.where(squashed, torch.sigmoid(features), features),
+    )
+
+
+def first_columns(rows: int, columns: int, channels: int) -> Bool[Tensor, "point {channels}"]:
+    """All features of the first three columns of a plane: what the published code squashes (reference Q1)."""
+    return (torch.arange(rows * columns) % columns < RGB.stop)[:, None].expand(-1, channels)
+
+
 def lifted_offset(raw: Float[Tensor, "*any"], prior: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Height over the lifting plane: the prior depth plus a bounded residual (paper: sigmoid without a prior)."""
+    """Height over the lifting plane: the prior depth plus a bounded residual."""
     return prior + OFFSET_RANGE * torch.tanh(raw)
+
+
+def free_offset(raw: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Distance from the lifting plane without a prior, 0 to 1 head-space units (paper section 3.1)."""
+    return torch.sigmoid(raw)

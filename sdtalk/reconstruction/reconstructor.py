@@ -11,12 +11,13 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.completion_branch import CompletionBranch
 from sdtalk.reconstruction.image_encoder import ImageEncoder
+from sdtalk.reconstruction.layer_prior import layer_priors
 from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, plane_prior
 from sdtalk.reconstruction.visible_branch import VisibleBranch
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel
-from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
+from sdtalk.tracking.head_track import HeadTrack
 
 PICTURE_CHANNELS = 12 + 1 + 1 + 3 + 1  # photo folded 2x2, mask, offset, canonical position, support
 
@@ -50,13 +51,21 @@ class Reconstructor(nn.Module):
 
     def __init__(self, config: SDTalkConfig) -> None:
         super().__init__()
-        self.plane_size = config.plane_size
-        self.encoder = ImageEncoder(
-            PICTURE_CHANNELS, config.encoder_width, config.local_channels, config.global_width
+        c = config
+        self.plane_size, self.plane_to_border = c.plane_size, c.plane_to_border
+        self.priors, self.picture_px = c.priors, c.backbone_picture_px
+        self.encoder = _encoder(c)
+        self.visible_branch = VisibleBranch(
+            c.local_channels, c.feature_channels, c.head_width, c.head_depth, c.priors, c.sigmoid_on_columns
         )
-        self.visible_branch = VisibleBranch(config.local_channels, config.feature_channels)
         self.completion_branch = CompletionBranch(
-            COMPLETION_POINTS, config.template_width, config.global_width, config.feature_channels
+            c.template_points,
+            c.template_width,
+            c.global_width,
+            c.feature_channels,
+            c.head_width,
+            c.priors,
+            c.quats_over_points,
         )
 
     def forward(
@@ -68,10 +77,34 @@ class Reconstructor(nn.Module):
         """Reconstruct.
 
         Args:
-            image: Portrait crops without their background (`foreground`).
+            image: Portrait crops; with priors without their background (`foreground`).
             mask: Person probability.
             track: The heads in the crops.
         """
+        plane = track.camera.lifting_plane(self.plane_size, self.plane_to_border)
+        return (self._around_priors if self.priors else self._freely)(image, mask, track, plane)
+
+    def _freely(self, image: Tensor, mask: Tensor, track: HeadTrack, plane: Tensor) -> StaticHead:
+        """As in the paper: everything is learned, before black, and the whole person is one rigid head."""
+        size = (self.picture_px, self.picture_px)
+        picture = F.interpolate(image * mask, size=size, mode="bilinear", antialias=True)
+        local, code = self.encoder(picture)
+        layers = self.visible_branch(local, plane, track.camera)
+        visible = Gaussians.concatenate([layers.back, layers.front])
+        completion = self.completion_branch(
+            code, track.completion_points, -track.camera.plane_normal, track.completion_rows
+        )
+        return StaticHead(
+            completion=completion,
+            visible=visible,
+            completion_canonical=completion.means,
+            visible_canonical=visible.means,
+            support=torch.ones_like(visible.opacities),
+            head_weight=torch.ones_like(torch.cat([completion.opacities, visible.opacities], dim=1)),
+        )
+
+    def _around_priors(self, image: Tensor, mask: Tensor, track: HeadTrack, plane: Tensor) -> StaticHead:
+        """As mini does it: residuals around the photo's pixels on the tracked face."""
         face = FaceModel.bundled().to(image.device)
         template = CompletionTemplate.bundled().to(image.device)
         size = self.plane_size
@@ -81,8 +114,10 @@ class Reconstructor(nn.Module):
         colours = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
         small_mask = F.interpolate(mask, size=(size, size), mode="bilinear", antialias=True)
         local, code = self.encoder(self._picture(image, small_mask, priors))
-        layers = self.visible_branch(local, colours, small_mask, track.camera, priors)
-        completion = self.completion_branch(
+        layers = self.visible_branch(
+            local, plane, track.camera, layer_priors(colours, small_mask, plane, track.camera, priors)
+        )
+        completion = self.completion_branch.around_priors(
             code,
             track.completion_points,
             track.camera.plane_normal,
@@ -107,6 +142,26 @@ class Reconstructor(nn.Module):
         )
         maps = [torch.cat([p.offset, p.canonical, p.support]) for p in priors]
         return torch.cat([folded, mask, torch.stack(maps)], dim=1)
+
+
+def _encoder(config: SDTalkConfig) -> nn.Module:
+    """The image encoder a config names."""
+    if config.image_encoder == "unet":
+        return ImageEncoder(
+            PICTURE_CHANNELS, config.encoder_width, config.local_channels, config.global_width
+        )
+    from sdtalk.reconstruction.dino_encoder import (
+        DinoEncoder,
+    )  # transformers: slow to import, mini needs it not
+
+    return DinoEncoder(
+        config.backbone_width,
+        config.backbone_depth,
+        config.backbone_heads,
+        config.backbone_picture_px,
+        config.local_channels,
+        config.first_patch_as_global,
+    )
 
 
 def foreground(

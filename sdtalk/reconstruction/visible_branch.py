@@ -1,38 +1,30 @@
 """The visible branch: dual lifting of the photo's plane to a front and a back layer (paper section 3.1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import (
-    GaussianPrior,
+    first_columns,
+    free_gaussians,
+    free_offset,
     gaussians_from,
     learned_channels,
     lifted_offset,
     raw_channels,
 )
-from sdtalk.reconstruction.mesh_raster import fill_outwards
-from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
-
-CELL_SIGMA = 0.55
-"""Standard deviation of a front Gaussian in cells: wide enough to close the surface, narrow enough to stay sharp."""
-
-BACK_SIGMA = 1.2
-"""The same for the hidden layer, which only has to fill what turns into view."""
-
-FRONT_SHARPNESS, BACK_SHARPNESS = 2.0, 8.0
-"""Opacity is the mask to this power: neighbours overlap, and what is hidden must not widen the outline."""
+from sdtalk.reconstruction.direction import DIRECTION_CODE_WIDTH, direction_code
+from sdtalk.reconstruction.layer_prior import LayerPrior, LayerPriors
 
 PHOTO_TRUST = 0.1
 """Share of the learned residual that may change what the photo shows: with all of it, training hides the photo's
 detail behind smooth Gaussians (a better L1, a worse picture)."""
-
-MAX_STRETCH = 6.0
-"""Limit on how far a Gaussian is stretched in depth where the surface is steep."""
 
 
 @dataclass(frozen=True)
@@ -49,106 +41,99 @@ class VisibleGaussians:
 
 
 class LayerHead(nn.Module):
-    """Local features -> raw channels of one layer; the last convolution starts at zero, so at the prior."""
+    """Local features -> raw channels of one layer: 3x3 convolutions, then a 1x1 one."""
 
-    def __init__(self, local_channels: int, feature_channels: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, depth: int, outputs: int, activation: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
-        self.hidden = nn.Conv2d(local_channels, local_channels, 3, padding=1)
-        self.out = nn.Conv2d(local_channels, 1 + raw_channels(feature_channels), 1)
-        for parameter in self.out.parameters():
-            nn.init.zeros_(parameter)
+        self.activation = activation
+        self.hidden = nn.Conv2d(inputs, width, 3, padding=1)
+        self.deeper = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth - 1))
+        self.out = nn.Conv2d(width, outputs, 1)
 
-    def forward(self, local: Float[Tensor, "batch local size size"]) -> Float[Tensor, "batch point raw"]:
+    def forward(self, local: Float[Tensor, "batch local rows columns"]) -> Float[Tensor, "batch point raw"]:
         """Raw channels in row-major order of the plane."""
-        return self.out(torch.nn.functional.silu(self.hidden(local))).flatten(2).transpose(1, 2)
+        x = self.activation(self.hidden(local))
+        for conv in self.deeper:
+            x = self.activation(conv(x))
+        return self.out(x).flatten(2).transpose(1, 2)
 
 
 class VisibleBranch(nn.Module):
-    """Local features and plane priors -> the visible Gaussians."""
+    """Local features -> the visible Gaussians: residuals around priors (mini), or everything (the paper)."""
 
     trust: Float[Tensor, " raw"]
 
-    def __init__(self, local_channels: int, feature_channels: int) -> None:
+    def __init__(
+        self,
+        local_channels: int,
+        feature_channels: int,
+        width: int,
+        depth: int = 1,
+        priors: bool = True,
+        sigmoid_on_columns: bool = False,
+    ) -> None:
         super().__init__()
-        self.front = LayerHead(local_channels, feature_channels)
-        self.back = LayerHead(local_channels, feature_channels)
-        trust = torch.full((1 + raw_channels(feature_channels),), PHOTO_TRUST)
+        self.priors, self.sigmoid_on_columns = priors, sigmoid_on_columns
+        self.feature_channels = feature_channels
+        inputs = local_channels + (0 if priors else DIRECTION_CODE_WIDTH)
+        outputs = 1 + raw_channels(feature_channels, priors)
+        activation = F.silu if priors else F.relu
+        self.front = LayerHead(inputs, width, depth, outputs, activation)
+        self.back = LayerHead(inputs, width, depth, outputs, activation)
+        trust = torch.full((outputs,), PHOTO_TRUST)
         trust[-learned_channels(feature_channels) :] = 1.0
         self.register_buffer("trust", trust, persistent=False)
+        if priors:  # start at the priors
+            for parameter in (*self.front.out.parameters(), *self.back.out.parameters()):
+                nn.init.zeros_(parameter)
 
     def forward(
         self,
-        local: Float[Tensor, "batch local size size"],
-        colours: Float[Tensor, "batch 3 size size"],
-        mask: Float[Tensor, "batch 1 size size"],
+        local: Float[Tensor, "batch local rows columns"],
+        plane: Float[Tensor, "batch point 3"],
         camera: Camera,
-        priors: list[PlanePrior],
+        priors: LayerPriors | None = None,
     ) -> VisibleGaussians:
         """Lift the plane.
 
         Args:
             local: Features of the image encoder on the plane.
-            colours: The photo at the size of the plane.
-            mask: Probability that a cell shows the person.
+            plane: The lifting plane of each person, row-major.
             camera: The source camera of each person.
-            priors: The plane priors of each person.
+            priors: What the layers are before anything is learned; given exactly where the branch wants it.
         """
-        size = local.shape[-1]
-        plane = camera.lifting_plane(size)
-        rays = lifting_rays(camera, plane)
-        front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
-        back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
-        cell = (plane[:, 1] - plane[:, 0]).norm(dim=-1)[:, None]
-        stretch = torch.stack([_steepness(p.offset[0]) for p in priors]).reshape(len(priors), -1) / cell
-        hidden = _around_the_face(colours, mask, priors)
-        layers = {}
-        for name, head, offset, hues, sigma, sharpness, seen in (
-            ("back", self.back, back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
-            ("front", self.front, front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
-        ):
-            raw = head(local) * (self.trust if seen else 1.0)
-            height = lifted_offset(raw[..., 0], offset)
-            spread = (sigma * cell).expand_as(offset)
-            depth = spread * (stretch.clamp(1, MAX_STRETCH) if seen else 1.0)
-            prior = GaussianPrior(
-                means=plane + rays * height[..., None],
-                scales=torch.stack([spread, spread, depth], dim=-1),
-                opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
-                colours=hues.flatten(2).transpose(1, 2),
-                source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,
+        assert (priors is not None) == self.priors
+        if priors is not None:
+            return VisibleGaussians(
+                back=self._around(self.back(local), plane, priors.back),
+                front=self._around(self.front(local) * self.trust, plane, priors.front),
             )
-            layers[name] = gaussians_from(raw[..., 1:], prior)
-        return VisibleGaussians(**layers)
+        towards = camera.plane_normal
+        code = direction_code(-towards)[..., None, None].expand(-1, -1, *local.shape[2:])
+        local = torch.cat([local, code], dim=1)
+        squashed = None
+        if self.sigmoid_on_columns:
+            squashed = first_columns(*local.shape[2:], self.feature_channels).to(local.device)
+        return VisibleGaussians(
+            back=self._lifted(self.back(local), plane, -towards, squashed),
+            front=self._lifted(self.front(local), plane, towards, squashed),
+        )
 
+    @staticmethod
+    def _around(
+        raw: Float[Tensor, "batch point raw"], plane: Float[Tensor, "batch point 3"], prior: LayerPrior
+    ) -> Gaussians:
+        height = lifted_offset(raw[..., 0], prior.offset)
+        return gaussians_from(plane + prior.rays * height[..., None], raw[..., 1:], prior.gaussians)
 
-def _around_the_face(
-    colours: Float[Tensor, "batch 3 size size"],
-    mask: Float[Tensor, "batch 1 size size"],
-    priors: list[PlanePrior],
-) -> Float[Tensor, "batch 3 size size"]:
-    """Colours of hair and neck continued behind the face: a head has no second face at its back."""
-    return torch.stack(
-        [
-            fill_outwards(c, (m[0] > 0.9) & (p.support[0] < 0.5))
-            for c, m, p in zip(colours, mask, priors, strict=True)
-        ]
-    )
-
-
-def _steepness(offset: Float[Tensor, "size size"]) -> Float[Tensor, "size size"]:
-    """Largest step in height to a neighbour cell, head-space units."""
-    steps = torch.zeros_like(offset)
-    for dim in (0, 1):
-        step = offset.diff(dim=dim).abs()
-        low, high = [slice(None)] * 2, [slice(None)] * 2
-        low[dim], high[dim] = slice(None, -1), slice(1, None)
-        steps[tuple(low)] = torch.maximum(steps[tuple(low)], step)
-        steps[tuple(high)] = torch.maximum(steps[tuple(high)], step)
-    return steps
-
-
-def _source_positions(size: int, like: Tensor) -> Float[Tensor, "point 3"]:
-    """x, y of each cell's centre in the photo, in [-1, 1] (grid_sample, align_corners=False), and weight 1."""
-    centres = ((torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size) * 2 - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    return torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
+    @staticmethod
+    def _lifted(
+        raw: Float[Tensor, "batch point raw"],
+        plane: Float[Tensor, "batch point 3"],
+        direction: Float[Tensor, "batch 3"],
+        squashed: Bool[Tensor, "point channel"] | None,
+    ) -> Gaussians:
+        means = plane + free_offset(raw[..., -1:]) * direction[:, None]
+        return free_gaussians(means, raw[..., :-1], squashed)

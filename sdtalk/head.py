@@ -1,0 +1,86 @@
+"""A person made of Gaussians, and the frames rendered of one: what the model hands over."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdtalk.camera import Camera
+from sdtalk.gaussians import GaussianDelta, Gaussians
+from sdtalk.motion.motion_field import PointCode
+
+
+@dataclass(frozen=True)
+class HeadGaussians:
+    """A person, ready to be animated; Gaussians in the order completion, back layer, front layer.
+
+    Attributes:
+        gaussians: The head as the photo shows it, in head space.
+        completion_canonical: Positions of the completion Gaussians on the canonical face.
+        visible_canonical: The same for the visible Gaussians that can move.
+        completion_code: What the fine field makes of the former.
+        visible_code: What the coarse field makes of the latter.
+        moving: Which visible Gaussians can move.
+        support: How far they take part in facial motion.
+        head_weight: How far every Gaussian follows the head's pose.
+        rest: The source camera: the pose in which head and shoulders belong together.
+        eyes: The state of the eyes in the photo.
+        audio_code: The state of the mouth in the photo; None without priors.
+        detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera; None
+            without priors.
+    """
+
+    gaussians: Gaussians
+    completion_canonical: Float[Tensor, "batch completion 3"]
+    visible_canonical: Float[Tensor, "batch moving 3"]
+    completion_code: PointCode
+    visible_code: PointCode
+    moving: Tensor
+    support: Float[Tensor, "batch moving"]
+    head_weight: Float[Tensor, "batch gaussian"]
+    rest: Camera
+    eyes: Float[Tensor, "batch 6"]
+    audio_code: Float[Tensor, "batch audio"] | None = None
+    detail: Float[Tensor, "batch 3 padded padded"] | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rendered batch.
+
+    Attributes:
+        colours: RGB premultiplied by alpha, about [0, 1].
+        alpha: How far a pixel shows the person.
+        rasterised: The colours before the neural renderer (training supervises both).
+    """
+
+    colours: Float[Tensor, "batch 3 height width"]
+    alpha: Float[Tensor, "batch 1 height width"]
+    rasterised: Float[Tensor, "batch 3 height width"]
+
+    def over(self, background: Float[Tensor, "one 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Composite over a background, clamped to [0, 1]."""
+        return (self.colours + (1 - self.alpha) * background).clamp(0, 1)
+
+
+def scattered(fine: GaussianDelta, coarse: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
+    """Offsets of all Gaussians of a head: zero where none of the fields reaches."""
+    first, count = fine.means.shape[1], head.gaussians.means.shape[1]
+    index = torch.cat([torch.arange(first, device=head.moving.device), first + head.moving])
+    parts = {}
+    for name in ("means", "quats", "scales", "opacities"):
+        moved = torch.cat([getattr(fine, name), getattr(coarse, name)], dim=1)
+        still = moved.new_zeros(len(moved), count, *moved.shape[2:])
+        parts[name] = still.index_copy(1, index, moved)
+    return GaussianDelta(**parts)
+
+
+def posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussians:
+    """Let shoulders stay where the photo has them while the head turns (linear blend of the two poses).
+
+    Shoulder Gaussians keep their orientation: they are nearly round, and heads turn by little.
+    """
+    rest_in_head = torch.linalg.inv(camera.world_to_camera) @ head.rest.world_to_camera
+    rested = gaussians.means @ rest_in_head[:, :3, :3].transpose(1, 2) + rest_in_head[:, None, :3, 3]
+    return replace(gaussians, means=torch.lerp(rested, gaussians.means, head.head_weight[..., None]))

@@ -1,0 +1,120 @@
+"""What the two layers of the visible branch are before anything is learned: the photo's pixels on an average head."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdtalk.camera import Camera
+from sdtalk.reconstruction.activations import GaussianPrior
+from sdtalk.reconstruction.mesh_raster import fill_outwards
+from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
+
+CELL_SIGMA = 0.55
+"""Standard deviation of a front Gaussian in cells: wide enough to close the surface, narrow enough to stay sharp."""
+
+BACK_SIGMA = 1.2
+"""The same for the hidden layer, which only has to fill what turns into view."""
+
+FRONT_SHARPNESS, BACK_SHARPNESS = 2.0, 8.0
+"""Opacity is the mask to this power: neighbours overlap, and what is hidden must not widen the outline."""
+
+MAX_STRETCH = 6.0
+"""Limit on how far a Gaussian is stretched in depth where the surface is steep."""
+
+
+@dataclass(frozen=True)
+class LayerPrior:
+    """One layer.
+
+    Attributes:
+        rays: How far a point moves per unit of height over the plane: towards the camera.
+        offset: Height over the plane.
+        gaussians: Everything but the centres.
+    """
+
+    rays: Float[Tensor, "batch point 3"]
+    offset: Float[Tensor, "batch point"]
+    gaussians: GaussianPrior
+
+
+@dataclass(frozen=True)
+class LayerPriors:
+    """Both layers: the hidden one, and the one that the photo shows."""
+
+    back: LayerPrior
+    front: LayerPrior
+
+
+def layer_priors(
+    colours: Float[Tensor, "batch 3 size size"],
+    mask: Float[Tensor, "batch 1 size size"],
+    plane: Float[Tensor, "batch point 3"],
+    camera: Camera,
+    priors: list[PlanePrior],
+) -> LayerPriors:
+    """Lay the photo's pixels on the surface of each head, and what they leave to guess behind it.
+
+    Args:
+        colours: The photo at the size of the plane.
+        mask: Probability that a cell shows the person.
+        plane: The lifting plane of each person.
+        camera: The source camera of each person.
+        priors: The plane priors of each person.
+    """
+    size = colours.shape[-1]
+    rays = lifting_rays(camera, plane)
+    cell = (plane[:, 1] - plane[:, 0]).norm(dim=-1)[:, None]
+    stretch = torch.stack([_steepness(p.offset[0]) for p in priors]).reshape(len(priors), -1) / cell
+    front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
+    back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
+    hidden = _around_the_face(colours, mask, priors)
+    layers = {}
+    for name, offset, hues, sigma, sharpness, seen in (
+        ("back", back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
+        ("front", front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
+    ):
+        spread = (sigma * cell).expand_as(offset)
+        depth = spread * (stretch.clamp(1, MAX_STRETCH) if seen else 1.0)
+        gaussians = GaussianPrior(
+            scales=torch.stack([spread, spread, depth], dim=-1),
+            opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
+            colours=hues.flatten(2).transpose(1, 2),
+            source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,
+        )
+        layers[name] = LayerPrior(rays, offset, gaussians)
+    return LayerPriors(**layers)
+
+
+def _around_the_face(
+    colours: Float[Tensor, "batch 3 size size"],
+    mask: Float[Tensor, "batch 1 size size"],
+    priors: list[PlanePrior],
+) -> Float[Tensor, "batch 3 size size"]:
+    """Colours of hair and neck continued behind the face: a head has no second face at its back."""
+    return torch.stack(
+        [
+            fill_outwards(c, (m[0] > 0.9) & (p.support[0] < 0.5))
+            for c, m, p in zip(colours, mask, priors, strict=True)
+        ]
+    )
+
+
+def _steepness(offset: Float[Tensor, "size size"]) -> Float[Tensor, "size size"]:
+    """Largest step in height to a neighbour cell, head-space units."""
+    steps = torch.zeros_like(offset)
+    for dim in (0, 1):
+        step = offset.diff(dim=dim).abs()
+        low, high = [slice(None)] * 2, [slice(None)] * 2
+        low[dim], high[dim] = slice(None, -1), slice(1, None)
+        steps[tuple(low)] = torch.maximum(steps[tuple(low)], step)
+        steps[tuple(high)] = torch.maximum(steps[tuple(high)], step)
+    return steps
+
+
+def _source_positions(size: int, like: Tensor) -> Float[Tensor, "point 3"]:
+    """x, y of each cell's centre in the photo, in [-1, 1] (grid_sample, align_corners=False), and weight 1."""
+    centres = ((torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size) * 2 - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    return torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
