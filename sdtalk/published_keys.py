@@ -77,18 +77,13 @@ def our_tensors(theirs: str, tensor: Tensor) -> dict[str, Tensor]:
     """What a tensor of theirs is in our model, by our names: itself, its equal parts (views), or nothing.
 
     Raises:
-        KeyError: The authors' model has no such key, or ours has no place for it yet.
-        ValueError: The tensor cannot be cut into as many equal parts as `RENAMES` asks for.
+        KeyError: The authors' model has no such key, or ours has no place for it.
     """
     if any(re.fullmatch(pattern, theirs) for pattern in UNUSED):
         return {}
     for pattern, replacement in RENAMES:
         if match := re.fullmatch(pattern, theirs):
             names = _parts(match.expand(replacement))
-            if len(tensor) % len(names):
-                raise ValueError(
-                    f"{theirs} has {len(tensor)} rows, which do not make {len(names)} equal parts"
-                )
             return dict(zip(names, tensor.chunk(len(names)), strict=True))
     raise KeyError(theirs)
 

@@ -7,7 +7,7 @@ import parity_rule
 import torch
 from torch import Tensor, nn
 
-from sdtalk.published_keys import our_key, published_layout
+from sdtalk.published_keys import our_tensors, published_layout
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -17,11 +17,12 @@ def rule_tensors(prefix: str) -> dict[str, Tensor]:
     tensors = {}
     for key, (shape, _) in published_layout().items():
         try:
-            ours = our_key(key)
+            names = our_tensors(key, torch.empty(shape, device="meta"))
         except KeyError:
             continue
-        if ours is not None and ours.startswith(prefix):
-            tensors[ours.removeprefix(prefix)] = torch.from_numpy(parity_rule.weight(key, shape))
+        if any(name.startswith(prefix) for name in names):
+            made = our_tensors(key, torch.from_numpy(parity_rule.weight(key, shape)))
+            tensors |= {name.removeprefix(prefix): tensor for name, tensor in made.items()}
     return tensors
 
 
