@@ -30,9 +30,41 @@ GATES_AND_MLP = (
     ("motion_net", "mlp", 3),
 )
 
+DINO = {
+    r"cls_token": r"embeddings.cls_token",
+    r"pos_embed": r"embeddings.position_embeddings",
+    r"patch_embed\.proj\.(.*)": r"embeddings.patch_embeddings.projection.\1",
+    r"blocks\.(\d+)\.(norm.*|mlp.*)": r"encoder.layer.\1.\2",
+    r"blocks\.(\d+)\.attn\.qkv\.(.*)": r"encoder.layer.\1.attention.{q_proj,k_proj,v_proj}.\2",
+    r"blocks\.(\d+)\.attn\.proj\.(.*)": r"encoder.layer.\1.attention.o_proj.\2",
+    r"blocks\.(\d+)\.ls(\d)\.gamma": r"encoder.layer.\1.layer_scale\2.lambda1",
+    r"norm\.(.*)": r"layernorm.\1",
+}
+
+FUSION = {
+    "resConfUnit1.conv1": "finer_unit.first",
+    "resConfUnit1.conv2": "finer_unit.second",
+    "resConfUnit2.conv1": "unit.first",
+    "resConfUnit2.conv2": "unit.second",
+    "out_conv": "out",
+}
+
 HEADS = {"color": "features", "opacity": "opacities", "scale": "scales", "rotation": "quats"}
 
 RENAMES: list[tuple[str, str]] = [
+    # image encoder
+    *[
+        (rf"base_model\.dino_model\.{theirs}", rf"reconstructor.encoder.backbone.{ours}")
+        for theirs, ours in DINO.items()
+    ],
+    (r"base_model\.projects\.(.*)", r"reconstructor.encoder.pyramid.projections.\1"),
+    (r"base_model\.resize_layers\.(.*)", r"reconstructor.encoder.pyramid.resizes.\1"),
+    (r"base_model\.layer_rn\.(.*)", r"reconstructor.encoder.pyramid.mixers.\1"),
+    *[
+        (rf"base_model\.refinenet\.(\d)\.{theirs}\.(.*)", rf"reconstructor.encoder.pyramid.fusions.\1.{ours}.\2")
+        for theirs, ours in FUSION.items()
+    ],
+    (r"base_model\.output_conv\.(.*)", r"reconstructor.encoder.pyramid.out.\1"),
     # completion branch and visible branch
     (r"head_base", "reconstructor.completion_branch.template"),
     *[
