@@ -51,6 +51,12 @@ FUSION = {
 
 HEADS = {"color": "features", "opacity": "opacities", "scale": "scales", "rotation": "quats"}
 
+TOKEN_ENCODER = {
+    r"audio_net\.encoder_mlp": "mlp",
+    r"audio_att_net\.attention_mlp": "score",
+    r"audio_att_net\.attention_fc\.0": "mix",
+}
+
 RENAMES: list[tuple[str, str]] = [
     # image encoder
     *[
@@ -94,6 +100,12 @@ RENAMES: list[tuple[str, str]] = [
         for theirs, ours in FIELDS.items()
         for net, mlp, layers in GATES_AND_MLP
         for index in range(layers)
+    ],
+    # sound
+    *[
+        (rf"{theirs}\.{net}\.(.*)", rf"audio_encoder.{ours}.{part}.\1")
+        for theirs, ours in FIELDS.items()
+        for net, part in TOKEN_ENCODER.items()
     ],
 ]  # fmt: skip
 
