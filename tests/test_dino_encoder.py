@@ -86,6 +86,19 @@ def test_a_picture_gets_the_same_features_in_any_company_and_mode():
     assert not torch.allclose(local[0], local[1]) and not torch.allclose(code[0], code[1])
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_changes_little(autocast):
+    encoder, image = toy(), pictures(1)
+    local, code = encoder(image)
+    if not autocast:
+        encoder, image = encoder.bfloat16(), image.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        rough = encoder(image)
+    assert rough[0].dtype == torch.bfloat16
+    for ours, exact in zip(rough, (local, code), strict=True):
+        assert (ours.float() - exact).abs().mean() < 0.02 * exact.std()
+
+
 def test_gradients_reach_everything_the_local_features_pass():
     encoder = toy()
     encoder(pictures(1))[0].square().sum().backward()

@@ -54,7 +54,7 @@ class Fusion(nn.Module):
 class Pyramid(nn.Module):
     """Token maps of four blocks -> one map, eight times as fine (the design of DPT, Ranftl et al. 2021).
 
-    Each map also sees the picture itself, reduced to its size: tokens know little of exact colours and edges.
+    Each map also sees the picture itself, reduced to its size.
     """
 
     def __init__(self, token_width: int, width: int) -> None:
@@ -85,11 +85,12 @@ class Pyramid(nn.Module):
         ):
             x = resize(project(tokens))
             colours = F.interpolate(rgb, size=x.shape[2:], mode="bilinear", antialias=True)
-            maps.append(mix(torch.cat([colours, x], dim=1)))
+            maps.append(mix(torch.cat([colours.to(x.dtype), x], dim=1)))
+        coarsest, *finer_maps = reversed(maps)
         rows, columns = maps[0].shape[2:]
-        sizes = [tuple(finer.shape[2:]) for finer in maps[-2::-1]] + [(2 * rows, 2 * columns)]
-        x = self.fusions[0](maps[-1], sizes[0])
-        for fuse, finer, size in zip(self.fusions[1:], maps[-2::-1], sizes[1:], strict=True):
+        sizes = [tuple(finer.shape[2:]) for finer in finer_maps] + [(2 * rows, 2 * columns)]
+        x = self.fusions[0](coarsest, sizes[0])
+        for fuse, size, finer in zip(self.fusions[1:], sizes[1:], finer_maps, strict=True):
             x = fuse(x, size, finer)
         return self.out(x)
 
@@ -105,6 +106,9 @@ class DinoEncoder(nn.Module):
         pyramid_width: Channels of the local features.
         first_patch_as_global: Take the token of the top left patch for the global feature, as the published code
             does, instead of the class token.
+
+    Raises:
+        ValueError: `picture_px` is no multiple of 14, or `depth` below four.
     """
 
     rgb_mean: Float[Tensor, "3 1 1"]
@@ -161,9 +165,8 @@ class DinoEncoder(nn.Module):
             )
         rgb = (image - self.rgb_mean) / self.rgb_std
         blocks = self.backbone(rgb, output_hidden_states=True).hidden_states[-LEVELS:]
-        tokens = [
-            self.backbone.layernorm(block) for block in blocks
-        ]  # the class token, then the patches by rows
+        tokens = [self.backbone.layernorm(block) for block in blocks]  # class token, patches row by row
         grid = (self.picture_px // PATCH_PX,) * 2
         token_maps = [t[:, 1:].transpose(1, 2).unflatten(2, grid) for t in tokens]
-        return self.pyramid(token_maps, rgb), tokens[-1][:, int(self.first_patch_as_global)]
+        # the pyramid shrinks the picture with antialiasing, which is not implemented for bfloat16 on a CPU
+        return self.pyramid(token_maps, rgb.float()), tokens[-1][:, int(self.first_patch_as_global)]
