@@ -11,7 +11,7 @@ import torch
 
 from sdtalk.camera import FACING, FOCAL_PX, FRAME_SIZE, Camera
 from sdtalk.gaussians import Gaussians
-from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rasteriser import OUR_RULES, PUBLISHED_RULES, RasterRules, rasterise
 
 DISTANCE = 10.5
 YAW = 0.25
@@ -63,14 +63,14 @@ def head_camera(size: int) -> Camera:
     return Camera.from_pose((FACING @ yaw)[None], torch.tensor([[0.0, 0.0, DISTANCE]]), size)
 
 
-def one_run(gaussians: Gaussians, camera: Camera, backward: bool) -> tuple[float, float]:
+def one_run(gaussians: Gaussians, camera: Camera, backward: bool, rules: RasterRules) -> tuple[float, float]:
     """Wall and CPU seconds of one call."""
     fields = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.features]
     for field in fields:
         field.grad = None
         field.requires_grad_(backward)
     wall, cpu = time.perf_counter(), time.process_time()
-    image = rasterise(gaussians, camera)
+    image = rasterise(gaussians, camera, rules)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if backward:
         grads = torch.ones_like(image.features), torch.ones_like(image.alpha)
@@ -91,13 +91,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--published", action="store_true", help="by the published rasteriser's rules")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    rules = PUBLISHED_RULES if args.published else OUR_RULES
     start = time.perf_counter()
     gaussians, camera = head_scene(args.gaussians, args.channels, args.spread), head_camera(args.size)
-    one_run(head_scene(200, args.channels), head_camera(64), args.backward)
+    one_run(head_scene(200, args.channels), head_camera(64), args.backward, rules)
     print(f"first call (compile or load): {time.perf_counter() - start:.2f} s")
-    runs = [one_run(gaussians, camera, args.backward) for _ in range(args.repeats)]
+    runs = [one_run(gaussians, camera, args.backward, rules) for _ in range(args.repeats)]
     wall = min(wall for wall, _ in runs) * 1e3
     cpu = min(cpu for _, cpu in runs) * 1e3 / args.threads
     what = "forward + backward" if args.backward else "forward"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -41,29 +40,32 @@ def rasterise(
 ) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch 1 height width"]]:
     """Features and alpha; contract and semantics in `sdtalk.rendering.rasteriser`.
 
-    gsplat would normalise quaternions, so it gets covariances. Its other constants are ours: alpha in
-    [1/255, 0.999], stop before a transmittance of 1e-4, tangents clamped at 0.3 half-widths outside the image.
+    gsplat takes raw values: it gets covariances, since it would normalise quaternions, and drops Gaussians of an
+    opacity below 1/255, negative ones among them. A set that all cameras share is projected to all of them in one
+    call, and so are sets of their own. Features of another type, such as bf16, are converted to float32, which is
+    exact; the image is float32, too, and gradients are rounded to the type of the features.
+
+    The constants compiled into gsplat 1.5.3 are those of `OUR_RULES`: alpha in [1/255, 0.999], stop before a
+    transmittance of 1e-4, tangents clamped at 0.3 half-widths outside the image. Opacities above 1 are cut off at
+    3.33 standard deviations, beyond which such a Gaussian's alpha is below opacity / 255. What `PUBLISHED_RULES` would
+    change, gsplat has no parameter for. In a 512 x 512 picture of 200 random Gaussians, opacities -0.1 to 1.2 and
+    standard normal features, the two differ by 7.9e-5 on average and 0.22 at most: 7.0e-5 on average because of
+    the cap of 0.999 instead of 0.99, 8.6e-6 because of the extent.
     """
-    rasterization = load()
-    covariance = covariances(gaussians.quats.float(), gaussians.scales.float())
-    features, alphas = [], []
-    for index in range(len(camera)):
-        own = 0 if gaussians.means.shape[0] == 1 else index
-        image, alpha, _ = rasterization(
-            means=gaussians.means[own].float(),
-            quats=None,
-            scales=None,
-            opacities=gaussians.opacities[own].float(),
-            colors=gaussians.features[own].float(),
-            viewmats=camera.world_to_camera[index : index + 1].float(),
-            Ks=camera.intrinsics[index : index + 1].float(),
-            width=camera.width,
-            height=camera.height,
-            near_plane=NEAR,
-            eps2d=DILATION,
-            packed=False,
-            covars=covariance[own],
-        )
-        features.append(image[0].permute(2, 0, 1))
-        alphas.append(alpha[0].permute(2, 0, 1))
-    return torch.stack(features), torch.stack(alphas)
+    sets = gaussians.means.shape[0]
+    image, alpha, _ = load()(
+        means=gaussians.means.float(),
+        quats=None,
+        scales=None,
+        opacities=gaussians.opacities.float(),
+        colors=gaussians.features.float(),
+        viewmats=camera.world_to_camera.float().reshape(sets, -1, 4, 4),
+        Ks=camera.intrinsics.float().reshape(sets, -1, 3, 3),
+        width=camera.width,
+        height=camera.height,
+        near_plane=NEAR,
+        eps2d=DILATION,
+        packed=False,
+        covars=covariances(gaussians.quats.float(), gaussians.scales.float()),
+    )
+    return image.flatten(0, 1).permute(0, 3, 1, 2), alpha.flatten(0, 1).permute(0, 3, 1, 2)

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.rendering import numba_backward, numba_binning, numba_forward, numba_projection, numba_simd
+from sdtalk.rendering.rasteriser import OUR_RULES, RasterRules
 
 CHUNKS_PER_THREAD = 16
 """Pieces of work per thread, so that a busy core does not hold the others up."""
@@ -53,6 +54,7 @@ class _View:
     pose: tuple[np.ndarray, np.ndarray]
     lens: tuple[float, float, float, float]
     size: tuple[int, int]
+    max_alpha: np.float32
     splats: np.ndarray
     entries: np.ndarray
     starts: np.ndarray
@@ -61,6 +63,11 @@ class _View:
     @property
     def columns(self) -> int:
         return _tile_grid(self.size)[0]
+
+    def blending(self, features: np.ndarray) -> tuple[object, ...]:
+        """What both blending kernels take after their range; features padded."""
+        lists = self.splats, self.splats.view(np.int16), features, self.entries, self.starts
+        return self.columns, self.size, self.max_alpha, *lists
 
 
 def _tile_grid(size: tuple[int, int]) -> tuple[int, int]:
@@ -78,7 +85,7 @@ def _padded(features: Tensor) -> np.ndarray:
     return _array(F.pad(features, (0, missing)) if missing else features)
 
 
-def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
+def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRules) -> _View:
     """Project, sort and bin. Geometry: means, quats, scales, opacities; one camera."""
     count = len(geometry[0])
     matrix, intrinsics = camera.world_to_camera[0].double(), camera.intrinsics[0]
@@ -88,10 +95,11 @@ def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera) -> _View:
     splats = np.empty((count, numba_projection.SPLAT_SIZE), np.float32)
     keys, tiles = np.empty(count, np.uint64), np.empty((count, 4), np.int16)
     lens = fx, fy, cx, cy
-    spread(numba_projection.project, count, *geometry, pose, lens, size, splats, keys, tiles)
+    out = splats, splats.view(np.int16), keys, tiles
+    spread(numba_projection.project, count, *geometry, pose, lens, size, rules.square_extent, *out)
     keys = np.sort(keys[keys != numba_projection.HIDDEN])
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    return _View(pose, lens, size, splats, *_bin(order, tiles, size))
+    return _View(pose, lens, size, np.float32(rules.max_alpha), splats, *_bin(order, tiles, size))
 
 
 def _bin(order: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -112,9 +120,7 @@ def _forward(view: _View, features: Tensor) -> tuple[Tensor, Tensor]:
     width, height = view.size
     image = np.empty((features.shape[1], height, width), np.float32)
     alpha = np.empty((1, height, width), np.float32)
-    tiles = len(view.starts) - 1
-    lists = view.splats, _padded(features), view.entries, view.starts
-    spread(numba_forward.blend, tiles, view.columns, view.size, *lists, image, alpha[0])
+    spread(numba_forward.blend, len(view.starts) - 1, *view.blending(_padded(features)), image, alpha[0])
     return torch.from_numpy(image), torch.from_numpy(alpha)
 
 
@@ -128,10 +134,8 @@ def _backward(
         np.empty((entries, numba_backward.MOMENTS), np.float32),
         np.empty((entries, padded.shape[1]), np.float32),
     )
-    lists = view.splats, padded, view.entries, view.starts
-    tiles = len(view.starts) - 1
-    args = view.columns, view.size, *lists, images, grad_images, slots
-    spread(numba_backward.blend_backward, tiles, *args)
+    args = images, grad_images, slots
+    spread(numba_backward.blend_backward, len(view.starts) - 1, *view.blending(padded), *args)
     count = len(features)
     moments = np.zeros((count, numba_backward.MOMENTS), np.float32)
     grad_features = np.zeros(features.shape, np.float32)
@@ -146,8 +150,8 @@ class _Rasterise(torch.autograd.Function):
     """One set of Gaussians, one camera: means, quats, scales, opacities, features to image and alpha."""
 
     @staticmethod
-    def forward(ctx, camera: Camera, *fields: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        view = _prepare(tuple(_array(field) for field in fields[:4]), camera)
+    def forward(ctx, camera: Camera, rules: RasterRules, *fields: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        view = _prepare(tuple(_array(field) for field in fields[:4]), camera, rules)
         image, alpha = _forward(view, fields[4])
         ctx.view = view
         ctx.save_for_backward(*fields, image, alpha)
@@ -161,17 +165,17 @@ class _Rasterise(torch.autograd.Function):
         images = image.numpy(), alpha[0].numpy()
         grad_images = _array(grad_image), _array(grad_alpha)[0]
         grads = _backward(ctx.view, geometry, fields[4], images, grad_images)
-        return None, *(grad.to(field.dtype) for grad, field in zip(grads, fields, strict=True))
+        return None, None, *(grad.to(field.dtype) for grad, field in zip(grads, fields, strict=True))
 
 
-def rasterise(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
+def rasterise(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RULES) -> tuple[Tensor, Tensor]:
     """Features and alpha; contract and semantics in `sdtalk.rendering.rasteriser`."""
     fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.features)
     shared = gaussians.means.shape[0] == 1
     views = []
     for index in range(len(camera)):
         own = [field[0 if shared else index] for field in fields]
-        views.append(_Rasterise.apply(camera[index : index + 1], *own))
+        views.append(_Rasterise.apply(camera[index : index + 1], rules, *own))
     images, alphas = zip(*views, strict=True)
     return _batched(images), _batched(alphas)
 

@@ -8,7 +8,6 @@ from sdtalk.rendering.numba_simd import BLOCK, dot, sum_rows
 from sdtalk.rendering.numba_weights import (
     AREA,
     CHECK_EVERY,
-    MAX_ALPHA_32,
     STRIDE,
     ask_ahead,
     shrink,
@@ -56,7 +55,7 @@ def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads,
 
 @fast_kernel
 def splat_gradient(
-    splat, corner, count, buffers, tile_grads, features, source, slot_features, target, moments
+    splat, corner, max_alpha, count, buffers, tile_grads, features, source, slot_features, target, moments
 ):
     """Add one splat's gradients in one tile to its slot, and take its share off `remaining`.
 
@@ -66,6 +65,7 @@ def splat_gradient(
     Args:
         splat: Row of the projected Gaussians.
         corner: (left, top) of the tile in px.
+        max_alpha: `RasterRules.max_alpha`, float32.
         count: How many pixels `weigh` listed in the buffers.
         buffers: From `tile_buffers`.
         tile_grads: (grads, alpha_grads, remaining) from `load_tile`.
@@ -87,7 +87,7 @@ def splat_gradient(
         share = weight * (alpha_grads[pixel] + dot(grads, at, features, source, blocks))
         behind = remaining[pixel] - share
         remaining[pixel] = behind
-        if alpha < MAX_ALPHA_32:  # a clamped alpha has no gradient
+        if alpha < max_alpha:  # a clamped alpha has no gradient
             moment = share - behind * alpha / (np.float32(1) - alpha)
             dx, dy = np.float32(pixels[k] % STRIDE) - x, np.float32(pixels[k] // STRIDE) - y
             m_1 += moment
@@ -102,15 +102,31 @@ def splat_gradient(
 
 
 @fast_kernel
-def blend_backward(first, last, columns, size, splats, features, entries, starts, images, grad_images, slots):
+def blend_backward(
+    first,
+    last,
+    columns,
+    size,
+    max_alpha,
+    splats,
+    boxes,
+    features,
+    entries,
+    starts,
+    images,
+    grad_images,
+    slots,
+):
     """Gradient of `blend` for tiles first:last.
 
     Args:
         first: Start of the range of tiles.
         last: End of the range.
-        columns: As `blend` got them, like size, splats, features, entries, starts.
+        columns: As `blend` got them, like size, max_alpha, splats, boxes, features, entries, starts.
         size: See columns.
+        max_alpha: See columns.
         splats: See columns.
+        boxes: See columns.
         features: See columns.
         entries: See columns.
         starts: See columns.
@@ -139,12 +155,12 @@ def blend_backward(first, last, columns, size, splats, features, entries, starts
             ask_ahead(entries, entry, 0, splats, features)
             ask_ahead(entries, entry, 1, slot_moments, slot_features)
             g, slot = entries[entry, 0], entries[entry, 1]
-            count = weigh(splats[g], corner, (first_row, end_row), buffers)
+            count = weigh(splats[g], boxes[g], corner, (first_row, end_row), max_alpha, buffers)
             if count == 0:
                 continue
             used[slot] = 1
             splat_gradient(
-                splats[g], corner, count, buffers, (grads, alpha_grads, remaining),
+                splats[g], corner, max_alpha, count, buffers, (grads, alpha_grads, remaining),
                 flat_features, np.uint64(g) * row_length, flat_slots, np.uint64(slot) * row_length,
                 slot_moments[slot],
             )  # fmt: skip

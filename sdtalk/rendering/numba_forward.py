@@ -30,7 +30,9 @@ def write_tile(corner, extent, channels, sums, transmittance, image, alpha_image
 
 
 @fast_kernel
-def blend(first, last, columns, size, splats, features, entries, starts, image, alpha_image):
+def blend(
+    first, last, columns, size, max_alpha, splats, boxes, features, entries, starts, image, alpha_image
+):
     """Blend tiles first:last.
 
     Args:
@@ -38,7 +40,9 @@ def blend(first, last, columns, size, splats, features, entries, starts, image, 
         last: End of the range.
         columns: Tiles per row.
         size: (width, height) in px.
+        max_alpha: `RasterRules.max_alpha`, float32.
         splats: [N, 8] from `project`.
+        boxes: [N, 16] from `project`.
         features: [N, channels], channels padded to a multiple of BLOCK.
         entries: [E, 2] from `bin_splats`.
         starts: [tiles + 1] from `bin_splats`.
@@ -63,7 +67,8 @@ def blend(first, last, columns, size, splats, features, entries, starts, image, 
             ask_ahead(entries, entry, 0, splats, features)
             g = entries[entry, 0]
             source = np.uint64(g) * row_length
-            for k in range(weigh(splats[g], (left, top), (first_row, end_row), buffers)):
+            count = weigh(splats[g], boxes[g], (left, top), (first_row, end_row), max_alpha, buffers)
+            for k in range(count):
                 pixel = np.uint64(pixels[k])
                 add_scaled(sums, pixel * row_length, flat_features, source, weights[pixel], blocks)
         write_tile((left, top), (width, height), channels, sums, transmittance, image, alpha_image)

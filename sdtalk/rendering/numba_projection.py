@@ -8,11 +8,15 @@ import math
 
 import numpy as np
 
+from sdtalk.rendering.numba_box import pixel_box
 from sdtalk.rendering.numba_kernel import kernel
 from sdtalk.rendering.rasteriser import DILATION, MIN_ALPHA, NEAR, TANGENT_MARGIN
 
-CENTRE_X, CENTRE_Y, CONIC_XX, CONIC_XY, CONIC_YY, LOG2_OPACITY, HALF_WIDTH, HALF_HEIGHT = range(8)
-"""Columns of a splat: its centre in px where pixel (0, 0) is (0, 0), the inverse covariance, log2 of opacity, box."""
+CENTRE_X, CENTRE_Y, CONIC_XX, CONIC_XY, CONIC_YY, LOG2_OPACITY = range(6)
+"""Columns of a splat: its centre in px where pixel (0, 0) is (0, 0), the inverse covariance, log2 of opacity."""
+
+LEFT, RIGHT, TOP, BOTTOM = range(12, 16)
+"""Columns of a splat read as int16, in the memory of its last two: its first and last column and row of pixels."""
 
 MOMENT_1, MOMENT_X, MOMENT_Y, MOMENT_XX, MOMENT_XY, MOMENT_YY = range(6)
 """Sums over pixels of (gradient of log alpha) * (1, dx, dy, dx^2, dx dy, dy^2), dx and dy from the centre."""
@@ -74,7 +78,9 @@ def project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes):
 
 
 @kernel
-def project(first, last, means, quats, scales, opacities, view, lens, size, splats, keys, tiles):
+def project(
+    first, last, means, quats, scales, opacities, view, lens, size, square, splats, boxes, keys, tiles
+):
     """Project Gaussians first:last to ellipses.
 
     Args:
@@ -87,7 +93,9 @@ def project(first, last, means, quats, scales, opacities, view, lens, size, spla
         view: (rotation [3, 3], translation [3]) head to camera space, float64.
         lens: (fx, fy, cx, cy) in px.
         size: (width, height) in px.
+        square: `RasterRules.square_extent`.
         splats: [N, 8] out, see the column names above.
+        boxes: [N, 16] out, the same memory as int16.
         keys: [N] uint64 out: depth bits above the index, so that sorting keys sorts by depth, ties by index;
             HIDDEN for what no pixel can see.
         tiles: [N, 4] int16 out: columns and rows of tiles a Gaussian's box touches, as left, right, top, bottom
@@ -118,16 +126,18 @@ def project(first, last, means, quats, scales, opacities, view, lens, size, spla
         inside = u + half_width >= 0 and u - half_width <= width - 1
         if not (inside and v + half_height >= 0 and v - half_height <= height - 1):
             continue
+        box = pixel_box(u, v, half_width, half_height, (a, c, determinant), size, square)
+        left, right, top, bottom = box
+        if left > right or top > bottom:
+            continue
         splats[g, CENTRE_X], splats[g, CENTRE_Y] = u, v
         splats[g, CONIC_XX] = c / determinant
         splats[g, CONIC_XY] = -b / determinant
         splats[g, CONIC_YY] = a / determinant
         splats[g, LOG2_OPACITY] = math.log2(opacity)
-        splats[g, HALF_WIDTH], splats[g, HALF_HEIGHT] = half_width, half_height
-        tiles[g, 0] = int(max(u - half_width, 0.0)) // TILE_WIDTH
-        tiles[g, 1] = int(min(u + half_width, width - 1.0)) // TILE_WIDTH + 1
-        tiles[g, 2] = int(max(v - half_height, 0.0)) // TILE_HEIGHT
-        tiles[g, 3] = int(min(v + half_height, height - 1.0)) // TILE_HEIGHT + 1
+        boxes[g, LEFT], boxes[g, RIGHT], boxes[g, TOP], boxes[g, BOTTOM] = box
+        tiles[g, 0], tiles[g, 1] = left // TILE_WIDTH, right // TILE_WIDTH + 1
+        tiles[g, 2], tiles[g, 3] = top // TILE_HEIGHT, bottom // TILE_HEIGHT + 1
         keys[g] = (np.uint64(np.float32(z).view(np.uint32)) << np.uint64(32)) | np.uint64(g)
 
 

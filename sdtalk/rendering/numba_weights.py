@@ -11,19 +11,21 @@ import numpy as np
 
 from sdtalk.rendering.numba_kernel import fast_kernel, kernel
 from sdtalk.rendering.numba_projection import (
+    BOTTOM,
     CENTRE_X,
     CENTRE_Y,
     CONIC_XX,
     CONIC_XY,
     CONIC_YY,
-    HALF_HEIGHT,
-    HALF_WIDTH,
+    LEFT,
     LOG2_OPACITY,
+    RIGHT,
     TILE_HEIGHT,
     TILE_WIDTH,
+    TOP,
 )
 from sdtalk.rendering.numba_simd import RUN, list_positive, prefetch
-from sdtalk.rendering.rasteriser import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
+from sdtalk.rendering.rasteriser import MIN_ALPHA, MIN_TRANSMITTANCE
 
 LANES = np.uint64(RUN)
 """RUN, unsigned: the wrap-around of negative indices, which signed ones need, prevents vector code."""
@@ -35,8 +37,7 @@ AREA = TILE_HEIGHT * STRIDE
 
 LOG2_E = np.float32(1 / math.log(2))
 LOWEST_POWER = np.float32(-20.0)
-MAX_ALPHA_32, MIN_ALPHA_32 = np.float32(MAX_ALPHA), np.float32(MIN_ALPHA)
-MIN_TRANSMITTANCE_32 = np.float32(MIN_TRANSMITTANCE)
+MIN_ALPHA_32, MIN_TRANSMITTANCE_32 = np.float32(MIN_ALPHA), np.float32(MIN_TRANSMITTANCE)
 CACHE_LINE = 16
 """Floats in a cache line."""
 
@@ -75,13 +76,15 @@ def tile_buffers():
 
 
 @fast_kernel
-def weigh(splat, corner, live_rows, buffers):
+def weigh(splat, box, corner, live_rows, max_alpha, buffers):
     """Blend one splat into a tile's transmittance and list the pixels it reaches.
 
     Args:
         splat: Row of the projected Gaussians.
+        box: The same as int16.
         corner: (left, top) of the tile in px.
         live_rows: (first, end) of the rows that still have a live pixel.
+        max_alpha: `RasterRules.max_alpha`, float32.
         buffers: Of this thread, from `tile_buffers`.
 
     Returns:
@@ -89,10 +92,8 @@ def weigh(splat, corner, live_rows, buffers):
     """
     lane_numbers, transmittance, alphas, weights, pixels = buffers
     x, y = splat[CENTRE_X] - np.float32(corner[0]), splat[CENTRE_Y] - np.float32(corner[1])
-    half_width, half_height = splat[HALF_WIDTH], splat[HALF_HEIGHT]
-    left, right = int(max(math.ceil(x - half_width), 0)), int(min(math.floor(x + half_width), TILE_WIDTH - 1))
-    top = int(max(math.ceil(y - half_height), live_rows[0]))
-    bottom = int(min(math.floor(y + half_height), live_rows[1] - 1))
+    left, right = max(box[LEFT] - corner[0], 0), min(box[RIGHT] - corner[0], TILE_WIDTH - 1)
+    top, bottom = max(box[TOP] - corner[1], live_rows[0]), min(box[BOTTOM] - corner[1], live_rows[1] - 1)
     xx, yy = np.float32(0.5) * LOG2_E * splat[CONIC_XX], np.float32(0.5) * LOG2_E * splat[CONIC_YY]
     xy, peak = LOG2_E * splat[CONIC_XY], splat[LOG2_OPACITY]
     count = np.uint64(0)
@@ -102,16 +103,17 @@ def weigh(splat, corner, live_rows, buffers):
         for start in range(left, right + 1, RUN):
             base = np.uint64(row * STRIDE + start)
             start_dx = np.float32(start) - x
+            lane_end = np.float32(right - start)
             for lane in range(LANES):
                 pixel = base + lane
                 dx = start_dx + lane_numbers[lane]
                 power = row_power - dx * (row_slope + xx * dx)
                 power = min(max(power, LOWEST_POWER), np.float32(0))  # above 0 only where alpha is clamped
-                alpha = min(exp2(power), MAX_ALPHA_32)
+                alpha = min(exp2(power), max_alpha)
                 before = transmittance[pixel]
                 weight = alpha * before
-                after = before - weight
-                seen = alpha >= MIN_ALPHA_32
+                after = before * (np.float32(1) - alpha)  # before - weight would round on a larger scale
+                seen = alpha >= MIN_ALPHA_32 and lane_numbers[lane] <= lane_end
                 blended = seen and after >= MIN_TRANSMITTANCE_32
                 stopped = -abs(before) if seen else before
                 transmittance[pixel] = after if blended else stopped
