@@ -85,6 +85,7 @@ def test_known_heads_are_recovered() -> None:
     fit = fit_flame(SEEN, MODEL)
     errors = error_px(fit, SEEN)
     assert errors.mean() < 0.5 and errors.max() < 0.7
+    torch.testing.assert_close(fit.landmarks, MODEL.landmarks(MODEL.vertices(fit.parameters)))
     torch.testing.assert_close(fit.error_px, errors, atol=1e-3, rtol=0)
     turn = fit.camera.rotation.mT @ CAMERAS.rotation
     degrees = ((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(max=1).acos().rad2deg()

@@ -41,11 +41,13 @@ class FlameFit:
     Attributes:
         parameters: Neck and root at rest.
         camera: Focal length of 12 half-widths; all motion of the head.
+        landmarks: The model's landmarks in head space, in its order.
         error_px: Mean distance between given and fitted landmarks of a picture, in its px.
     """
 
     parameters: FlameParameters
     camera: Camera
+    landmarks: Float[Tensor, "batch landmark 3"]
     error_px: Float[Tensor, " batch"]
 
 
@@ -178,4 +180,4 @@ def _fit(
         eyes=angles[:, 1:].flatten(1).to(dtype),
     )
     camera = Camera.from_pose(rotation.to(dtype), translation.to(dtype), size)
-    return FlameFit(parameters, camera, error_px.to(dtype))
+    return FlameFit(parameters, camera, points.to(dtype), error_px.to(dtype))
