@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sdtalk.motion import tinycudann_backend
+
 HASH_PRIME = 2654435761
 TABLE_ALIGNMENT = 8
 INITIAL_RANGE = 1e-4
@@ -16,6 +18,8 @@ class PlaneHashEncoding(nn.Module):
 
     Fine levels whose grid does not fit the table are hashed. Positions outside the bound get zeros, as in the
     published kernel, so that far-away points share one constant motion.
+
+    On CUDA, tinycudann computes it where it is installed, unless a gradient to the positions is wanted.
     """
 
     offsets: Int[Tensor, " level_edge"]
@@ -41,32 +45,36 @@ class PlaneHashEncoding(nn.Module):
     def forward(self, unit: Float[Tensor, "point 2"]) -> Float[Tensor, "point level"]:
         """Encode positions given in [0, 1]^2."""
         inside = ((unit >= 0) & (unit <= 1)).all(-1, keepdim=True)
+        unit = unit.clamp(0, 1)
+        native = unit.is_cuda and not unit.requires_grad and tinycudann_backend.library() is not None
+        encode_level = tinycudann_backend.encode_level if native else _encode_level
         levels = [
-            self._level(unit, scale, resolution, self.edges[i], self.edges[i + 1])
+            encode_level(unit, self.embeddings[self.edges[i] : self.edges[i + 1]], scale, resolution)
             for i, (scale, resolution) in enumerate(zip(self.level_scales, self.resolutions, strict=True))
         ]
         return torch.cat(levels, dim=-1) * inside
 
-    def _level(
-        self, unit: Float[Tensor, "point 2"], scale: float, resolution: int, start: int, end: int
-    ) -> Float[Tensor, "point 1"]:
-        position = unit.clamp(0, 1) * scale + 0.5
-        cell = position.floor()
-        fraction = position - cell
-        cell = cell.long()
-        value = torch.zeros_like(unit[:, :1])
-        for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            x, y = cell[:, 0] + corner[0], cell[:, 1] + corner[1]
-            if (resolution + 1) ** 2 <= end - start:
-                index = x + y * (resolution + 1)
-            else:
-                index = x ^ ((y * HASH_PRIME) & 0xFFFFFFFF)
-            row = start + index % (end - start)
-            weight = (fraction[:, 0] if corner[0] else 1 - fraction[:, 0]) * (
-                fraction[:, 1] if corner[1] else 1 - fraction[:, 1]
-            )
-            value = value + weight[:, None] * self.embeddings[row]
-        return value
+
+def _encode_level(
+    unit: Float[Tensor, "point 2"], table: Float[Tensor, "row 1"], scale: float, resolution: int
+) -> Float[Tensor, "point 1"]:
+    """Interpolate one level's table at positions in [0, 1]^2."""
+    position = unit * scale + 0.5
+    cell = position.floor()
+    fraction = position - cell
+    cell = cell.long()
+    value = torch.zeros_like(unit[:, :1])
+    for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x, y = cell[:, 0] + corner[0], cell[:, 1] + corner[1]
+        if (resolution + 1) ** 2 <= len(table):
+            index = x + y * (resolution + 1)
+        else:
+            index = x ^ ((y * HASH_PRIME) & 0xFFFFFFFF)
+        weight = (fraction[:, 0] if corner[0] else 1 - fraction[:, 0]) * (
+            fraction[:, 1] if corner[1] else 1 - fraction[:, 1]
+        )
+        value = value + weight[:, None] * table[index % len(table)]
+    return value
 
 
 class TriplaneHashEncoding(nn.Module):
