@@ -12,6 +12,7 @@ from sdtalk.image import Crop
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
 from sdtalk.tracking.flame import FlameModel, FlameParameters
+from sdtalk.tracking.flame_file import load_flame
 from sdtalk.tracking.flame_fit import FlameFit, fit_flame, fit_flame_video
 from sdtalk.tracking.head_track import HeadTrack
 from sdtalk.tracking.landmarks68 import eye_numbers_px, landmarks70
@@ -48,17 +49,19 @@ class FlameTracker(Tracker):
         self.flame, self.eyes_in_px = flame, eyes_in_px
 
     @classmethod
-    def from_installed(cls, device: torch.device | str = "cpu") -> "FlameTracker":
+    def from_installed(cls, device: torch.device | str = "cpu", eyes_in_px: bool = True) -> "FlameTracker":
         """Build the tracker from the files of the package and FLAME's, which the user has to install.
+
+        Args:
+            device: Of the networks; tracks are on the CPU.
+            eyes_in_px: As for the constructor.
 
         Raises:
             InputError: FLAME is not installed, or a file is damaged.
         """
-        from sdtalk.tracking.flame_file import load_flame
-
-        return cls(
-            FaceNetworks.from_bundled(device), FaceModel.bundled(), CompletionTemplate.bundled(), load_flame()
-        )
+        flame = load_flame()  # first, for it is what may be missing
+        networks, face = FaceNetworks.from_bundled(device), FaceModel.bundled()
+        return cls(networks, face, CompletionTemplate.bundled(), flame, eyes_in_px)
 
     def video(self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], name: str) -> VideoTrack:
         """Track the largest face of the first frame through a video; all frames get the same FLAME shape.
