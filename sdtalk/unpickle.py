@@ -153,7 +153,7 @@ class _Machine:
             step = _STEPS.get(operation.name)
             if step is None:
                 _refuse(f"uses pickle's instruction {operation.name}")
-            reader = _read_string if operation.name == "STRING" else operation.arg and operation.arg.reader
+            reader = _READERS.get(operation.name, operation.arg and operation.arg.reader)
             step(self, reader(self.stream) if reader else None)
         _refuse(f"has more than {MOST_OPERATIONS} instructions")
 
@@ -323,13 +323,30 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     return dict(zip(map(_key, items[::2]), items[1::2], strict=True))
 
 
+_NO_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\(?![\\'\"nrt]|x[0-9a-fA-F]{2})")
+"""An escape that Python 2's repr does not write."""
+
+
 def _read_string(stream: io.BytesIO) -> str:
-    """Python 2's text form of a string, which may hold any byte; pickletools would take ASCII only."""
+    """Python 2's text form of a string, which may hold any byte."""
     line = stream.readline()
     if len(line) < 3 or line[:1] not in (b"'", b'"') or line[-2:] != line[:1] + b"\n":
         raise ValueError
+    if _NO_ESCAPE.search(line, 1, len(line) - 2):
+        raise ValueError
     text, _ = codecs.escape_decode(line[1:-2])  # type: ignore[attr-defined]
     return text.decode("latin-1")
+
+
+def _read_names(stream: io.BytesIO) -> tuple[str, str]:
+    module, name = stream.readline(), stream.readline()
+    if not module.endswith(b"\n") or not name.endswith(b"\n"):
+        raise ValueError
+    return module[:-1].decode(), name[:-1].decode()
+
+
+_READERS: dict[str, Callable[[io.BytesIO], Any]] = {"STRING": _read_string, "GLOBAL": _read_names}
+"""For what pickletools would read as ASCII with escapes."""
 
 
 def _numbers(raw: bytes | bytearray, dtype: np.dtype, shape: Any, order: str) -> np.ndarray:
@@ -483,7 +500,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINPUT": _Machine.put,
     "LONG_BINPUT": _Machine.put,
     "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
-    "GLOBAL": lambda machine, names: machine.name(*names.split(" ", 1)),
+    "GLOBAL": lambda machine, names: machine.name(*names),
     "STACK_GLOBAL": lambda machine, _: machine.name_from_stack(),
     "REDUCE": lambda machine, _: machine.call(),
     "NEWOBJ": lambda machine, _: machine.new_object(),
