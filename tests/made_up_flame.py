@@ -148,7 +148,7 @@ def python2_pickle(value: Any, protocol: int = 2) -> bytes:
 def flame_2020() -> bytes:
     """generic_model.pkl: chumpy's arrays, a sparse regressor, Python 2."""
     model = site_model()
-    model |= {name: Ch(model[name].astype(np.float64)) for name in ("shapedirs",)}
+    model["shapedirs"] = Ch(model["shapedirs"].astype(np.float64))
     model["J_regressor"] = scipy.sparse.csc_matrix(model["J_regressor"].astype(np.float64))
     return python2_pickle(model)
 

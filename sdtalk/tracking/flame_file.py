@@ -1,0 +1,304 @@
+"""FLAME's own files -> the asset this project keeps: recognised by what they hold, read without running them."""
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sdtalk.assets import data_folder, optional_asset, replaced_asset
+from sdtalk.errors import InputError
+from sdtalk.tracking.flame import COMPLETION_MASKS, PARENTS, FlameModel
+from sdtalk.tracking.flame_check import (
+    EXPRESSIONS,
+    LANDMARK_NUMBERS,
+    SHAPES,
+    TRIANGLES,
+    VERTICES,
+    checked_flame,
+)
+from sdtalk.tracking.head_track import COMPLETION_POINTS
+from sdtalk.unpickle import LARGEST_BYTES, read_npy, read_pickle
+
+SITE = "https://flame.is.tue.mpg.de"
+FILE, NOTE = "flame.safetensors", "LICENCE-NOTE.txt"
+
+_MISSING = {
+    "model": (
+        "the head model",
+        f"Register at {SITE} (free) and download FLAME 2023 Open (flame2023_Open.pkl, licence CC-BY-4.0) or "
+        "FLAME 2020 (generic_model.pkl, Max Planck licence for non-commercial research).",
+    ),
+    "masks": (
+        "the vertex masks",
+        f"Register at {SITE} (free) and download 'FLAME Vertex Masks' (FLAME_masks.pkl, Max Planck licence for "
+        "non-commercial research).",
+    ),
+    "landmarks": (
+        "the landmark embedding",
+        "Take landmark_embedding.npy from the folder data of https://github.com/yfeng95/DECA, or "
+        "flame_static_embedding.pkl (no contour) from flame_model of https://github.com/soubhiksanyal/RingNet; "
+        "see their licences.",
+    ),
+}
+"""What a FLAME asset is made of, and where it is found."""
+
+_SPARED = {"generic_model": {"female_model", "male_model"}, "flame2023": {"flame2023_no_jaw"}}
+"""Members of the site's archives that are models, too, and are passed over beside the one that trackers use."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one file, or one member of an archive, holds."""
+
+    kind: str
+    source: str
+    values: dict[str, Any]
+
+
+def read_flame(files: Sequence[Path]) -> FlameModel:
+    """Read the head model, the vertex masks and the landmark embedding, given in any order.
+
+    Args:
+        files: As downloaded: pickles, .npy and .npz files, or archives with them; names do not matter.
+
+    Returns:
+        The model with 300 coefficients of shape and 100 of expression, float32 on the CPU.
+
+    Raises:
+        InputError: A file cannot be read, is none of these or names code to run; one of the three is missing or
+            there twice; or numbers do not fit FLAME.
+    """
+    pieces: dict[str, _Piece] = {}
+    for piece in (piece for path in files for piece in _pieces(path)):
+        if piece.kind in pieces:
+            problem = f"it holds {_MISSING[piece.kind][0]}, as {pieces[piece.kind].source} does"
+            raise InputError(piece.source, problem, "Give only one of them.")
+        pieces[piece.kind] = piece
+    for kind, (what, remedy) in _MISSING.items():
+        if kind not in pieces:
+            raise InputError("FLAME", f"{what} is missing among the files", remedy)
+    tensors = _model(pieces["model"]) | _landmarks(pieces["landmarks"])
+    tensors["completion_rows"] = _completion_rows(pieces["masks"])
+    return checked_flame(tensors, pieces["model"].source, "Download it again.")
+
+
+def add_flame(files: Sequence[Path]) -> Path:
+    """Read FLAME's files and store the model in the user's data folder, in the place of an older one.
+
+    Args:
+        files: As for `read_flame`.
+
+    Returns:
+        The stored file; beside it a note on the licence.
+
+    Raises:
+        InputError: As `read_flame`, or the data folder cannot be written; an older model is still there.
+    """
+    model = read_flame(files)
+    sources = [{"file": path.name, "sha256": _sha256(path)} for path in files]
+    note = _licence_note(sources)
+    with replaced_asset("flame") as draft:
+        model.save(draft / FILE, {"sources": json.dumps(sources), "licence": note})
+        (draft / NOTE).write_text(note, encoding="utf-8")
+    return data_folder() / "flame" / FILE
+
+
+def load_flame() -> FlameModel:
+    """The model that was added to this machine, on the CPU.
+
+    Raises:
+        InputError: None was added, or it is damaged.
+    """
+    path = optional_asset("flame")
+    remedy = "Add it again: `sdtalk assets add flame FILE...`."
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(str(path), "it is damaged", remedy) from error
+    return checked_flame(tensors, str(path), remedy)
+
+
+def _pieces(path: Path) -> list[_Piece]:
+    """What a file holds of the three; more than one piece if it is an archive."""
+    remedy = "Give the files as downloaded: pickles, .npy files, or archives with them."
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise InputError(str(path), f"it is larger than {LARGEST_BYTES >> 20} MB", remedy)
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(str(path), f"it cannot be read ({error.strerror or error})", remedy) from error
+    pieces = _pieces_of(content, str(path))
+    if not pieces:
+        raise InputError(str(path), "it holds neither FLAME's model nor its masks nor landmarks", remedy)
+    return pieces
+
+
+def _pieces_of(content: bytes, source: str, inner: bool = False) -> list[_Piece]:
+    """Pieces in a file's bytes; an archive may hold .npz files, which are archives, but no deeper ones."""
+    if content.startswith(b"PK\x03\x04"):
+        members = _members(content, source)
+        if inner or all(name.endswith(".npy") for name in members):
+            values = {PurePosixPath(n).stem: read_npy(read(), f"{source}/{n}") for n, read in members.items()}
+            return _recognised(values, source) or [p for v in values.values() for p in _recognised(v, source)]
+        found = (_pieces_of(read(), f"{source}/{name}", inner=True) for name, read in members.items())
+        return [piece for pieces in found for piece in pieces]
+    read_values = read_npy if content.startswith(b"\x93NUMPY") else read_pickle
+    return _recognised(read_values(content, source), source)
+
+
+def _members(content: bytes, source: str) -> dict[str, Callable[[], bytes]]:
+    """Readers of those of an archive's files that may be FLAME's."""
+    with _archive_errors(source):
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        infos = [
+            i for i in archive.infolist() if PurePosixPath(i.filename).suffix in (".pkl", ".npy", ".npz")
+        ]
+
+    def reader(info: zipfile.ZipInfo) -> Callable[[], bytes]:
+        def read() -> bytes:
+            with _archive_errors(source), archive.open(info) as member:
+                return member.read(info.file_size)
+
+        return read
+
+    stems = {PurePosixPath(info.filename).stem for info in infos}
+    spared = {sibling for stem in stems & set(_SPARED) for sibling in _SPARED[stem]}
+    infos = [info for info in infos if PurePosixPath(info.filename).stem not in spared]
+    infos = [info for info in infos if not info.filename.startswith("__MACOSX/")]
+    if sum(info.file_size for info in infos) > LARGEST_BYTES:
+        problem = f"its files are larger than {LARGEST_BYTES >> 20} MB when unpacked"
+        raise InputError(source, problem, "Do not use it; download it again from the site of its authors.")
+    return {info.filename: reader(info) for info in infos}
+
+
+@contextmanager
+def _archive_errors(source: str) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(source, "it is a damaged or locked archive", "Download it again.") from error
+
+
+def _recognised(values: Any, source: str) -> list[_Piece]:
+    if not isinstance(values, dict):
+        return []
+    if "v_template" in values and "shapedirs" in values:
+        return [_Piece("model", source, values)]
+    if any(name in values for name in COMPLETION_MASKS):
+        return [_Piece("masks", source, values)]
+    if "full_lmk_faces_idx" in values or "lmk_face_idx" in values:
+        return [_Piece("landmarks", source, values)]
+    return []
+
+
+def _array(piece: _Piece, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """One of a piece's arrays.
+
+    Raises:
+        InputError: It is missing, no array of numbers, or of another shape.
+    """
+    value = piece.values.get(name)
+    remedy = "Download it again."
+    if not isinstance(value, np.ndarray):
+        what = "is missing" if value is None else "is no array of numbers"
+        raise InputError(piece.source, f"its {name} {what}", remedy)
+    if shape is not None and value.shape != shape:
+        raise InputError(piece.source, f"its {name} has the shape {value.shape} instead of {shape}", remedy)
+    return value
+
+
+def _rows(piece: _Piece, name: str, shape: tuple[int, ...] | None, below: int) -> Tensor:
+    """An array of row numbers, each in 0 ... below - 1."""
+    value = _array(piece, name, shape)
+    if value.dtype.kind not in "iu" or (value.size and not 0 <= value.min() <= value.max() < below):
+        raise InputError(
+            piece.source, f"its {name} are no numbers from 0 to {below - 1}", "Download it again."
+        )
+    return torch.from_numpy(value.astype(np.int64))
+
+
+def _model(piece: _Piece) -> dict[str, Tensor]:
+    shapes = {
+        "v_template": (VERTICES, 3),
+        "shapedirs": (VERTICES, 3, SHAPES + EXPRESSIONS),
+        "posedirs": (VERTICES, 3, 9 * (len(PARENTS) - 1)),
+        "J_regressor": (len(PARENTS), VERTICES),
+        "weights": (VERTICES, len(PARENTS)),
+    }
+    values = {
+        name: torch.from_numpy(_array(piece, name, shape).astype(np.float32))
+        for name, shape in shapes.items()
+    }
+    parents = _array(piece, "kintree_table", (2, len(PARENTS)))[0, 1:]
+    if parents.tolist() != list(PARENTS[1:]):
+        raise InputError(piece.source, "its joints do not hang together as FLAME's do", "Give FLAME's model.")
+    return {
+        "template": values["v_template"],
+        "shape_basis": values["shapedirs"][..., :SHAPES].contiguous(),
+        "expression_basis": values["shapedirs"][..., SHAPES:].contiguous(),
+        "pose_basis": values["posedirs"],
+        "joint_regressor": values["J_regressor"],
+        "skinning_weights": values["weights"],
+        "triangles": _rows(piece, "f", (TRIANGLES, 3), VERTICES),
+    }
+
+
+def _landmarks(piece: _Piece) -> dict[str, Tensor]:
+    full = "full_lmk_faces_idx" in piece.values
+    names = ("full_lmk_faces_idx", "full_lmk_bary_coords") if full else ("lmk_face_idx", "lmk_b_coords")
+    triangles = _rows(piece, names[0], None, TRIANGLES).flatten()
+    count = len(triangles)
+    if count not in LANDMARK_NUMBERS:
+        problem = f"it holds {count} landmarks, not 51, 68 or 70 of the usual ones"
+        raise InputError(piece.source, problem, _MISSING["landmarks"][1])
+    weights = _array(piece, names[1])
+    if weights.size != 3 * count:
+        raise InputError(piece.source, f"its {names[1]} has the shape {weights.shape}", "Download it again.")
+    return {
+        "landmark_triangles": triangles,
+        "landmark_weights": torch.from_numpy(weights.astype(np.float32)).reshape(count, 3),
+        "landmark_numbers": torch.tensor(LANDMARK_NUMBERS[count]),
+    }
+
+
+def _completion_rows(piece: _Piece) -> Tensor:
+    parts = [_rows(piece, name, None, VERTICES) for name in COMPLETION_MASKS]
+    counts = [len(part.flatten()) for part in parts]
+    if sum(counts) != COMPLETION_POINTS:
+        listed = ", ".join(f"{name} {count}" for name, count in zip(COMPLETION_MASKS, counts, strict=True))
+        problem = f"its masks have {sum(counts)} vertices ({listed}) instead of {COMPLETION_POINTS}"
+        raise InputError(piece.source, problem, "Give the masks of FLAME 2020, which FLAME 2023 shares.")
+    if any(len(part.unique()) != count for part, count in zip(parts, counts, strict=True)):
+        raise InputError(piece.source, "one of its masks names a vertex twice", "Download it again.")
+    return torch.cat([part.flatten() for part in parts])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _licence_note(sources: list[dict[str, str]]) -> str:
+    listed = "\n".join(f"  {source['file']}  SHA-256 {source['sha256']}" for source in sources)
+    return f"""{FILE} holds the FLAME head model in another format. It is not part of SDTalk and not under its licence.
+
+It was made from
+{listed}
+
+What may be done with it is said by the licences that were agreed to when these files were downloaded:
+FLAME 2020 is under the Max Planck licence for non-commercial research, FLAME 2023 Open under CC-BY-4.0 ({SITE}).
+Do not pass it on unless its licence allows it. Source: T. Li, T. Bolkart, M. J. Black, H. Li, J. Romero: Learning a
+model of facial shape and expression from 4D scans. ACM Transactions on Graphics 36(6), 2017.
+"""
