@@ -1,4 +1,4 @@
-"""The command line: `sdtalk PORTRAIT SPEECH -o OUT.mp4`, `sdtalk reenact ...`, `sdtalk bench`.
+"""The command line: `sdtalk PORTRAIT SPEECH -o OUT.mp4`, and the commands of `COMMANDS`.
 
 PyTorch takes seconds to import, so everything that needs it is imported once the arguments are understood.
 """
@@ -16,7 +16,10 @@ OVERVIEW = """
 other commands:
   sdtalk reenact CLIP -o OUT.mp4 --target TARGET.mp4   repeat a clip from its first frame, or from a portrait
   sdtalk bench                                         measure where the time goes
-(a picture that is called reenact or bench: give it as ./reenact)
+  sdtalk doctor                                        what is installed, what is missing and where to get it
+  sdtalk assets add flame FILE...                      store licensed files that the paper's full model needs
+  sdtalk convert SDGTalk.pt FOLDER                     turn the authors' checkpoint into a model for --model
+(a picture that is called like a command: give it as ./bench)
 """
 
 
@@ -73,6 +76,41 @@ def bench_parser() -> Parser:
     return parser
 
 
+def convert_parser() -> Parser:
+    """Arguments of `sdtalk convert`."""
+    parser = Parser("sdtalk convert", description="Turn the authors' checkpoint into a model for --model.")
+    parser.add_argument("source", help="SDGTalk.pt, as downloaded; nothing in it is run")
+    parser.add_argument("target", help="folder to make")
+    parser.add_argument(
+        "--noise",
+        default="fresh",
+        help="of the neural renderer: fresh in every frame as published (default), stored (steady), none",
+    )
+    parser.add_argument(
+        "--alignment",
+        default="ahead",
+        help="which HuBERT tokens a frame hears: ahead (default), centred; see sdtalk/hubert.py",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the result with the file, and GPU with CPU"
+    )
+    return parser
+
+
+def assets_parser() -> Parser:
+    """Arguments of `sdtalk assets`."""
+    parser = Parser("sdtalk assets", description="Store files that cannot come with the package.")
+    parser.add_argument("action", choices=["add"])
+    parser.add_argument("asset", choices=["flame", "hubert"])
+    parser.add_argument("files", nargs="+", help="what you downloaded: FLAME's files, or HuBERT's folder")
+    return parser
+
+
+def doctor_parser() -> Parser:
+    """Arguments of `sdtalk doctor`."""
+    return Parser("sdtalk doctor", description="List every asset, weight and optional library.")
+
+
 def _add_model(parser: Parser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--model", default="mini", help="mini (default), a folder, or user/name on the Hub")
@@ -115,6 +153,34 @@ def bench(arguments: argparse.Namespace) -> None:
     print(as_json(report) if arguments.json else as_text(report))
 
 
+def convert(arguments: argparse.Namespace) -> None:
+    """Convert the authors' checkpoint."""
+    from sdtalk.convert import convert
+
+    done = convert(arguments.source, arguments.target, arguments.noise, arguments.alignment)
+    reasons = "; ".join(f"{count} ({reason})" for reason, count in done.dropped.items())
+    print(f"{done.folder}: {done.used} tensors used; not used: {reasons}.")
+    if arguments.verify:
+        from sdtalk.verify import as_text, verify
+
+        print(as_text(verify(arguments.source, done.folder)))
+    print("Its licence is its authors' to say. What it needs besides: sdtalk doctor.")
+
+
+def assets(arguments: argparse.Namespace) -> None:
+    """Store licensed files."""
+    from sdtalk.asset_files import add
+
+    print(add(arguments.asset, arguments.files))
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    """List what is there and what is missing."""
+    from sdtalk.doctor import as_text, examine
+
+    print(as_text(examine()))
+
+
 def _report(done: Any) -> None:
     if done.note:
         print(f"Note: {done.note}", file=sys.stderr)
@@ -144,7 +210,13 @@ class _Bar:
             self.bar.close()
 
 
-COMMANDS = {"reenact": (reenact_parser, reenact), "bench": (bench_parser, bench)}
+COMMANDS = {
+    "reenact": (reenact_parser, reenact),
+    "bench": (bench_parser, bench),
+    "convert": (convert_parser, convert),
+    "assets": (assets_parser, assets),
+    "doctor": (doctor_parser, doctor),
+}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from sdtalk.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.rendering.neural_renderer import NeuralRenderer
 from sdtalk.stopwatch import Stopwatch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -115,7 +115,7 @@ def _write_speech(source: str, seconds: float, target: Path) -> None:
         file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
-def _watch_renderer(renderer: NeuralRenderer, watch: Stopwatch, device: torch.device) -> list:
+def _watch_renderer(renderer: nn.Module, watch: Stopwatch, device: torch.device) -> list:
     """Measure the calls of the neural renderer."""
     start = [0.0]
 

@@ -17,6 +17,7 @@ from sdtalk.model import SDTalk
 
 BUNDLED = ("mini",)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG_REMEDY = "Use the config.json that was saved with the weights."
 LARGEST_SIZE = 1 << 20
 """No number in a config is larger: a damaged one must not ask for all memory."""
 
@@ -33,7 +34,7 @@ def load_model(source: str | Path, device: torch.device | str = "cpu") -> SDTalk
         InputError: The checkpoint cannot be found, or does not hold exactly what its config describes.
     """
     folder = locate(source)
-    model = _build(folder / CONFIG)
+    model = _build(read_config(folder), folder / CONFIG)
     tensors = _read_tensors(folder / WEIGHTS, {k: v.shape for k, v in model.state_dict().items()})
     model.load_state_dict(tensors, strict=True)
     return model.eval().requires_grad_(False).to(device)
@@ -72,25 +73,35 @@ def _from_hub(name: str) -> Path:
     return weights.parent
 
 
-def _build(path: Path) -> SDTalk:
-    """A network with random weights, of the size that config.json says."""
-    remedy = "Use the config.json that was saved with the weights."
+def read_config(folder: Path) -> SDTalkConfig:
+    """The config of a checkpoint, without its weights.
+
+    Raises:
+        InputError: There is none, or it does not say what a model is made of.
+    """
+    path = folder / CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(str(path), "this file of the checkpoint is missing", remedy) from error
+        raise InputError(str(path), "this file of the checkpoint is missing", CONFIG_REMEDY) from error
     except (OSError, ValueError) as error:
-        raise InputError(
-            str(path), f"it is no JSON that can be read ({_first_line(error)})", remedy
-        ) from error
-    problem = _config_problem(values)
-    if problem:
-        raise InputError(str(path), problem, remedy)
+        problem = f"it is no JSON that can be read ({_first_line(error)})"
+        raise InputError(str(path), problem, CONFIG_REMEDY) from error
+    if problem := _config_problem(values):
+        raise InputError(str(path), problem, CONFIG_REMEDY)
     try:
-        return SDTalk(SDTalkConfig(**values))
+        return SDTalkConfig(**values)
+    except ValueError as error:
+        raise InputError(str(path), str(error), CONFIG_REMEDY) from error
+
+
+def _build(config: SDTalkConfig, path: Path) -> SDTalk:
+    """A network with random weights, of the size that a config says."""
+    try:
+        return SDTalk(config)
     except (ValueError, RuntimeError, ZeroDivisionError, MemoryError) as error:
         problem = f"no network can be built from it ({_first_line(error)})"
-        raise InputError(str(path), problem, remedy) from error
+        raise InputError(str(path), problem, CONFIG_REMEDY) from error
 
 
 def _config_problem(values: object) -> str:
@@ -103,7 +114,8 @@ def _config_problem(values: object) -> str:
         return f"the entry {absent[0]!r} is missing"
     for name, kind in fields.items():
         value = values[name]
-        if type(value) is not kind or (kind is int and not 0 < value <= LARGEST_SIZE):
+        least = 0 if name == "margin_px" else 1
+        if type(value) is not kind or (kind is int and not least <= value <= LARGEST_SIZE):
             return f"{name} = {value!r} is not possible"
     return ""
 

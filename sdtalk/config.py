@@ -88,14 +88,21 @@ class SDTalkConfig:
     eyes_in_px: bool = False  # it measures eyes in whole pixels of the picture
 
     def __post_init__(self) -> None:
-        """Refuse unknown parts.
+        """Refuse unknown parts, and sizes that do not fit together.
 
         Raises:
-            ValueError: A field names a part that does not exist.
+            ValueError: A field names a part that does not exist, or two sizes contradict each other.
         """
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is none of {', '.join(known)}")
+        if self.image_encoder == "dinov2":  # eight cells of the plane a patch of 14 px, one token width
+            wanted = {"plane_size": self.backbone_picture_px * 8 // 14, "global_width": self.backbone_width}
+            for name, size in wanted.items():
+                if getattr(self, name) != size:
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)} does not fit the backbone, which gives {size}"
+                    )
 
 
 BASE = SDTalkConfig(

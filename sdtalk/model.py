@@ -27,10 +27,12 @@ from sdtalk.head import Frame, HeadGaussians, posed, scattered
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, scaled_difference
+from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
-from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rasteriser import OUR_RULES, PUBLISHED_RULES, rasterise
+from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.head_track import EYE_NUMBERS, HeadTrack
 
@@ -160,7 +162,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             camera: One camera per frame.
         """
         if head.detail is None:
-            picture = rasterise(gaussians, camera)
+            rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
+            picture = rasterise(gaussians, camera, rules)
             return Frame(self.neural_renderer(picture.features), picture.alpha, picture.features[:, RGB])
         picture = rasterise(posed(gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
@@ -197,8 +200,6 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
 def _audio_encoder(config: SDTalkConfig) -> nn.Module:
     """The audio encoder a config names."""
     if config.audio_encoder == "hubert":
-        from sdtalk.motion.token_encoder import TokenEncoders
-
         return TokenEncoders(config.audio_width, config.audio_code_width)
     return AudioEncoder(config.mel_bins, config.audio_width, config.audio_code_width)
 
@@ -207,8 +208,6 @@ def _neural_renderer(config: SDTalkConfig) -> nn.Module:
     """The neural renderer a config names."""
     c = config
     if c.neural_renderer == "style_unet":
-        from sdtalk.rendering.style_unet import StyleUNet
-
         return StyleUNet(c.feature_channels, c.renderer_width, c.style_width, noise=c.renderer_noise)
     return NeuralRenderer(learned_channels(c.feature_channels), c.renderer_width)
 

@@ -57,6 +57,8 @@ TOKEN_ENCODER = {
     r"audio_att_net\.attention_fc\.0": "mix",
 }
 
+DECODER = r"upsampler\.stylegan_decoder\."
+
 RENAMES: list[tuple[str, str]] = [
     # image encoder
     *[
@@ -85,6 +87,36 @@ RENAMES: list[tuple[str, str]] = [
         (rf"gs_generator_{theirs}\.gaussian_conv\.{i}\.(.*)", rf"reconstructor.visible_branch.{layer}.{ours}.\1")
         for theirs, layer in (("l0", "back"), ("l1", "front"))
         for i, ours in ((0, "hidden"), (2, "deeper.0"), (4, "deeper.1"), (6, "out"))
+    ],
+    # neural renderer
+    (r"upsampler\.conv_body_first\.(.*)", r"neural_renderer.first.\1"),
+    (r"upsampler\.final_conv\.(.*)", r"neural_renderer.bottom.\1"),
+    (r"upsampler\.final_linear\.(.*)", r"neural_renderer.to_style.\1"),
+    *[
+        (rf"upsampler\.conv_body_{way}\.(\d)\.{theirs}\.(.*)", rf"neural_renderer.{way}s.\1.{ours}.\2")
+        for way in ("down", "up")
+        for theirs, ours in (("conv1", "conv_in"), ("conv2", "conv_out"), ("skip", "skip"))
+    ],
+    (r"upsampler\.condition_(scale|shift)\.(.*)", r"neural_renderer.\1s.\2"),
+    (rf"{DECODER}constant_input\.weight", "neural_renderer.decoder.constant"),
+    *[(rf"{DECODER}style_mlp\.{2 * i + 1}\.(.*)", rf"neural_renderer.decoder.mapping.{i}.\1") for i in range(8)],
+    *[
+        rename
+        for i, theirs in enumerate(["style_conv1", *[f"style_convs\\.{k}" for k in range(14)]])
+        for rename in (
+            (rf"{DECODER}{theirs}\.modulated_conv\.(.*)", rf"neural_renderer.decoder.convs.{i}.conv.\1"),
+            (rf"{DECODER}{theirs}\.weight", f"neural_renderer.decoder.convs.{i}.strength"),
+            (rf"{DECODER}{theirs}\.bias", f"neural_renderer.decoder.convs.{i}.bias"),
+            (rf"{DECODER}noises\.noise{i}", f"neural_renderer.decoder.convs.{i}.noise"),
+        )
+    ],
+    *[
+        rename
+        for i, theirs in enumerate(["to_rgb1", *[f"to_rgbs\\.{k}" for k in range(7)]])
+        for rename in (
+            (rf"{DECODER}{theirs}\.modulated_conv\.(.*)", rf"neural_renderer.decoder.to_rgb.{i}.conv.\1"),
+            (rf"{DECODER}{theirs}\.bias", f"neural_renderer.decoder.to_rgb.{i}.bias"),
+        )
     ],
     # motion fields
     *[

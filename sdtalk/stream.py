@@ -34,7 +34,7 @@ class Performance:
         camera: Pose, one camera a frame.
     """
 
-    audio_code: Float[Tensor, "frame audio"]
+    audio_code: Float[Tensor, "frame *field audio"]
     eyes: Float[Tensor, "frame 6"]
     camera: Camera
 

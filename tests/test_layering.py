@@ -9,8 +9,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "process", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply", "assets",
     "published_keys", "unpickle", "hubert", "tracking", "reconstruction", "motion", "rendering", "head", "model",
-    "checkpoint", "convert", "doctor", "poses", "stream", "label", "options", "pipeline", "reenact", "bench",
-    "__main__",
+    "checkpoint", "published_checkpoint", "convert", "verify", "doctor", "poses", "stream", "label", "options",
+    "listener", "pipeline", "shelf", "reenact", "bench", "__main__",
 ]  # fmt: skip
 
 

@@ -115,7 +115,7 @@ class VisibleBranch(nn.Module):
         local = torch.cat([local, code], dim=1)
         squashed = None
         if self.sigmoid_on_columns:
-            squashed = first_columns(*local.shape[2:], self.feature_channels).to(local.device)
+            squashed = first_columns(local.shape[2], local.shape[3], self.feature_channels).to(local.device)
         return VisibleGaussians(
             back=self._lifted(self.back(local), plane, -towards, squashed),
             front=self._lifted(self.front(local), plane, towards, squashed),
