@@ -20,6 +20,9 @@ FOLDER = Path(__file__).parent / "assets"
 HUBERT = "facebook/hubert-large-ls960-ft"
 HUBERT_WIDTH = 1024
 
+_UNREADABLE = (EOFError, ValueError, LookupError, AttributeError, TypeError, OSError, RuntimeError)
+"""What torch.load raises for other files than its own, besides UnpicklingError."""
+
 
 def bundled(name: str) -> Path:
     """Find a file that comes with the package.
@@ -256,7 +259,7 @@ def _hubert_tensors(folder: Path, remedy: str) -> dict[str, Any]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(str(folder), "it holds no weights", remedy) from error
-    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except (*_UNREADABLE, SafetensorError, pickle.UnpicklingError) as error:
         raise InputError(str(path), "it is damaged, or holds more than tensors", remedy) from error
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise InputError(str(path), "it holds more than tensors", remedy)

@@ -12,6 +12,7 @@ import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from tokenize import TokenError
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,6 +35,19 @@ class Unread:
     """What stands in the place of a value that is not read, because only its own library could compute it."""
 
     kind: str
+
+
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    RecursionError,
+)
+"""What reading a damaged file can raise; the last three come from the header of a .npy file, a Python literal."""
 
 
 class _Refused(Exception):
@@ -107,7 +121,7 @@ def _guarded(read: Callable[[], Any], content: bytes, subject: str) -> Any:
     except _Refused as error:
         remedy = "Do not use it; download the file again from the site of its authors."
         raise InputError(subject, f"it {error}", remedy) from None
-    except (ValueError, TypeError, LookupError, OverflowError, MemoryError, EOFError) as error:
+    except (*_DAMAGE, MemoryError) as error:
         raise InputError(
             subject, "it is damaged or no file of numbers", "Download it again, whole."
         ) from error
@@ -115,11 +129,8 @@ def _guarded(read: Callable[[], Any], content: bytes, subject: str) -> Any:
 
 def _npy(content: bytes) -> Any:
     stream = io.BytesIO(content)
-    version = npy_format.read_magic(stream)
-    read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[
-        version
-    ]
-    shape, fortran, dtype = read_header(stream)
+    header_readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+    shape, fortran, dtype = header_readers[npy_format.read_magic(stream)](stream)
     if dtype.hasobject:
         return _Machine(content[stream.tell() :]).result(one_object=True)
     return _numbers(content[stream.tell() :], dtype, shape, "F" if fortran else "C")

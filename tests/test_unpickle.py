@@ -313,3 +313,18 @@ def test_damage_is_told_and_nothing_else_happens() -> None:
                 read_pickle(bytes(broken), "file")
             except InputError:
                 pass
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # numpy's, where a header looks like one of Python 2
+def test_damaged_headers_are_told() -> None:
+    draw = random.Random(0)
+    stream = io.BytesIO()
+    np.save(stream, GRID)
+    for _ in range(1000):
+        broken = bytearray(draw.choice([stream.getvalue(), npy_of_object(GRID)]))
+        for _ in range(draw.randint(1, 3)):
+            broken[draw.randrange(128)] = draw.choice(b"()[]{}'\"\n,:<>fFV0123456789LTrueO\x00\xff ")
+        try:
+            read_npy(bytes(broken), "file")
+        except InputError:
+            pass
