@@ -134,11 +134,14 @@ ARRAYS = made_up.arrays()
 REFUSED: dict[str, tuple[Callable[[], list[str | bytes]], str]] = {
     "no model": (
         lambda: ["masks", "landmarks"],
-        "FLAME: the head model is missing .*https://flame.is.tue.mpg.de .*CC-BY-4.0.*Max Planck",
+        "FLAME: the files lack the head model.*https://flame.is.tue.mpg.de .*CC-BY-4.0.*Max Planck",
     ),
-    "no masks": (lambda: ["model", "landmarks"], "FLAME: the vertex masks .*missing.*FLAME_masks.pkl"),
-    "no landmarks": (lambda: ["model", "masks"], "FLAME: the landmark embedding .*landmark_embedding.npy"),
-    "nothing": (lambda: [], "FLAME: the head model is missing"),
+    "no masks": (lambda: ["model", "landmarks"], "FLAME: the files lack the vertex masks.*FLAME_masks.pkl"),
+    "no landmarks": (
+        lambda: ["model", "masks"],
+        "FLAME: the files lack the landmark embedding.*landmark_embedding.npy",
+    ),
+    "nothing": (lambda: [], "FLAME: the files lack the head model"),
     "two models": (lambda: ["model", "2020"], "download1: it holds the head model, as .*download0 does"),
     "another pickle": (lambda: [pickle.dumps({"a": 1})], "download0: it holds neither FLAME's model nor"),
     "a web page": (

@@ -42,8 +42,8 @@ _MISSING = {
     ),
     "masks": (
         "the vertex masks",
-        f"Register at {SITE} (free) and download 'FLAME Vertex Masks' (FLAME_masks.pkl, Max Planck licence for "
-        "non-commercial research).",
+        f"Register at {SITE} (free) and download 'FLAME Vertex Masks' (FLAME_masks.pkl; see the "
+        "site for its licence).",
     ),
     "landmarks": (
         "the landmark embedding",
@@ -88,10 +88,11 @@ def read_flame(files: Sequence[Path]) -> FlameModel:
         pieces[piece.kind] = piece
     for kind, (what, remedy) in _MISSING.items():
         if kind not in pieces:
-            raise InputError("FLAME", f"{what} is missing among the files", remedy)
+            raise InputError("FLAME", f"the files lack {what}", remedy)
     tensors = _model(pieces["model"]) | _landmarks(pieces["landmarks"])
     tensors["completion_rows"] = _completion_rows(pieces["masks"])
-    return checked_flame(tensors, pieces["model"].source, "Download it again.")
+    sources = f"{pieces['model'].source} with {pieces['landmarks'].source}"
+    return checked_flame(tensors, sources, "Download them again.")
 
 
 def add_flame(files: Sequence[Path]) -> Path:
