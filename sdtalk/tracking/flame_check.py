@@ -14,9 +14,9 @@ LANDMARK_NUMBERS = {51: range(17, 68), 68: range(68), 70: range(70)}
 
 _LARGEST_VALUES = {
     "template": 1.0,
-    "shape_basis": 0.5,
-    "expression_basis": 0.5,
-    "pose_basis": 0.5,
+    "shape_basis": 1.0,
+    "expression_basis": 1.0,
+    "pose_basis": 5.0,
     "joint_regressor": 100.0,
     "skinning_weights": 1.01,
     "landmark_weights": 2.0,
