@@ -1,6 +1,6 @@
 """The page: a portrait and a recording in, a talking video out. Holds no method, only calls SDTalkPipeline.
 
-    python app.py [--model FOLDER_OR_HUB_ID] [--device auto|cpu|cuda]
+    python app.py [--model FOLDER_OR_HUB_ID ...] [--device auto|cpu|cuda]
 
 Gradio's own variables apply (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_ROOT_PATH, GRADIO_TEMP_DIR, ...); nothing
 is loaded from other sites and nothing is reported to anybody. On a Hugging Face Space this file is the whole app.
@@ -24,9 +24,11 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
+from sdtalk.checkpoint import find_models
 from sdtalk.errors import InputError
 from sdtalk.label import AI_GENERATED
-from sdtalk.pipeline import LOUDEST_MOUTH, SDTalkPipeline, TalkOptions
+from sdtalk.pipeline import LOUDEST_MOUTH, TalkOptions
+from sdtalk.shelf import Shelf
 
 EXAMPLES = Path(__file__).parent / "examples"
 PORTRAIT, SPEECH = EXAMPLES / "eileen_collins.png", EXAMPLES / "sense_and_sensibility.wav"
@@ -81,8 +83,8 @@ class Stopped(Exception):
 class Studio:
     """Makes one video at a time for any number of visitors, each of whom can stop their own."""
 
-    def __init__(self, pipeline: SDTalkPipeline) -> None:
-        self.pipeline, self.turn = pipeline, threading.Lock()
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf, self.turn = shelf, threading.Lock()
         self.stops: dict[str | None, threading.Event] = {}
 
     def generate(  # one argument for each control: Gradio passes them so, and the API takes its names from here
@@ -98,6 +100,7 @@ class Studio:
         picture: str | None = None,
         mouth: float = 1.0,
         seed: int = 0,
+        model: str | None = None,
         request: gr.Request = None,  # Gradio fills it in
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
     ) -> tuple[str, str]:
@@ -115,6 +118,7 @@ class Studio:
             picture: For the background.
             mouth: How far the mouth moves, 0 to 2; 1 as learned.
             seed: Another number, another idle motion and other blinks.
+            model: Name of one of the models found; by default the first.
             request: Who asks; comes from Gradio.
             progress: Shows what is being done.
 
@@ -136,9 +140,11 @@ class Studio:
             behind = as_hex(colour) if background == "colour" else background
             behind = needed(picture, "Background picture") if background == "picture" else behind
             options = TalkOptions(pose, blink, behind, seed=int(seed), mouth=float(mouth), label=AI_GENERATED)
+            model = listed(model or self.shelf.names[0], self.shelf.names)
             show("preparing", 0, 0)
             with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
-                talk = self.pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
+                pipeline = self.shelf.take(model)
+                talk = pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
                 return save_file_to_cache(talk.path, get_upload_folder()), talk.note
         except InputError as error:
             line = one_line(error, portrait, speech, driver, picture)
@@ -164,6 +170,19 @@ def needed(value: str | None, what: str) -> str:
     if not value:
         raise InputError(what, "there is none yet", "Please add it.")
     return value
+
+
+def listed(model: str, names: list[str]) -> str:
+    """Return the name of a model that is here; other names could be paths on this machine.
+
+    Raises:
+        InputError: It is none.
+    """
+    if model not in names:
+        raise InputError(
+            "Model", f"{model[:40]!r} is none of those here", f"Choose one of: {', '.join(names)}."
+        )
+    return model
 
 
 def as_hex(colour: str) -> str:
@@ -206,7 +225,7 @@ def materials() -> list[gr.components.Component]:
     return [portrait, speech]
 
 
-def choices() -> list[gr.components.Component]:
+def choices(models: list[str]) -> list[gr.components.Component]:
     """Lay out the options; in the order of `Studio.generate`'s arguments."""
     with gr.Accordion("Options", open=False):
         motion = [("Gentle", "idle"), ("None", "still"), ("As in a video", "video")]
@@ -223,11 +242,12 @@ def choices() -> list[gr.components.Component]:
             0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 as learned"
         )
         seed = gr.Number(0, label="Seed", info="Another number, other small motions", precision=0, minimum=0)
+        model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
     picture.preprocess = file_path
     shown_with(driver, pose, "video")
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")
-    return [pose, driver, blink, background, colour, picture, mouth, seed]
+    return [pose, driver, blink, background, colour, picture, mouth, seed, model]
 
 
 def shown_with(part: gr.components.Component, choice: gr.Radio, option: str) -> None:
@@ -240,14 +260,14 @@ def working(busy: bool) -> tuple[dict, dict]:
     return gr.update(interactive=not busy), gr.update(visible=busy)
 
 
-def build(pipeline: SDTalkPipeline) -> gr.Blocks:
+def build(shelf: Shelf) -> gr.Blocks:
     """Lay out the page."""
-    studio = Studio(pipeline)
+    studio = Studio(shelf)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
             with gr.Column():
-                given, options = materials(), choices()
+                given, options = materials(), choices(shelf.names)
             with gr.Column():
                 consent = gr.Checkbox(label=CONSENT)
                 with gr.Row():
@@ -283,16 +303,18 @@ def build(pipeline: SDTalkPipeline) -> gr.Blocks:
 def main() -> int:
     """Load the model, serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve the page of SDTalk.")
-    parser.add_argument("--model", default="mini", help="mini (default), a folder, or user/name on the Hub")
+    more = "a folder or user/name on the Hub to offer besides the models found; the first is the default"
+    parser.add_argument("--model", action="append", default=[], help=more)
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     arguments = parser.parse_args()
     try:
-        pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device)
+        shelf = Shelf(find_models(tuple(arguments.model)), arguments.device)
+        shelf.take(shelf.names[0])  # now, so that what is missing is told before anybody waits
     except InputError as error:
         print("sdtalk:", one_line(error), file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: uploads and results are deleted
-    build(pipeline).queue(max_size=50).launch(**LOOKS)
+    build(shelf).queue(max_size=50).launch(**LOOKS)
     return 0
 
 

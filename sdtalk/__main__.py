@@ -164,14 +164,28 @@ def convert(arguments: argparse.Namespace) -> None:
         from sdtalk.verify import as_text, verify
 
         print(as_text(verify(arguments.source, done.folder)))
-    print("Its licence is its authors' to say. What it needs besides: sdtalk doctor.")
+    print(f"Use it with --model {done.folder}; what it needs besides: sdtalk doctor.")
 
 
 def assets(arguments: argparse.Namespace) -> None:
     """Store licensed files."""
-    from sdtalk.asset_files import add
+    from pathlib import Path
 
-    print(add(arguments.asset, arguments.files))
+    from sdtalk.assets import add_hubert
+    from sdtalk.errors import InputError
+
+    files = [Path(file) for file in arguments.files]
+    if arguments.asset == "flame":
+        from sdtalk.tracking.flame_file import add_flame
+
+        place = add_flame(files)
+    elif len(files) == 1:
+        place = add_hubert(files[0])
+    else:
+        raise InputError(
+            "hubert", f"{len(files)} names were given", "Give the one folder that holds its files."
+        )
+    print(f"{arguments.asset} is stored in {place}")
 
 
 def doctor(arguments: argparse.Namespace) -> None:

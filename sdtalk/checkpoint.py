@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sdtalk.assets import FOLDER
+from sdtalk.assets import FOLDER, data_folder
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
@@ -18,6 +18,9 @@ from sdtalk.model import SDTalk
 BUNDLED = ("mini",)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CONFIG_REMEDY = "Use the config.json that was saved with the weights."
+MODELS_FOLDER = "models"
+"""Below the user's data folder: every folder in it with a config.json is a model."""
+
 LARGEST_SIZE = 1 << 20
 """No number in a config is larger: a damaged one must not ask for all memory."""
 
@@ -38,6 +41,25 @@ def load_model(source: str | Path, device: torch.device | str = "cpu") -> SDTalk
     tensors = _read_tensors(folder / WEIGHTS, {k: v.shape for k, v in model.state_dict().items()})
     model.load_state_dict(tensors, strict=True)
     return model.eval().requires_grad_(False).to(device)
+
+
+def find_models(wanted: tuple[str, ...] = ()) -> dict[str, str]:
+    """Names of models, and where they are.
+
+    Args:
+        wanted: Folders or Hub names given by hand; they come first.
+
+    Returns:
+        Name to show -> source for `SDTalkPipeline.from_pretrained`: what was given, what is bundled, and what lies in
+        the user's data folder.
+    """
+    kept = sorted(path.parent for path in (data_folder() / MODELS_FOLDER).glob(f"*/{CONFIG}"))
+    sources = [*wanted, *BUNDLED, *map(str, kept)]
+    models: dict[str, str] = {}
+    for source in dict.fromkeys(sources):
+        name = Path(source).name if Path(source).is_dir() and source not in BUNDLED else source
+        models[name if name not in models else source] = source
+    return models
 
 
 def locate(source: str | Path) -> Path:

@@ -11,17 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdtalk.audio import Speech, frame_count, read_speech, speech_level, speech_windows
-from sdtalk.checkpoint import load_model
+from sdtalk.audio import Speech, frame_count, read_speech, speech_level
+from sdtalk.checkpoint import load_model, locate, read_config
+from sdtalk.config import SDTalkConfig
 from sdtalk.head import HeadGaussians
+from sdtalk.hubert import HubertFeatures
 from sdtalk.image import Background, background_frame, parse_background, read_picture, to_frames
 from sdtalk.label import labelled
+from sdtalk.listener import Listener
 from sdtalk.model import SDTalk
-from sdtalk.motion.audio_encoder import hold_in_silence
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions, check_inputs, choose_device
 from sdtalk.poses import followed_cameras, followed_eyes, idle_cameras, natural_blinks
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import Performance, Progress, render_frames, write_video
+from sdtalk.tracking.flame_tracker import FlameTracker
 from sdtalk.tracking.head_track import HeadTrack, Portrait
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter, read_frames
@@ -56,22 +59,33 @@ def no_progress(stage: str, done: int, total: int) -> None:
 class SDTalkPipeline:
     """Makes talking videos; holds the model and the tracker, and nothing of any person."""
 
-    def __init__(self, model: SDTalk, tracker: Tracker, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        model: SDTalk,
+        tracker: Tracker,
+        device: torch.device | str = "cpu",
+        listener: Listener | None = None,
+    ) -> None:
         self.model, self.tracker, self.device = model, tracker, torch.device(device)
+        self.listener = listener or Listener.for_model(model, device)
 
     @classmethod
     def from_pretrained(cls, source: str | Path = "mini", device: str = "auto") -> "SDTalkPipeline":
-        """Load a checkpoint and the tracker.
+        """Load a checkpoint and what it sees and hears with.
 
         Args:
             source: "mini" (bundled), a folder, or "user/name" on the Hugging Face Hub.
             device: "cpu", "cuda", or "auto": CUDA where it can be used.
 
         Raises:
-            InputError: The checkpoint or the device cannot be used.
+            InputError: The checkpoint or the device cannot be used, or FLAME or HuBERT are needed and not there.
         """
-        chosen = choose_device(device)
-        return cls(load_model(source, chosen), Tracker.from_bundled(chosen), chosen)
+        chosen, folder = choose_device(device), locate(source)
+        config = read_config(folder)
+        tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
+        hubert = HubertFeatures.installed(chosen) if config.audio_encoder == "hubert" else None
+        model = load_model(folder, chosen)
+        return cls(model, tracker, chosen, Listener(model, hubert, chosen))
 
     def __call__(
         self,
@@ -123,14 +137,6 @@ class SDTalkPipeline:
         where = self.device
         return self.model.reconstruct(person.image.to(where), person.mask.to(where), person.track.to(where))
 
-    @torch.inference_mode()
-    def listen(self, sound: Speech) -> Float[Tensor, "frame audio"]:
-        """Mouth codes of a recording, at rest in its pauses; on the CPU."""
-        codes = [
-            self.model.listen(windows.to(self.device)).cpu() for windows in speech_windows(sound.samples)
-        ]
-        return hold_in_silence(torch.cat(codes), speech_level(sound.samples))
-
     def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"]:
         """What stands still behind the head."""
         return background_frame(background, to_frames(person.image)[0], person.mask[0, 0])
@@ -141,7 +147,7 @@ class SDTalkPipeline:
         """Decide what every frame shows."""
         rest, frames = person.track, frame_count(sound.samples)
         with watch("audio"):
-            code = self.listen(sound) * options.mouth
+            code = self.listener.listen(sound, options.mouth)
             level = speech_level(sound.samples)
         drivers: dict[str, HeadTrack] = {}
         with watch("tracking"):
@@ -166,6 +172,17 @@ class SDTalkPipeline:
         wanted = min(frames, DRIVER_FRAMES)
         pictures = islice(read_frames(path), wanted)
         return self.tracker.video(counted(pictures, "tracking", wanted, progress), path).track
+
+
+def tracker_for(config: SDTalkConfig, device: torch.device | str) -> Tracker:
+    """The tracker that gives what a model was trained on.
+
+    Raises:
+        InputError: It fits FLAME, which is not on this machine.
+    """
+    if config.template == "flame":
+        return FlameTracker.from_installed(device, eyes_in_px=config.eyes_in_px)
+    return Tracker.from_bundled(device)
 
 
 def counted(frames: Iterator[np.ndarray], stage: str, total: int, progress: Progress) -> Iterator[np.ndarray]:

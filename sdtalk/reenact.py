@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -92,18 +91,23 @@ def prepare(
     progress("preparing", 0, 0)
     head = pipeline.reconstruct(person)
     if info.has_sound:
-        code = _fitted(pipeline.listen(read_speech(clip)), len(track))
+        code = pipeline.listener.listen(read_speech(clip))
     else:
-        code = head.audio_code.cpu().expand(len(track), -1)
+        code = head.audio_code.cpu() if head.audio_code is not None else pipeline.listener.silence()
+        code = code.expand(len(track), *code.shape[1:])
         notes.append("The clip has no sound: the mouth stays as it is.")
+    code = _fitted(code, len(track), pipeline.listener.silence())
     note = " ".join(n for n in notes if n)
     scene = pipeline.scene(background, person)
     return Repetition(clip, video.crop, head, Performance(code, eyes, camera), scene, note)
 
 
-def _fitted(code: Float[Tensor, "heard audio"], frames: int) -> Float[Tensor, "{frames} audio"]:
-    """Cut to the video's length, or fill up with a closed mouth."""
-    return F.pad(code[:frames], (0, 0, 0, max(0, frames - len(code))))
+def _fitted(
+    code: Float[Tensor, "heard *field audio"], frames: int, silence: Float[Tensor, "1 *field audio"]
+) -> Float[Tensor, "{frames} *field audio"]:
+    """Cut to the video's length, or fill up with silence."""
+    missing = max(0, frames - len(code))
+    return torch.cat([code[:frames], silence.expand(missing, *silence.shape[1:])])
 
 
 def frame_pairs(

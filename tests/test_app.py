@@ -5,6 +5,7 @@ import tempfile
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -16,6 +17,7 @@ from gradio_client.exceptions import AppError
 from sdtalk.config import SDTalkConfig
 from sdtalk.model import SDTalk
 from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.shelf import Shelf
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import probe
 
@@ -38,9 +40,8 @@ def folder(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Iterator[gr.Blocks]:
     torch.manual_seed(0)
-    page = app.build(
-        SDTalkPipeline(SDTalk(SDTalkConfig()).eval().requires_grad_(False), Tracker.from_bundled())
-    )
+    pipeline = SDTalkPipeline(SDTalk(SDTalkConfig()).eval().requires_grad_(False), Tracker.from_bundled())
+    page = app.build(Shelf.of(pipeline))
     page.queue().launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.LOOKS)
     yield page
     page.close()
@@ -145,7 +146,7 @@ def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> Non
         show("preparing", 0, 0)
         pytest.fail("went on")
 
-    studio = app.Studio(pipeline)
+    studio = app.Studio(SimpleNamespace(names=["mini"], take=lambda name: pipeline))
     with pytest.raises(gr.Error, match="Stopped"):
         studio.generate(
             "a.png", "b.wav", True, request=visit, progress=lambda at, desc, unit: told.append((at, desc))

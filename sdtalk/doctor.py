@@ -1,0 +1,160 @@
+"""What this machine has for SDTalk: every file of weights and every optional library; `sdtalk doctor`."""
+
+import importlib.util
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from sdtalk.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
+from sdtalk.checkpoint import find_models, locate, read_config
+from sdtalk.errors import InputError
+
+BUNDLED_FILES = {
+    "tracker.safetensors": ("face and person networks of MediaPipe", "Apache-2.0"),
+    "face.safetensors": ("average face and its mouth motion", "Apache-2.0"),
+    "mini/model.safetensors": ("the model `mini`", "Apache-2.0"),
+}
+"""Weights in the package: what they are, their licence."""
+
+
+@dataclass(frozen=True)
+class OptionalLibrary:
+    """A Python package that some uses want.
+
+    Attributes:
+        module: What is imported.
+        package: What pip installs, with what else it needs.
+        licence: Its licence.
+        use: What it is for.
+        without: What works without it.
+    """
+
+    module: str
+    package: str
+    licence: str
+    use: str
+    without: str
+
+
+LIBRARIES = (
+    OptionalLibrary(
+        "gsplat", "gsplat==1.5.3 and a CUDA toolkit with nvcc", "Apache-2.0",
+        "rasterises on an NVIDIA GPU", "everything works on the CPU",
+    ),
+    OptionalLibrary(
+        "tinycudann", "NVIDIA's tiny-cuda-nn from source", "BSD-3-Clause",
+        "encodes positions faster while training on an NVIDIA GPU", "PyTorch gives the same numbers",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination.
+
+    Attributes:
+        name: What was looked for.
+        found: Whether it is here and can be used.
+        details: Where it is or which version; where it is missing, how to get it and what works without it.
+        licence: Its licence, or "".
+    """
+
+    name: str
+    found: bool
+    details: tuple[str, ...]
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found, by section."""
+
+    machine: list[Finding]
+    weights: list[Finding]
+    assets: list[Finding]
+    libraries: list[Finding]
+    models: list[Finding]
+
+
+def examine() -> Examination:
+    """Look at this machine; asks no network and imports no optional library."""
+    return Examination(
+        machine=_machine(),
+        weights=[_weight(name, what, licence) for name, (what, licence) in BUNDLED_FILES.items()],
+        assets=[_asset(asset) for asset in OPTIONAL_ASSETS],
+        libraries=[_library(library) for library in LIBRARIES],
+        models=[_model(name, source) for name, source in find_models().items()],
+    )
+
+
+def _machine() -> list[Finding]:
+    cuda = torch.cuda.is_available()
+    gpu = torch.cuda.get_device_name() if cuda else "none that PyTorch can use; the CPU does everything"
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return [
+        Finding("SDTalk", True, (f"{version('sdtalk')} on {system}, {os.cpu_count()} cores",)),
+        Finding("PyTorch", True, (torch.__version__,)),
+        Finding("NVIDIA GPU", cuda, (gpu,)),
+        Finding("your files", True, (f"{data_folder()} (SDTALK_HOME moves it)",)),
+    ]
+
+
+def _weight(name: str, what: str, licence: str) -> Finding:
+    try:
+        return Finding(what, True, (str(bundled(name)),), licence)
+    except InputError as error:
+        return Finding(what, False, (str(error),), licence)
+
+
+def _asset(asset: OptionalAsset) -> Finding:
+    path = asset.found()
+    if path is not None:
+        return Finding(asset.what, True, (str(path),), asset.licence)
+    details = (f"for {asset.needed_for}", f"from {asset.where}", f"without it {asset.without}")
+    return Finding(asset.what, False, details, asset.licence)
+
+
+def _library(library: OptionalLibrary) -> Finding:
+    name = f"{library.module} ({library.use})"
+    if importlib.util.find_spec(library.module) is None:
+        details = (f"install {library.package}", f"without it {library.without}")
+        return Finding(name, False, details, library.licence)
+    try:
+        found = version(library.module.replace("_", "-"))
+    except PackageNotFoundError:
+        found = "version unknown"
+    return Finding(name, True, (found,), library.licence)
+
+
+def _model(name: str, source: str) -> Finding:
+    """Whether a model's config can be read and what it needs is here; its weights are not opened."""
+    try:
+        config = read_config(locate(source))
+    except InputError as error:
+        return Finding(name, False, (str(error),))
+    needed = {"flame": config.template == "flame", "hubert": config.audio_encoder == "hubert"}
+    missing = [a.name for a in OPTIONAL_ASSETS if needed.get(a.name) and a.found() is None]
+    detail = source if not missing else f"{source}; cannot be used without {' and '.join(missing)}, see above"
+    return Finding(name, not missing, (detail,))
+
+
+def as_text(found: Examination) -> str:
+    """The examination for people."""
+    sections = {
+        "This machine": found.machine,
+        "Weights in the package": found.weights,
+        "Files that cannot come with it": found.assets,
+        "Optional libraries": found.libraries,
+        "Models": found.models,
+    }
+    lines: list[str] = []
+    for title, findings in sections.items():
+        lines += ["", title] if lines else [title]
+        for f in findings:
+            licence = f" [{f.licence}]" if f.licence else ""
+            lines.append(f"  {'found  ' if f.found else 'missing'}  {f.name}{licence}")
+            lines += [f"           {detail}" for detail in f.details]
+    return "\n".join(lines)

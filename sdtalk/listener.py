@@ -1,0 +1,61 @@
+"""A model's ears: a recording goes in, one code for every video frame comes out."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdtalk.audio import SAMPLE_RATE_HZ, Speech, speech_level, speech_windows
+from sdtalk.hubert import HubertFeatures
+from sdtalk.model import SDTalk
+from sdtalk.motion.audio_encoder import hold_in_silence
+
+SILENT_SECONDS = 2
+"""So much silence is listened to, where silence itself has to be heard."""
+
+
+class Listener:
+    """Listens as the model was trained to: to log-mel windows (mini), or to HuBERT tokens (base)."""
+
+    def __init__(self, model: SDTalk, hubert: HubertFeatures | None, device: torch.device | str) -> None:
+        self.model, self.hubert, self.device = model, hubert, torch.device(device)
+
+    @classmethod
+    def for_model(cls, model: SDTalk, device: torch.device | str) -> "Listener":
+        """Find what a model listens with.
+
+        Raises:
+            InputError: It needs HuBERT, whose weights are not on this machine.
+        """
+        wanted = model.config.audio_encoder == "hubert"
+        return cls(model, HubertFeatures.installed(device) if wanted else None, device)
+
+    @torch.inference_mode()
+    def listen(self, sound: Speech, mouth: float = 1.0) -> Float[Tensor, "frame *field audio"]:
+        """Codes of a recording, on the CPU; memory for features does not grow with its length.
+
+        Args:
+            sound: The recording.
+            mouth: How far the mouth moves; 1 as learned. mini's codes measure from the closed mouth; the codes of
+                other models have no such zero, so theirs are stretched from what they are in the pauses.
+        """
+        code, level = self._codes(sound.samples), speech_level(sound.samples)
+        if self.hubert is None:
+            return hold_in_silence(code, level) * mouth
+        if mouth == 1:
+            return code
+        rest = code[level == 0] if (level == 0).any() else code
+        return torch.lerp(rest.mean(0, keepdim=True), code, mouth)
+
+    @torch.inference_mode()
+    def silence(self) -> Float[Tensor, "1 *field audio"]:
+        """The code of a mouth that says nothing."""
+        if self.hubert is None:
+            return torch.zeros(1, self.model.config.audio_code_width)
+        return self._codes(torch.zeros(SILENT_SECONDS * SAMPLE_RATE_HZ)).mean(0, keepdim=True)
+
+    def _codes(self, samples: Float[Tensor, " samples"]) -> Float[Tensor, "frame *field audio"]:
+        if self.hubert is None:
+            windows = speech_windows(samples)
+        else:
+            windows = self.hubert.windows(samples, self.model.config.token_alignment)
+        return torch.cat([self.model.listen(part.to(self.device)).cpu() for part in windows])

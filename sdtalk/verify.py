@@ -1,0 +1,213 @@
+"""Checks on a converted checkpoint that only the real file allows: `sdtalk convert --verify`.
+
+On a GPU the published code runs with TF32 (reference 4): inputs of every product keep 10 of their 23 bits. What
+that changes is measured here on the CPU, with the same weights, by rounding the inputs of every product likewise;
+a GPU may differ from the CPU by about so much.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from sdtalk.camera import FACING, FRAME_SIZE, Camera
+from sdtalk.checkpoint import load_model
+from sdtalk.gaussians import Gaussians
+from sdtalk.head import Frame
+from sdtalk.model import SDTalk
+from sdtalk.published_checkpoint import read_published
+from sdtalk.published_keys import our_tensors
+from sdtalk.tracking.head_track import COMPLETION_POINTS, EYE_NUMBERS, MESH_POINTS, HeadTrack
+
+TF32_DROPPED_BITS = 13
+MARGIN = 3.0
+"""A GPU passes when its mean difference is at most so many times the one that TF32 rounding makes on the CPU."""
+
+PRODUCTS = {
+    F.linear,
+    F.conv2d,
+    torch.conv2d,
+    F.conv_transpose2d,
+    torch.conv_transpose2d,
+    torch.matmul,
+    torch.bmm,
+}
+PRODUCTS |= {Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, F.scaled_dot_product_attention}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two runs of the same model lie apart.
+
+    Attributes:
+        name: What was changed.
+        features_mean: Mean absolute difference of the rasterised features.
+        frame_mean: Mean absolute difference of the frame, RGB in [0, 1].
+        frame_max: The largest one.
+    """
+
+    name: str
+    features_mean: float
+    frame_mean: float
+    frame_max: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        tensors: How many tensors were compared with the file, bit for bit.
+        facts: Figures of these weights, by name.
+        differences: TF32 on the CPU, then every GPU run.
+    """
+
+    tensors: int
+    facts: dict[str, float]
+    differences: list[Difference]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every run on a device is as near to the CPU's as TF32 lets expect."""
+        limit = MARGIN * self.differences[0].frame_mean
+        return all(d.frame_mean <= limit for d in self.differences[1:])
+
+
+class TF32(TorchFunctionMode):
+    """While active, inputs of products are rounded to TF32."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204, D105 - torch's signature
+        if func in PRODUCTS:
+            args = tuple(rounded_to_tf32(a) if isinstance(a, Tensor) else a for a in args)
+        return func(*args, **(kwargs or {}))
+
+
+def rounded_to_tf32(x: Tensor) -> Tensor:
+    """Round float32 values to 10 bits of mantissa, to nearest; others are returned as they are."""
+    if x.dtype != torch.float32:
+        return x
+    bits = x.detach().contiguous().view(torch.int32) + (1 << (TF32_DROPPED_BITS - 1))
+    return (bits & ~((1 << TF32_DROPPED_BITS) - 1)).view(torch.float32)
+
+
+def verify(source: Path, folder: Path) -> Verification:
+    """Compare a converted checkpoint with its source, tensor by tensor, then its runs with each other.
+
+    Raises:
+        InputError: One of both cannot be read.
+        ValueError: A tensor is not the source's.
+    """
+    model = load_model(folder)
+    compared = compare_tensors(read_published(source), model)
+    reference = _run(model, "cpu")
+    with TF32():
+        runs = {"TF32 on the CPU": _run(model, "cpu")}
+    if torch.cuda.is_available():
+        before = torch.get_float32_matmul_precision()
+        for precision in ("highest", "high"):
+            torch.set_float32_matmul_precision(precision)
+            runs[f"CUDA, matmul precision {precision!r}"] = _run(model.to("cuda"), "cuda")
+        torch.set_float32_matmul_precision(before)
+        model.to("cpu")
+    return Verification(compared, facts(model), [_difference(n, r, reference) for n, r in runs.items()])
+
+
+def compare_tensors(theirs: dict[str, Tensor], model: SDTalk) -> int:
+    """Count tensors that are bit for bit the same under both names.
+
+    Raises:
+        ValueError: One is not.
+    """
+    ours, count = model.state_dict(), 0
+    for key, tensor in theirs.items():
+        for name, part in our_tensors(key, tensor).items():
+            if not torch.equal(ours[name], part):
+                raise ValueError(f"{name} is not {key}")
+            count += 1
+    return count
+
+
+@torch.inference_mode()
+def facts(model: SDTalk) -> dict[str, float]:
+    """Figures that tell trained weights from untrained ones, and confirm what the notes only infer (reference 8)."""
+    state = model.state_dict()
+    strengths = [v for k, v in state.items() if k.startswith("neural_renderer.") and v.shape == (1,)]
+    tables = torch.cat([v.flatten() for k, v in state.items() if k.endswith(".embeddings")])
+    gaussians, moved, _ = _states(model, "cpu")
+    completion = gaussians.quats[:, :COMPLETION_POINTS]
+    return {
+        "largest noise strength of the neural renderer": max(float(s.abs()) for s in strengths),
+        "mean size of a hash table entry (5e-5 before training)": float(tables.abs().mean()),
+        "length of a completion quaternion (0.03 confirms that they are normalised over points)": float(
+            completion.norm(dim=-1).median()
+        ),
+        "mean motion of a mean, head-space units": float((moved.means - gaussians.means).norm(dim=-1).mean()),
+    }
+
+
+def _difference(name: str, run: tuple[Tensor, Frame], reference: tuple[Tensor, Frame]) -> Difference:
+    error = (run[1].colours - reference[1].colours).abs()
+    features = (run[0] - reference[0]).abs().mean()
+    return Difference(name, float(features), float(error.mean()), float(error.max()))
+
+
+@torch.inference_mode()
+def _run(model: SDTalk, device: str) -> tuple[Float[Tensor, "batch 3 height width"], Frame]:
+    """The rasterised colours and the frame of a made-up person, on the CPU; without fresh noise."""
+    renderer: Any = model.neural_renderer
+    noise = model.config.renderer_noise
+    renderer.noise = "stored" if noise == "fresh" else noise
+    try:
+        _, moved, (head, camera) = _states(model, device)
+        frame = model.render(head, moved, camera)
+    finally:
+        renderer.noise = noise
+    on_cpu: Callable[[Tensor], Tensor] = lambda x: x.float().cpu()  # noqa: E731
+    return on_cpu(frame.rasterised), Frame(
+        on_cpu(frame.colours), on_cpu(frame.alpha), on_cpu(frame.rasterised)
+    )
+
+
+def _states(model: SDTalk, device: str) -> tuple[Gaussians, Gaussians, tuple]:
+    """A made-up person before and after a made-up moment of speech, the head and the camera."""
+    random = torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(shape, generator=random)  # noqa: E731
+    camera = Camera.from_pose(FACING[None], torch.tensor([[0.0, 0.0, 9.0]]))
+    rows = torch.arange(COMPLETION_POINTS)
+    points = 0.35 * normal(1, COMPLETION_POINTS, 3)
+    track = HeadTrack(camera, torch.zeros(1, MESH_POINTS, 3), points, torch.full((1, EYE_NUMBERS), 9.0), rows)
+    image = F.interpolate(torch.rand(1, 3, 9, 9, generator=random), (FRAME_SIZE,) * 2, mode="bicubic").clamp(
+        0, 1
+    )
+    windows = normal(1, 16, model.config.audio_width)
+    head = model.reconstruct(
+        image.to(device), torch.ones(1, 1, *image.shape[2:], device=device), track.to(device)
+    )
+    moved = model.animate(head, model.listen(windows.to(device)), head.eyes)
+    return head.gaussians, moved, (head, camera.to(device))
+
+
+def as_text(found: Verification) -> str:
+    """The findings for people."""
+    lines = [f"{found.tensors} tensors are the file's, bit for bit."]
+    lines += [f"{value:.3g}: {name}" for name, value in found.facts.items()]
+    for d in found.differences:
+        lines.append(
+            f"{d.name}: differs from the CPU in float32 by {d.frame_mean:.1e} in the mean, {d.frame_max:.1e} at most "
+            f"(RGB in [0, 1]); rasterised colours {d.features_mean:.1e} in the mean."
+        )
+    if len(found.differences) == 1:
+        lines.append("No CUDA here, so no GPU was compared.")
+    else:
+        lines.append(
+            "The GPU is as near as TF32 allows."
+            if found.passed
+            else "The GPU differs by MORE than TF32 explains."
+        )
+    return "\n".join(lines)
