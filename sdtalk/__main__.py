@@ -114,6 +114,9 @@ def doctor_parser() -> Parser:
 def _add_model(parser: Parser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--model", default="mini", help="mini (default), a folder, or user/name on the Hub")
+    parser.add_argument(
+        "--precision", default="auto", help="auto (default), float32, or bfloat16 (large models only)"
+    )
 
 
 def talk(arguments: argparse.Namespace) -> None:
@@ -124,7 +127,7 @@ def talk(arguments: argparse.Namespace) -> None:
     names = ("pose", "blink", "background", "size", "seed", "mouth", "label")
     options = TalkOptions(**{name: getattr(arguments, name) for name in names})
     check_inputs(arguments.portrait, arguments.speech, arguments.output, options)
-    pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device)
+    pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device, arguments.precision)
     with _Bar() as bar:
         done = pipeline(arguments.portrait, arguments.speech, arguments.output, options, bar.show)
     _report(done)
@@ -136,7 +139,7 @@ def reenact(arguments: argparse.Namespace) -> None:
     from sdtalk.reenact import ReenactOptions, reenact
 
     options = ReenactOptions(arguments.portrait, arguments.background)
-    pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device)
+    pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device, arguments.precision)
     with _Bar() as bar:
         done = reenact(pipeline, arguments.clip, arguments.output, arguments.target, options, bar.show)
     _report(done)

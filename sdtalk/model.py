@@ -12,6 +12,7 @@
 Three verbs without state between them: two portraits cannot mix.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -61,6 +62,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         self.fine_field = self._field()
         self.audio_encoder = _audio_encoder(config)
         self.neural_renderer = _neural_renderer(config)
+        self.precision = torch.float32
 
     def _field(self) -> MotionField:
         c = self.config
@@ -73,6 +75,24 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
     def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "SDTalk":
         """Load weights; unlike the mix-in's default, a missing or extra tensor is an error."""
         return super().from_pretrained(*args, strict=strict, **kwargs)
+
+    def in_precision(self, dtype: torch.dtype) -> "SDTalk":
+        """Compute in another precision from now on, for inference; positions and the rasteriser stay in float32.
+
+        Args:
+            dtype: float32, or bfloat16, which halves the time of a model without priors on processors that know it.
+        """
+        self.precision = dtype
+        self.neural_renderer.to(
+            dtype
+        )  # once: casting its weights for every frame would take as long as some layers
+        return self
+
+    def _autocast(self) -> AbstractContextManager:
+        """Casts where bfloat16 is wanted; otherwise leaves alone what training may have switched on around it."""
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, self.precision)
 
     def reconstruct(
         self,
@@ -93,7 +113,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         if self.config.priors:
             image = foreground(image, mask)
-        static = self.reconstructor(image, mask, track)
+        with self._autocast():
+            static = self.reconstructor(image, mask, track)
         moving = (static.support > MIN_SUPPORT).any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
         head = HeadGaussians(
@@ -128,7 +149,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
 
     def listen(self, windows: Float[Tensor, "frame step channel"]) -> Float[Tensor, "frame *field audio"]:
         """Sound windows -> audio codes: one for both fields (mini: the mouth code), or one each, coarse and fine."""
-        return self.audio_encoder(windows)
+        with self._autocast():
+            return self.audio_encoder(windows).float()
 
     def animate(
         self,
@@ -142,8 +164,9 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         and the difference of two states moves the photo's face, so that the photo's own state gives the photo back.
         """
         coarse_code, fine_code = audio_code.unbind(1) if audio_code.ndim == 3 else (audio_code, audio_code)
-        fine = self.fine_field(head.completion_code, fine_code, eyes)
-        coarse = self.coarse_field(head.visible_code, coarse_code, eyes)
+        with self._autocast():
+            fine = self.fine_field(head.completion_code, fine_code, eyes)
+            coarse = self.coarse_field(head.visible_code, coarse_code, eyes)
         bounded = not self.config.unbounded_motion
         if not self.config.priors:
             return head.gaussians.moved_by(GaussianDelta.concatenate([fine, coarse]), bounded)
@@ -164,7 +187,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         if head.detail is None:
             rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
             picture = rasterise(gaussians, camera, rules)
-            return Frame(self.neural_renderer(picture.features), picture.alpha, picture.features[:, RGB])
+            colours = self.neural_renderer(picture.features.to(self.precision)).float()
+            return Frame(colours, picture.alpha, picture.features[:, RGB])
         picture = rasterise(posed(gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from sdtalk.camera import FRAME_SIZE
+from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.label import LONGEST_LABEL
 from sdtalk.video import check_output, probe
@@ -72,6 +73,32 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r}", "PyTorch finds no such GPU", "Choose auto or cpu.")
     return device
+
+
+def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> torch.dtype:
+    """Turn "auto", "float32" or "bfloat16" into what a model computes in.
+
+    "auto" is bfloat16 for large models where the processor multiplies it faster, float32 otherwise.
+
+    Raises:
+        InputError: There is no such precision, or the model has no use for it.
+    """
+    large = not config.priors
+    if name == "auto":
+        cpu_knows = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        knows = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_knows
+        return torch.bfloat16 if large and knows else torch.float32
+    if name == "bfloat16" and not large:
+        raise InputError(
+            f"precision {name!r}",
+            f"the model {config.name!r} is small and has no use for it",
+            "Choose float32.",
+        )
+    if name not in ("float32", "bfloat16"):
+        raise InputError(
+            f"precision {name!r}", "there is no such choice", "Choose auto, float32 or bfloat16."
+        )
+    return getattr(torch, name)
 
 
 def check_inputs(portrait: str | Path, speech: str | Path, output: str | Path, options: TalkOptions) -> None:

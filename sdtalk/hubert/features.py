@@ -39,13 +39,19 @@ class HubertFeatures:
         self.block, self.reach = block, reach
 
     @classmethod
-    def installed(cls, device: torch.device | str = "cpu") -> "HubertFeatures":
+    def installed(
+        cls, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "HubertFeatures":
         """The network that was added to this machine, or that the Hub's cache holds.
+
+        Args:
+            device: Where to compute.
+            dtype: What to compute in.
 
         Raises:
             InputError: There is none, or it is damaged.
         """
-        return cls.from_folder(optional_asset("hubert"), device)
+        return cls.from_folder(optional_asset("hubert"), device, dtype)
 
     @classmethod
     def from_folder(

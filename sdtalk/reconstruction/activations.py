@@ -87,7 +87,7 @@ def free_gaussians(
         quats_over_points: Bring each *component* to length 1 over the points, as the published code does for the
             completion Gaussians (reference Q2).
     """
-    features, opacities, scales, quats = raw.split([raw.shape[-1] - 8, 1, 3, 4], dim=-1)
+    features, opacities, scales, quats = raw.float().split([raw.shape[-1] - 8, 1, 3, 4], dim=-1)
     if squashed is None:
         squashed = (torch.arange(features.shape[-1], device=raw.device) < RGB.stop).expand(raw.shape[1], -1)
     return Gaussians(
@@ -111,4 +111,4 @@ def lifted_offset(raw: Float[Tensor, "*any"], prior: Float[Tensor, "*any"]) -> F
 
 def free_offset(raw: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """Distance from the lifting plane without a prior, 0 to 1 head-space units (paper section 3.1)."""
-    return torch.sigmoid(raw)
+    return torch.sigmoid(raw.float())
