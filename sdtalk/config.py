@@ -12,6 +12,18 @@ CHOICES = {
 }
 """Fields that name one of several parts."""
 
+TEMPLATES = {"face_mesh": 1920, "flame": 5023}
+"""How many points a template has."""
+
+AROUND_PRIORS = {
+    "image_encoder": "unet",
+    "template": "face_mesh",
+    "audio_encoder": "mel",
+    "neural_renderer": "residual",
+}
+FROM_NOTHING = {"image_encoder": "dinov2", "neural_renderer": "style_unet"}
+"""Parts that only work with priors, and only without."""
+
 
 @dataclass(frozen=True)
 class SDTalkConfig:
@@ -96,13 +108,18 @@ class SDTalkConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is none of {', '.join(known)}")
+        wanted: dict[str, object] = {**(AROUND_PRIORS if self.priors else FROM_NOTHING)}
+        wanted["template_points"] = TEMPLATES[self.template]
+        if self.eyes_in_px:
+            wanted["template"] = "flame"
         if self.image_encoder == "dinov2":  # eight cells of the plane a patch of 14 px, one token width
-            wanted = {"plane_size": self.backbone_picture_px * 8 // 14, "global_width": self.backbone_width}
-            for name, size in wanted.items():
-                if getattr(self, name) != size:
-                    raise ValueError(
-                        f"{name} = {getattr(self, name)} does not fit the backbone, which gives {size}"
-                    )
+            wanted["plane_size"] = self.backbone_picture_px * 8 // 14
+            wanted["global_width"] = self.backbone_width
+        for name, fitting in wanted.items():
+            if getattr(self, name) != fitting:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r} does not fit the rest, which wants {fitting!r}"
+                )
 
 
 BASE = SDTalkConfig(

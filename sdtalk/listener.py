@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdtalk.audio import SAMPLE_RATE_HZ, Speech, speech_level, speech_windows
+from sdtalk.config import SDTalkConfig
+from sdtalk.errors import InputError
 from sdtalk.hubert import HubertFeatures
 from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import hold_in_silence
@@ -24,10 +26,9 @@ class Listener:
         """Find what a model listens with.
 
         Raises:
-            InputError: It needs HuBERT, whose weights are not on this machine.
+            InputError: It needs HuBERT, which is not on this machine, or is another one.
         """
-        wanted = model.config.audio_encoder == "hubert"
-        return cls(model, HubertFeatures.installed(device) if wanted else None, device)
+        return cls(model, hubert_for(model.config, device), device)
 
     @torch.inference_mode()
     def listen(self, sound: Speech, mouth: float = 1.0) -> Float[Tensor, "frame *field audio"]:
@@ -51,7 +52,8 @@ class Listener:
         """The code of a mouth that says nothing."""
         if self.hubert is None:
             return torch.zeros(1, self.model.config.audio_code_width)
-        return self._codes(torch.zeros(SILENT_SECONDS * SAMPLE_RATE_HZ)).mean(0, keepdim=True)
+        code = self._codes(torch.zeros(SILENT_SECONDS * SAMPLE_RATE_HZ))
+        return code[len(code) // 2][None]  # frames at the ends hear beyond the sound
 
     def _codes(self, samples: Float[Tensor, " samples"]) -> Float[Tensor, "frame *field audio"]:
         if self.hubert is None:
@@ -59,3 +61,24 @@ class Listener:
         else:
             windows = self.hubert.windows(samples, self.model.config.token_alignment)
         return torch.cat([self.model.listen(part.to(self.device)).cpu() for part in windows])
+
+
+def hubert_for(
+    config: SDTalkConfig, device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> HubertFeatures | None:
+    """The speech network a model hears through, computing in a dtype; None where it needs none.
+
+    Raises:
+        InputError: It needs HuBERT, which is not on this machine, or has tokens of another width.
+    """
+    if config.audio_encoder != "hubert":
+        return None
+    hubert = HubertFeatures.installed(device, dtype)
+    width = hubert.model.config.hidden_size
+    if width != config.audio_width:
+        problem = (
+            f"it hears tokens of {config.audio_width} numbers, and those of the HuBERT here have {width}"
+        )
+        remedy = "Add the HuBERT it was trained with: `sdtalk assets add hubert FOLDER`."
+        raise InputError(f"model {config.name!r}", problem, remedy)
+    return hubert

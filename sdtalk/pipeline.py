@@ -15,12 +15,11 @@ from sdtalk.audio import Speech, frame_count, read_speech, speech_level
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.config import SDTalkConfig
 from sdtalk.head import HeadGaussians
-from sdtalk.hubert import HubertFeatures
 from sdtalk.image import Background, background_frame, parse_background, read_picture, to_frames
 from sdtalk.label import labelled
-from sdtalk.listener import Listener
+from sdtalk.listener import Listener, hubert_for
 from sdtalk.model import SDTalk
-from sdtalk.options import LOUDEST_MOUTH, TalkOptions, check_inputs, choose_device
+from sdtalk.options import LOUDEST_MOUTH, TalkOptions, check_inputs, choose_device, choose_precision
 from sdtalk.poses import followed_cameras, followed_eyes, idle_cameras, natural_blinks
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import Performance, Progress, render_frames, write_video
@@ -70,21 +69,26 @@ class SDTalkPipeline:
         self.listener = listener or Listener.for_model(model, device)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path = "mini", device: str = "auto") -> "SDTalkPipeline":
+    def from_pretrained(
+        cls, source: str | Path = "mini", device: str = "auto", precision: str = "auto"
+    ) -> "SDTalkPipeline":
         """Load a checkpoint and what it sees and hears with.
 
         Args:
             source: "mini" (bundled), a folder, or "user/name" on the Hugging Face Hub.
             device: "cpu", "cuda", or "auto": CUDA where it can be used.
+            precision: "float32", "bfloat16", or "auto": bfloat16 for large models where the processor knows it.
 
         Raises:
-            InputError: The checkpoint or the device cannot be used, or FLAME or HuBERT are needed and not there.
+            InputError: The checkpoint, the device or the precision cannot be used, or FLAME or HuBERT are needed
+                and not there.
         """
         chosen, folder = choose_device(device), locate(source)
         config = read_config(folder)
+        dtype = choose_precision(precision, config, chosen)
         tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
-        hubert = HubertFeatures.installed(chosen) if config.audio_encoder == "hubert" else None
-        model = load_model(folder, chosen)
+        hubert = hubert_for(config, chosen, dtype)
+        model = load_model(folder, chosen).in_precision(dtype)
         return cls(model, tracker, chosen, Listener(model, hubert, chosen))
 
     def __call__(
@@ -125,7 +129,7 @@ class SDTalkPipeline:
         performance = self._performance(person, sound, options, progress, watch)
         scene = self.scene(background, person)
         with VideoWriter(output, (options.size, options.size), sound=speech) as writer:
-            batches = render_frames(self.model, head, performance, scene, options.size, watch)
+            batches = render_frames(self.model, head, performance, scene, options.size, watch, options.seed)
             with closing(batches):  # type: ignore[type-var]
                 write_video(writer, labelled(batches, options.label, options.size), frames, progress, watch)
         note = " ".join(n for n in (picture.note, person.note) if n)
@@ -165,7 +169,11 @@ class SDTalkPipeline:
             eyes = natural_blinks(rest.eyes, frames, options.seed)
         else:
             eyes = rest.eyes.expand(frames, -1)
-        return Performance(code, eyes, camera)
+        return Performance(code, self.eyes_for_model(eyes), camera)
+
+    def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:
+        """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""
+        return eyes.trunc() if self.model.config.eyes_in_px else eyes
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
         """Track as much of a video as is needed."""

@@ -16,6 +16,7 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
 from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
+from sdtalk.listener import Listener
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline, Talk, counted, no_progress
 from sdtalk.poses import followed_cameras, followed_eyes
@@ -96,18 +97,20 @@ def prepare(
         code = head.audio_code.cpu() if head.audio_code is not None else pipeline.listener.silence()
         code = code.expand(len(track), *code.shape[1:])
         notes.append("The clip has no sound: the mouth stays as it is.")
-    code = _fitted(code, len(track), pipeline.listener.silence())
+    code = _fitted(code, len(track), pipeline.listener)
     note = " ".join(n for n in notes if n)
     scene = pipeline.scene(background, person)
-    return Repetition(clip, video.crop, head, Performance(code, eyes, camera), scene, note)
+    performance = Performance(code, pipeline.eyes_for_model(eyes), camera)
+    return Repetition(clip, video.crop, head, performance, scene, note)
 
 
 def _fitted(
-    code: Float[Tensor, "heard *field audio"], frames: int, silence: Float[Tensor, "1 *field audio"]
+    code: Float[Tensor, "heard *field audio"], frames: int, listener: Listener
 ) -> Float[Tensor, "{frames} *field audio"]:
     """Cut to the video's length, or fill up with silence."""
-    missing = max(0, frames - len(code))
-    return torch.cat([code[:frames], silence.expand(missing, *silence.shape[1:])])
+    if len(code) >= frames:
+        return code[:frames]
+    return torch.cat([code, listener.silence().expand(frames - len(code), *code.shape[1:])])
 
 
 def frame_pairs(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,7 @@ def render_frames(
     background: Float[Tensor, "1 3 height width"],
     size: int = FRAME_SIZE,
     watch: Stopwatch | None = None,
+    seed: int = 0,
 ) -> Iterator[UInt8[np.ndarray, "frame size size 3"]]:
     """Render a performance in batches; memory does not depend on its length.
 
@@ -66,12 +68,23 @@ def render_frames(
         background: What stands behind, as large as the model's frames.
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
         watch: Measures "motion", "rendering" and "finishing".
+        seed: Of the noise, where the model's renderer draws it anew for every frame.
     """
-    watch = watch or Stopwatch()
-    background = background.to(head.eyes.device)
+    watch, where = watch or Stopwatch(), head.eyes.device
+    background = background.to(where)
     for start in range(0, len(performance), BATCH):
-        part = performance[start : start + BATCH].to(head.eyes.device)
-        yield _render_batch(model, head, part, background, size, watch)
+        part = performance[start : start + BATCH].to(where)
+        with _own_noise(where, seed, start):
+            frames = _render_batch(model, head, part, background, size, watch)
+        yield frames
+
+
+@contextmanager
+def _own_noise(device: torch.device, seed: int, start: int) -> Iterator[None]:
+    """Random numbers that only the seed and the place in the video decide; those of the caller go on as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.default_rng((seed, 3, start)).integers(2**63)))
+        yield
 
 
 @torch.inference_mode()
