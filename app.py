@@ -24,7 +24,7 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from sdtalk.checkpoint import find_models
+from sdtalk.checkpoint import find_models, locate, read_config
 from sdtalk.errors import InputError
 from sdtalk.label import AI_GENERATED
 from sdtalk.pipeline import LOUDEST_MOUTH, TalkOptions
@@ -147,7 +147,8 @@ class Studio:
                 talk = pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
                 return save_file_to_cache(talk.path, get_upload_folder()), talk.note
         except InputError as error:
-            line = one_line(error, portrait, speech, driver, picture)
+            place = self.shelf.models.get(model or "")
+            line = one_line(error, portrait, speech, driver, picture, place)
             raise gr.Error(html.escape(line, quote=False), None, print_exception=False) from None
         except Stopped:
             raise gr.Error("Stopped.", print_exception=False) from None
@@ -199,10 +200,10 @@ def as_hex(colour: str) -> str:
     return colour
 
 
-def one_line(error: InputError, *uploads: str | None) -> str:
-    """The text of an error; files are called what the user called them, not by where they are kept."""
+def one_line(error: InputError, *paths: str | None) -> str:
+    """The text of an error; files and models are called by their names, not by where they are kept."""
     text = " ".join(str(error).split())
-    for path in filter(None, uploads):
+    for path in filter(None, paths):
         text = text.replace(path, Path(path).name)
     return text
 
@@ -309,6 +310,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         shelf = Shelf(find_models(tuple(arguments.model)), arguments.device)
+        for source in arguments.model:
+            read_config(locate(source))
         shelf.take(shelf.names[0])  # now, so that what is missing is told before anybody waits
     except InputError as error:
         print("sdtalk:", one_line(error), file=sys.stderr)

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
+from collections.abc import Container
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -51,15 +54,24 @@ def find_models(wanted: tuple[str, ...] = ()) -> dict[str, str]:
 
     Returns:
         Name to show -> source for `SDTalkPipeline.from_pretrained`: what was given, what is bundled, and what lies in
-        the user's data folder.
+        the user's data folder; a folder under two names counts once.
     """
-    kept = sorted(path.parent for path in (data_folder() / MODELS_FOLDER).glob(f"*/{CONFIG}"))
-    sources = [*wanted, *BUNDLED, *map(str, kept)]
+    kept = sorted(path.parent for path in (data_folder() / MODELS_FOLDER).glob(f"[!.]*/{CONFIG}"))
     models: dict[str, str] = {}
-    for source in dict.fromkeys(sources):
-        name = Path(source).name if Path(source).is_dir() and source not in BUNDLED else source
-        models[name if name not in models else source] = source
+    seen: set[str] = set()
+    for source in (*wanted, *BUNDLED, *map(str, kept)):
+        folder = source not in BUNDLED and Path(source).is_dir()
+        place = os.path.realpath(source) if folder else source
+        if place not in seen:
+            seen.add(place)
+            source = os.path.abspath(source) if folder else source
+            models[_free_name(Path(source).name if folder else source, models)] = source
     return models
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    numbered = (f"{name} ({number})" for number in count(2))  # no paths: visitors of a page see these names
+    return next(new for new in chain([name], numbered) if new not in taken)
 
 
 def locate(source: str | Path) -> Path:
@@ -137,7 +149,12 @@ def _config_problem(values: object) -> str:
     for name, kind in fields.items():
         value = values[name]
         least = 0 if name == "margin_px" else 1
-        if type(value) is not kind or (kind is int and not least <= value <= LARGEST_SIZE):
+        possible = type(value) is kind
+        if kind is int:
+            possible = possible and least <= value <= LARGEST_SIZE
+        if kind is float:
+            possible = possible and math.isfinite(value)
+        if not possible:
             return f"{name} = {value!r} is not possible"
     return ""
 

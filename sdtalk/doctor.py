@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from sdtalk.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
-from sdtalk.checkpoint import find_models, locate, read_config
+from sdtalk.checkpoint import WEIGHTS, find_models, locate, read_config
 from sdtalk.errors import InputError
 
 BUNDLED_FILES = {
@@ -95,7 +95,7 @@ def _machine() -> list[Finding]:
     gpu = torch.cuda.get_device_name() if cuda else "none that PyTorch can use; the CPU does everything"
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     return [
-        Finding("SDTalk", True, (f"{version('sdtalk')} on {system}, {os.cpu_count()} cores",)),
+        Finding("SDTalk", True, (f"{_version('sdtalk')} on {system}, {os.cpu_count()} cores",)),
         Finding("PyTorch", True, (torch.__version__,)),
         Finding("NVIDIA GPU", cuda, (gpu,)),
         Finding("your files", True, (f"{data_folder()} (SDTALK_HOME moves it)",)),
@@ -122,23 +122,29 @@ def _library(library: OptionalLibrary) -> Finding:
     if importlib.util.find_spec(library.module) is None:
         details = (f"install {library.package}", f"without it {library.without}")
         return Finding(name, False, details, library.licence)
+    return Finding(name, True, (_version(library.module),), library.licence)
+
+
+def _version(package: str) -> str:
     try:
-        found = version(library.module.replace("_", "-"))
-    except PackageNotFoundError:
-        found = "version unknown"
-    return Finding(name, True, (found,), library.licence)
+        return version(package)
+    except PackageNotFoundError:  # used from its sources, as on a Space
+        return "version unknown"
 
 
 def _model(name: str, source: str) -> Finding:
     """Whether a model's config can be read and what it needs is here; its weights are not opened."""
+    folder = locate(source)
     try:
-        config = read_config(locate(source))
+        config = read_config(folder)
     except InputError as error:
         return Finding(name, False, (str(error),))
     needed = {"flame": config.template == "flame", "hubert": config.audio_encoder == "hubert"}
     missing = [a.name for a in OPTIONAL_ASSETS if needed.get(a.name) and a.found() is None]
-    detail = source if not missing else f"{source}; cannot be used without {' and '.join(missing)}, see above"
-    return Finding(name, not missing, (detail,))
+    problem = f"; cannot be used without {' and '.join(missing)}, see above" if missing else ""
+    if not (folder / WEIGHTS).is_file():
+        problem = f"; cannot be used without its {WEIGHTS}, which is missing"
+    return Finding(name, not problem, (f"{folder}{problem}",))
 
 
 def as_text(found: Examination) -> str:
