@@ -23,6 +23,9 @@ other commands:
 """
 
 
+UNTRAINED = "--model base measures the paper's full model with random weights where you have none."
+
+
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments."""
 
@@ -65,7 +68,9 @@ def reenact_parser() -> Parser:
 
 def bench_parser() -> Parser:
     """Arguments of `sdtalk bench`."""
-    parser = Parser("sdtalk bench", description="Measure the time of every stage, and memory.")
+    parser = Parser(
+        "sdtalk bench", description="Measure the time of every stage, and memory.", epilog=UNTRAINED
+    )
     parser.add_argument("portrait", nargs="?", help="picture with a face (the example, from a checkout)")
     parser.add_argument("speech", nargs="?", help="recording (the example)")
     parser.add_argument(
@@ -89,7 +94,7 @@ def convert_parser() -> Parser:
     parser.add_argument(
         "--alignment",
         default="ahead",
-        help="which HuBERT tokens a frame hears: ahead (default), centred; see sdtalk/hubert.py",
+        help="which HuBERT tokens a frame hears: ahead (default), centred; see sdtalk/hubert/windows.py",
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare the result with the file, and GPU with CPU"
@@ -149,16 +154,18 @@ def bench(arguments: argparse.Namespace) -> None:
     """Measure."""
     from sdtalk.bench import Benchmark, as_json, as_text, measure
 
-    chosen = Benchmark(
-        arguments.portrait, arguments.speech, arguments.seconds, arguments.model, arguments.device
-    )
+    names = ("portrait", "speech", "seconds", "model", "device", "precision")
+    chosen = Benchmark(**{name: getattr(arguments, name) for name in names})
     report = measure(chosen)
     print(as_json(report) if arguments.json else as_text(report))
 
 
 def convert(arguments: argparse.Namespace) -> None:
     """Convert the authors' checkpoint."""
+    from pathlib import Path
+
     from sdtalk.convert import convert
+    from sdtalk.errors import InputError
 
     done = convert(arguments.source, arguments.target, arguments.noise, arguments.alignment)
     reasons = "; ".join(f"{count} ({reason})" for reason, count in done.dropped.items())
@@ -166,7 +173,11 @@ def convert(arguments: argparse.Namespace) -> None:
     if arguments.verify:
         from sdtalk.verify import as_text, verify
 
-        print(as_text(verify(arguments.source, done.folder)))
+        found = verify(Path(arguments.source), done.folder)
+        print(as_text(found))
+        if not found.passed:
+            problem = "on the GPU it computes something else"
+            raise InputError(str(done.folder), problem, "Use it with --device cpu, and tell us.")
     print(f"Use it with --model {done.folder}; what it needs besides: sdtalk doctor.")
 
 

@@ -21,10 +21,12 @@ from sdtalk.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.untrained import untrained_base
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LIBRARIES = ("torch", "numpy", "numba", "imageio-ffmpeg")
 POLL_SECONDS = 0.1
+UNTRAINED = "base"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Benchmark:
         portrait: Picture; None: the example of a source checkout.
         speech: Recording; None: the example.
         seconds: The recording is cut, or repeated, to this length.
-        model: Checkpoint.
+        model: Checkpoint; "base" for the paper's full model with random weights, which is as fast as a trained one
+            but for the rasteriser, whose time depends on how large the Gaussians are.
         device: Where to run.
+        precision: What to compute in.
     """
 
     portrait: str | None = None
@@ -44,6 +48,7 @@ class Benchmark:
     seconds: float = 7.1
     model: str = "mini"
     device: str = "auto"
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ class Report:
         stages: Seconds by stage, inside one process; "encoding" runs beside the others.
         frames: Length of the video in frames.
         frames_per_second: Frames over the seconds of motion, rendering and finishing.
-        total_seconds: Another whole `sdtalk` process, from its start to the file.
+        precision: What the model computed in.
+        total_seconds: Another whole `sdtalk` process, from its start to the file; None for the untrained model.
         peak_mb: Largest resident memory of that process and its children together; None where unknown.
         machine: Processor, cores, system, load.
         versions: Libraries.
@@ -63,7 +69,8 @@ class Report:
     stages: dict[str, float]
     frames: int
     frames_per_second: float
-    total_seconds: float
+    precision: str
+    total_seconds: float | None
     peak_mb: float | None
     machine: dict[str, str]
     versions: dict[str, str]
@@ -84,18 +91,26 @@ def measure(chosen: Benchmark) -> Report:
         speech, output = Path(folder, "speech.wav"), Path(folder, "talk.mp4")
         _write_speech(chosen.speech or _example("sense_and_sensibility.wav"), chosen.seconds, speech)
         with watch("loading"):
-            pipeline = SDTalkPipeline.from_pretrained(chosen.model, chosen.device)
+            pipeline = _load(chosen)
         handles = _watch_renderer(pipeline.model.neural_renderer, watch, pipeline.device)
         talk = pipeline(portrait, speech, output)
         for handle in handles:
             handle.remove()
         stages = {**watch.seconds, **talk.timings}
         command = [sys.executable, "-m", "sdtalk", portrait, str(speech), "-o", str(output)]
-        command += ["--model", chosen.model, "--device", chosen.device]
-        total, peak = _run(command)
+        command += ["--model", chosen.model, "--device", chosen.device, "--precision", chosen.precision]
+        total, peak = (None, None) if chosen.model == UNTRAINED else _run(command)
     speed = talk.frames / sum(stages[s] for s in ("motion", "rendering", "finishing"))
     stages["rasterising"] = stages.pop("rendering") - stages["neural rendering"]
-    return Report(stages, talk.frames, speed, total, peak, _machine(), {n: version(n) for n in LIBRARIES})
+    precision = str(pipeline.model.precision).removeprefix("torch.")
+    versions = {n: version(n) for n in LIBRARIES}
+    return Report(stages, talk.frames, speed, precision, total, peak, _machine(), versions)
+
+
+def _load(chosen: Benchmark) -> SDTalkPipeline:
+    if chosen.model == UNTRAINED:
+        return untrained_base(chosen.device, chosen.precision)
+    return SDTalkPipeline.from_pretrained(chosen.model, chosen.device, chosen.precision)
 
 
 def _example(name: str) -> str:
@@ -209,8 +224,10 @@ def as_text(report: Report) -> str:
         each = f"{1000 * seconds / report.frames:7.1f} ms a frame" if stage in each_frame else ""
         lines.append(row(stage, f"{seconds:7.2f} s  {each}".rstrip()))
     lines.append(row("frames a second", f"{report.frames_per_second:7.1f}    ({report.frames} frames)"))
-    lines.append(row("start to file", f"{report.total_seconds:7.1f} s"))
-    peak = "unknown" if report.peak_mb is None else f"{report.peak_mb:7.0f} MB"
+    total = "not measured" if report.total_seconds is None else f"{report.total_seconds:7.1f} s"
+    lines.append(row("start to file", total))
+    peak = "not measured" if report.peak_mb is None else f"{report.peak_mb:7.0f} MB"
     lines.append(row("peak memory", peak))
+    lines.append(row("precision", report.precision))
     facts = {**report.machine, **report.versions}
     return "\n".join([*lines, *(row(name, value) for name, value in facts.items())])

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 
 class Stopwatch:
     """Adds up the wall-clock seconds of named stages; stages in different threads may overlap."""
@@ -14,9 +16,11 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Measure what happens inside the `with` block as part of a stage."""
+        """Measure what happens inside the `with` block as part of a stage, its work on a GPU included."""
         start = time.perf_counter()
         try:
             yield
         finally:
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             self.seconds[stage] += time.perf_counter() - start
