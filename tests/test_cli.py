@@ -127,9 +127,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
-    check = (
-        "import sys; from sdtalk.__main__ import talk_parser; talk_parser(); sys.exit('torch' in sys.modules)"
-    )
+    check = "import sys; from sdtalk.__main__ import talk_parser; talk_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
@@ -171,6 +169,7 @@ def test_resident_memory_includes_children() -> None:
         child.communicate(b"\n")
 
 
-def test_an_unknown_peak_is_called_so() -> None:
-    report = Report({}, 1, 1.0, 1.0, None, {}, {})
-    assert "unknown" in as_text(report)
+def test_what_was_not_measured_is_called_so() -> None:
+    known = as_text(Report({}, 1, 1.0, "float32", 1.0, 5.0, {}, {}))
+    unknown = as_text(Report({}, 1, 1.0, "float32", None, None, {}, {}))
+    assert "not measured" not in known and unknown.count("not measured") == 2
