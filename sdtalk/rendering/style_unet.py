@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sdtalk.rendering.modulated_conv import EPSILON, ModulatedConv
+
 SMALLEST = 4
 """Side of the decoder's constant input, px."""
 
@@ -21,7 +23,7 @@ MOST_WIDTHS = 16
 """The encoder's channels double with every halving, up to so many times its width; the decoder has twice as many."""
 
 LEAK = 0.2
-EPSILON = 1e-8
+NOISES = ("none", "stored", "fresh")
 
 
 class ResidualBlock(nn.Module):
@@ -38,33 +40,13 @@ class ResidualBlock(nn.Module):
         self, x: Float[Tensor, "batch inputs rows columns"]
     ) -> Float[Tensor, "batch outputs new_rows new_columns"]:
         """Refine and resize."""
-        inner = _resized(F.leaky_relu(self.conv_in(x), LEAK), self.scale)
-        inner = F.leaky_relu(self.conv_out(inner), LEAK)
-        return inner + self.skip(_resized(x, self.scale))
-
-
-class ModulatedConv(nn.Module):
-    """A convolution whose input channels the style scales; optionally its output channels get unit variance back."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, style_width: int, demodulate: bool) -> None:
-        super().__init__()
-        self.demodulate = demodulate
-        fan_in = inputs * kernel * kernel
-        self.weight = nn.Parameter(torch.randn(1, outputs, inputs, kernel, kernel) / math.sqrt(fan_in))
-        self.modulation = nn.Linear(style_width, inputs)
-        nn.init.ones_(self.modulation.bias)
-
-    def forward(
-        self, x: Float[Tensor, "batch inputs rows columns"], style: Float[Tensor, "batch style"]
-    ) -> Float[Tensor, "batch outputs rows columns"]:
-        """Convolve; scaling inputs and outputs equals a kernel of its own for each sample, at less work."""
-        scale = self.modulation(style)
-        kernel = self.weight[0]
-        y = F.conv2d(x * scale[..., None, None], kernel, padding=kernel.shape[-1] // 2)
-        if not self.demodulate:
-            return y
-        energy = scale.square() @ kernel.square().sum((2, 3)).T
-        return y * torch.rsqrt(energy + EPSILON)[..., None, None]
+        inner = _resized(_leaky(self.conv_in(x)), self.scale)
+        inner = _leaky(self.conv_out(inner))
+        # a resize and a convolution of single pixels may change places: pixels are cheapest where they are fewest
+        enlarges = self.scale > 1
+        return inner + (
+            _resized(self.skip(x), self.scale) if enlarges else self.skip(_resized(x, self.scale))
+        )
 
 
 class StyleConv(nn.Module):
@@ -75,7 +57,7 @@ class StyleConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, side: int, style_width: int, doubles: bool) -> None:
         super().__init__()
         self.doubles = doubles
-        self.conv = ModulatedConv(inputs, outputs, 3, style_width, demodulate=True)
+        self.conv = ModulatedConv(inputs, outputs, 3, style_width, norm=math.sqrt(2))
         self.strength = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(1, outputs, 1, 1))
         self.register_buffer("noise", torch.randn(1, 1, side, side))
@@ -87,11 +69,13 @@ class StyleConv(nn.Module):
         noise: str,
     ) -> Float[Tensor, "batch outputs side side"]:
         """One layer of the decoder; `noise` as in `StyleUNet`."""
-        x = self.conv(_resized(x, 2.0) if self.doubles else x, style) * math.sqrt(2)
-        if noise != "none":
-            shape = (len(x), *self.noise.shape[1:])
-            x = x + self.strength * (self.noise if noise == "stored" else torch.randn(shape).to(x))
-        return F.leaky_relu(x + self.bias, LEAK)
+        x = self.conv(_resized(x, 2.0) if self.doubles else x, style, self.bias)
+        if noise == "stored":
+            x = x + self.strength * self.noise
+        elif noise == "fresh":
+            maps = torch.randn(len(x), *self.noise.shape[1:], dtype=x.dtype, device=x.device)
+            x = x + self.strength * maps
+        return _leaky(x)
 
 
 class ToRGB(nn.Module):
@@ -99,7 +83,7 @@ class ToRGB(nn.Module):
 
     def __init__(self, inputs: int, style_width: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(inputs, 3, 1, style_width, demodulate=False)
+        self.conv = ModulatedConv(inputs, 3, 1, style_width, norm=None)
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
     def forward(
@@ -109,7 +93,7 @@ class ToRGB(nn.Module):
         smaller: Float[Tensor, "batch 3 half half"] | None,
     ) -> Float[Tensor, "batch 3 side side"]:
         """Add this size's share."""
-        rgb = self.conv(x, style) + self.bias
+        rgb = self.conv(x, style, self.bias)
         return rgb if smaller is None else rgb + _resized(smaller, 2.0)
 
 
@@ -138,7 +122,7 @@ class Decoder(nn.Module):
         x = self.convs[0](self.constant.expand(len(code), -1, -1, -1), style, noise)
         rgb = self.to_rgb[0](x, style, None)
         for level, (scale, shift) in enumerate(conditions):
-            x = self.convs[2 * level + 1](x, style, noise) * scale + shift
+            x = torch.addcmul(shift, self.convs[2 * level + 1](x, style, noise), scale)
             x = self.convs[2 * level + 2](x, style, noise)
             rgb = self.to_rgb[level + 1](x, style, rgb)
         return rgb
@@ -147,6 +131,8 @@ class Decoder(nn.Module):
 class StyleUNet(nn.Module):
     """Feature image -> RGB.
 
+    Fastest, on CPUs at least, in bfloat16 and with `.to(memory_format=torch.channels_last)`.
+
     Args:
         inputs: Feature channels.
         width: Channels of the encoder at full size.
@@ -154,15 +140,20 @@ class StyleUNet(nn.Module):
         size: Side of the image, a power of two of at least 8, px.
         noise: "none"; "stored", the same maps for every frame; or "fresh", new maps for every sample and call, as the
             published code draws them: weights trained so expect it (reference Q6), but it flickers.
+
+    Raises:
+        ValueError: There is no such size or noise.
     """
 
     def __init__(
         self, inputs: int = 32, width: int = 16, style_width: int = 512, size: int = 512, noise: str = "none"
     ) -> None:
         super().__init__()
+        if noise not in NOISES:
+            raise ValueError(f"the noise must be one of {NOISES}, not {noise!r}")
         self.size, self.noise = size, noise
-        halvings = int(math.log2(size // SMALLEST))
-        if size != SMALLEST << halvings or halvings < 1:
+        halvings = (size // SMALLEST).bit_length() - 1
+        if halvings < 1 or size != SMALLEST << halvings:
             raise ValueError(f"the size must be a power of two of at least {2 * SMALLEST}, not {size}")
         sides = range(halvings + 1)  # from full size down to 4 px
         channels = [width * min(2**i, MOST_WIDTHS) for i in sides]
@@ -187,12 +178,12 @@ class StyleUNet(nn.Module):
         if features.shape[2:] != (self.size, self.size):
             found = "x".join(map(str, features.shape[2:]))
             raise ValueError(f"features of {found} px for a renderer of {self.size}x{self.size} px")
-        x = F.leaky_relu(self.first(features), LEAK)
+        x = _leaky(self.first(features))
         skips = []
         for down in self.downs:
             x = down(x)
             skips.append(x)
-        x = F.leaky_relu(self.bottom(x), LEAK)
+        x = _leaky(self.bottom(x))
         code = self.to_style(x.flatten(1))
         conditions = []
         for up, scale, shift in zip(self.ups, self.scales, self.shifts, strict=True):
@@ -212,3 +203,8 @@ def _resized(
     x: Float[Tensor, "batch channel rows columns"], scale: float
 ) -> Float[Tensor, "batch channel new_rows new_columns"]:
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    """Leaky ReLU in place: for what a layer has just made and nothing else reads."""
+    return F.leaky_relu(x, LEAK, inplace=True)
