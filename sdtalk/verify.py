@@ -5,21 +5,21 @@ that changes is measured here on the CPU, with the same weights, by rounding the
 a GPU may differ from the CPU by about so much.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sdtalk.camera import FACING, FRAME_SIZE, Camera
 from sdtalk.checkpoint import load_model
+from sdtalk.errors import InputError
 from sdtalk.gaussians import Gaussians
 from sdtalk.head import Frame
+from sdtalk.hubert.windows import WINDOW
 from sdtalk.model import SDTalk
 from sdtalk.published_checkpoint import read_published
 from sdtalk.published_keys import our_tensors
@@ -29,7 +29,7 @@ TF32_DROPPED_BITS = 13
 MARGIN = 3.0
 """A GPU passes when its mean difference is at most so many times the one that TF32 rounding makes on the CPU."""
 
-PRODUCTS = {
+_PAIRS = [
     F.linear,
     F.conv2d,
     torch.conv2d,
@@ -37,8 +37,10 @@ PRODUCTS = {
     torch.conv_transpose2d,
     torch.matmul,
     torch.bmm,
-}
-PRODUCTS |= {Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, F.scaled_dot_product_attention}
+]
+_PAIRS += [Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__]
+PRODUCTS = dict.fromkeys(_PAIRS, 2) | {F.scaled_dot_product_attention: 3}
+"""How many of a function's arguments are multiplied; what comes after them is added, in full precision."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class Difference:
 
     Attributes:
         name: What was changed.
-        features_mean: Mean absolute difference of the rasterised features.
+        rasterised_mean: Mean absolute difference of the rasterised colours.
         frame_mean: Mean absolute difference of the frame, RGB in [0, 1].
         frame_max: The largest one.
     """
 
     name: str
-    features_mean: float
+    rasterised_mean: float
     frame_mean: float
     frame_max: float
 
@@ -79,12 +81,28 @@ class Verification:
         return all(d.frame_mean <= limit for d in self.differences[1:])
 
 
+@dataclass(frozen=True)
+class Run:
+    """A made-up person at a made-up moment of speech.
+
+    Attributes:
+        static: The person before any motion.
+        moved: And speaking.
+        frame: What that looks like; on the CPU.
+    """
+
+    static: Gaussians
+    moved: Gaussians
+    frame: Frame
+
+
 class TF32(TorchFunctionMode):
     """While active, inputs of products are rounded to TF32."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204, D105 - torch's signature
         if func in PRODUCTS:
-            args = tuple(rounded_to_tf32(a) if isinstance(a, Tensor) else a for a in args)
+            factors, rest = args[: PRODUCTS[func]], args[PRODUCTS[func] :]
+            args = (*map(rounded_to_tf32, factors), *rest)
         return func(*args, **(kwargs or {}))
 
 
@@ -92,7 +110,7 @@ def rounded_to_tf32(x: Tensor) -> Tensor:
     """Round float32 values to 10 bits of mantissa, to nearest; others are returned as they are."""
     if x.dtype != torch.float32:
         return x
-    bits = x.detach().contiguous().view(torch.int32) + (1 << (TF32_DROPPED_BITS - 1))
+    bits = x.detach().view(torch.int32) + (1 << (TF32_DROPPED_BITS - 1))
     return (bits & ~((1 << TF32_DROPPED_BITS) - 1)).view(torch.float32)
 
 
@@ -100,8 +118,7 @@ def verify(source: Path, folder: Path) -> Verification:
     """Compare a converted checkpoint with its source, tensor by tensor, then its runs with each other.
 
     Raises:
-        InputError: One of both cannot be read.
-        ValueError: A tensor is not the source's.
+        InputError: One of both cannot be read, or a tensor is not the source's.
     """
     model = load_model(folder)
     compared = compare_tensors(read_published(source), model)
@@ -115,82 +132,71 @@ def verify(source: Path, folder: Path) -> Verification:
             runs[f"CUDA, matmul precision {precision!r}"] = _run(model.to("cuda"), "cuda")
         torch.set_float32_matmul_precision(before)
         model.to("cpu")
-    return Verification(compared, facts(model), [_difference(n, r, reference) for n, r in runs.items()])
+    differences = [_difference(name, run.frame, reference.frame) for name, run in runs.items()]
+    return Verification(compared, _facts(model, reference), differences)
 
 
 def compare_tensors(theirs: dict[str, Tensor], model: SDTalk) -> int:
     """Count tensors that are bit for bit the same under both names.
 
     Raises:
-        ValueError: One is not.
+        InputError: One is not.
     """
     ours, count = model.state_dict(), 0
     for key, tensor in theirs.items():
         for name, part in our_tensors(key, tensor).items():
             if not torch.equal(ours[name], part):
-                raise ValueError(f"{name} is not {key}")
+                raise InputError(
+                    f"tensor {name!r}", f"it is not the file's {key!r}", "Convert the file again."
+                )
             count += 1
     return count
 
 
-@torch.inference_mode()
-def facts(model: SDTalk) -> dict[str, float]:
+def _facts(model: SDTalk, run: Run) -> dict[str, float]:
     """Figures that tell trained weights from untrained ones, and confirm what the notes only infer (reference 8)."""
     state = model.state_dict()
     strengths = [v for k, v in state.items() if k.startswith("neural_renderer.") and v.shape == (1,)]
     tables = torch.cat([v.flatten() for k, v in state.items() if k.endswith(".embeddings")])
-    gaussians, moved, _ = _states(model, "cpu")
-    completion = gaussians.quats[:, :COMPLETION_POINTS]
+    lengths = run.static.quats[:, :COMPLETION_POINTS].norm(dim=-1)
+    motion = (run.moved.means - run.static.means).norm(dim=-1)
     return {
         "largest noise strength of the neural renderer": max(float(s.abs()) for s in strengths),
         "mean size of a hash table entry (5e-5 before training)": float(tables.abs().mean()),
         "length of a completion quaternion (0.03 confirms that they are normalised over points)": float(
-            completion.norm(dim=-1).median()
+            lengths.median()
         ),
-        "mean motion of a mean, head-space units": float((moved.means - gaussians.means).norm(dim=-1).mean()),
+        "mean motion of a mean, head-space units": float(motion.mean()),
     }
 
 
-def _difference(name: str, run: tuple[Tensor, Frame], reference: tuple[Tensor, Frame]) -> Difference:
-    error = (run[1].colours - reference[1].colours).abs()
-    features = (run[0] - reference[0]).abs().mean()
-    return Difference(name, float(features), float(error.mean()), float(error.max()))
+def _difference(name: str, frame: Frame, reference: Frame) -> Difference:
+    error = (frame.colours - reference.colours).abs()
+    rasterised = (frame.rasterised - reference.rasterised).abs()
+    return Difference(name, float(rasterised.mean()), float(error.mean()), float(error.max()))
 
 
 @torch.inference_mode()
-def _run(model: SDTalk, device: str) -> tuple[Float[Tensor, "batch 3 height width"], Frame]:
-    """The rasterised colours and the frame of a made-up person, on the CPU; without fresh noise."""
+def _run(model: SDTalk, device: str) -> Run:
+    """Show a made-up person, without fresh noise."""
+    random = torch.Generator().manual_seed(0)
+    points = 0.35 * torch.randn(1, COMPLETION_POINTS, 3, generator=random)
+    image = torch.rand(1, 3, 9, 9, generator=random)
+    image = F.interpolate(image, (FRAME_SIZE, FRAME_SIZE), mode="bicubic").clamp(0, 1)
+    windows = torch.randn(1, WINDOW, model.config.audio_width, generator=random)
+    camera = Camera.from_pose(FACING[None], torch.tensor([[0.0, 0.0, 9.0]]))
+    eyes, rows = torch.full((1, EYE_NUMBERS), 9.0), torch.arange(COMPLETION_POINTS)
+    track = HeadTrack(camera, torch.zeros(1, MESH_POINTS, 3), points, eyes, rows).to(device)
+    head = model.reconstruct(image.to(device), torch.ones_like(image[:, :1]).to(device), track)
+    moved = model.animate(head, model.listen(windows.to(device)), head.eyes)
     renderer: Any = model.neural_renderer
-    noise = model.config.renderer_noise
-    renderer.noise = "stored" if noise == "fresh" else noise
+    noise, renderer.noise = renderer.noise, "stored" if renderer.noise == "fresh" else renderer.noise
     try:
-        _, moved, (head, camera) = _states(model, device)
-        frame = model.render(head, moved, camera)
+        frame = model.render(head, moved, track.camera)
     finally:
         renderer.noise = noise
-    on_cpu: Callable[[Tensor], Tensor] = lambda x: x.float().cpu()  # noqa: E731
-    return on_cpu(frame.rasterised), Frame(
-        on_cpu(frame.colours), on_cpu(frame.alpha), on_cpu(frame.rasterised)
-    )
-
-
-def _states(model: SDTalk, device: str) -> tuple[Gaussians, Gaussians, tuple]:
-    """A made-up person before and after a made-up moment of speech, the head and the camera."""
-    random = torch.Generator().manual_seed(0)
-    normal = lambda *shape: torch.randn(shape, generator=random)  # noqa: E731
-    camera = Camera.from_pose(FACING[None], torch.tensor([[0.0, 0.0, 9.0]]))
-    rows = torch.arange(COMPLETION_POINTS)
-    points = 0.35 * normal(1, COMPLETION_POINTS, 3)
-    track = HeadTrack(camera, torch.zeros(1, MESH_POINTS, 3), points, torch.full((1, EYE_NUMBERS), 9.0), rows)
-    image = F.interpolate(torch.rand(1, 3, 9, 9, generator=random), (FRAME_SIZE,) * 2, mode="bicubic").clamp(
-        0, 1
-    )
-    windows = normal(1, 16, model.config.audio_width)
-    head = model.reconstruct(
-        image.to(device), torch.ones(1, 1, *image.shape[2:], device=device), track.to(device)
-    )
-    moved = model.animate(head, model.listen(windows.to(device)), head.eyes)
-    return head.gaussians, moved, (head, camera.to(device))
+    on_cpu = (part.cpu() for part in (frame.colours, frame.alpha, frame.rasterised))
+    return Run(head.gaussians, moved, Frame(*on_cpu))
 
 
 def as_text(found: Verification) -> str:
@@ -200,7 +206,7 @@ def as_text(found: Verification) -> str:
     for d in found.differences:
         lines.append(
             f"{d.name}: differs from the CPU in float32 by {d.frame_mean:.1e} in the mean, {d.frame_max:.1e} at most "
-            f"(RGB in [0, 1]); rasterised colours {d.features_mean:.1e} in the mean."
+            f"(RGB in [0, 1]); rasterised colours {d.rasterised_mean:.1e} in the mean."
         )
     if len(found.differences) == 1:
         lines.append("No CUDA here, so no GPU was compared.")

@@ -1,5 +1,39 @@
-"""Settings that must be made before PyTorch is imported."""
+"""Settings that must be made before PyTorch is imported, and what is made once for all test files."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/process.py
+
+
+@pytest.fixture(scope="session")
+def toy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's data folder for SDTALK_HOME, with a made-up FLAME and a narrow HuBERT; not to be changed."""
+    from toy import store_toy_assets
+
+    home = tmp_path_factory.mktemp("home")
+    store_toy_assets(home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as the authors' trainer writes it, by the parity rule; 764 MB, not to be changed."""
+    import torch
+    from published import SETTINGS, rule_checkpoint
+
+    path = tmp_path_factory.mktemp("published") / "SDGTalk.pt"
+    torch.save({"meta_cfg": SETTINGS, "model": rule_checkpoint()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def converted(published_file: Path) -> Path:
+    """The folder that `sdtalk convert` makes of it."""
+    from sdtalk.__main__ import main
+
+    folder = published_file.parent / "converted"
+    assert main(["convert", str(published_file), str(folder)]) == 0
+    return folder

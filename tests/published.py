@@ -7,9 +7,26 @@ import parity_rule
 import torch
 from torch import Tensor, nn
 
+from sdtalk.published_checkpoint import table_edges
 from sdtalk.published_keys import our_tensors, published_layout
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+SETTINGS = {
+    "AUDIO_DRIVE_MODEL": {"NAME": "AudioDriveAvatar", "AUDIO_EXTRACTOR": "hubert"},
+    "SIZE": 512,
+    "LR": 1e-4,
+}
+"""Some of what the authors' file says beside the tensors."""
+
+
+def rule_checkpoint() -> dict[str, Tensor]:
+    """All 679 tensors of the authors' layout, by the parity rule."""
+    tensors = {}
+    for key, (shape, _) in published_layout().items():
+        values = parity_rule.weight(key, shape)
+        tensors[key] = table_edges() if values is None else torch.from_numpy(values)
+    return tensors
 
 
 def rule_tensors(prefix: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import parity_rule
 import pytest
 import torch
-from published import FIXTURES, assert_sampled
+from published import FIXTURES, assert_sampled, rule_checkpoint
 from torch import Tensor
 
 from sdtalk.__main__ import main
@@ -23,36 +23,6 @@ from sdtalk.published_checkpoint import table_edges
 from sdtalk.published_keys import our_tensors, published_layout
 from sdtalk.rendering.rasteriser import PUBLISHED_RULES, FeatureImage, rasterise
 from sdtalk.tracking.head_track import HeadTrack
-
-SETTINGS = {
-    "AUDIO_DRIVE_MODEL": {"NAME": "AudioDriveAvatar", "AUDIO_EXTRACTOR": "hubert"},
-    "SIZE": 512,
-    "LR": 1e-4,
-}
-
-
-def rule_checkpoint() -> dict[str, Tensor]:
-    """All 679 tensors of the authors' layout, by the parity rule."""
-    tensors = {}
-    for key, (shape, _) in published_layout().items():
-        values = parity_rule.weight(key, shape)
-        tensors[key] = table_edges() if values is None else torch.from_numpy(values)
-    return tensors
-
-
-@pytest.fixture(scope="session")
-def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file as the authors' trainer writes it."""
-    path = tmp_path_factory.mktemp("published") / "SDGTalk.pt"
-    torch.save({"meta_cfg": SETTINGS, "model": rule_checkpoint()}, path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def converted(published_file: Path) -> Path:
-    folder = published_file.parent / "converted"
-    assert main(["convert", str(published_file), str(folder)]) == 0
-    return folder
 
 
 @pytest.fixture(scope="session")

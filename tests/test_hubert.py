@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2FeatureExtractor
+from toy import toy_hubert_config
+from transformers import HubertForCTC, HubertModel, Wav2Vec2FeatureExtractor
 
 from sdtalk.audio import SAMPLE_RATE_HZ, frame_count
 from sdtalk.errors import InputError
@@ -21,18 +22,10 @@ from sdtalk.hubert.features import token_count
 ONE_PIECE = 10**9
 
 
-def toy_config(**changes: object) -> HubertConfig:
-    """HuBERT-large, made narrow."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-    kind = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-    conv = {"conv_dim": [32] * 7, "num_conv_pos_embedding_groups": 4}
-    return HubertConfig(**(sizes | kind | conv | changes))
-
-
 @pytest.fixture(scope="module")
 def model() -> HubertModel:
     torch.manual_seed(0)
-    return HubertModel(toy_config()).eval()
+    return HubertModel(toy_hubert_config()).eval()
 
 
 def sound(seconds: float, seed: int = 0) -> Tensor:
@@ -168,7 +161,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A speech recogniser's folder, as the published one."""
     path = tmp_path_factory.mktemp("hubert")
     torch.manual_seed(1)
-    HubertForCTC(toy_config()).save_pretrained(path)
+    HubertForCTC(toy_hubert_config()).save_pretrained(path)
     return path
 
 
@@ -245,7 +238,7 @@ def test_weights_are_read_strictly(
     ],
 )
 def test_other_networks_are_refused(tmp_path: Path, changes: dict[str, object], problem: str) -> None:
-    config = toy_config(**changes)
+    config = toy_hubert_config(**changes)
     with pytest.raises(InputError, match=problem):
         HubertFeatures(HubertModel(config))
     config.save_pretrained(tmp_path)
@@ -302,9 +295,9 @@ from pathlib import Path
 from transformers import HubertModel
 from sdtalk.hubert import HubertFeatures
 sys.path.insert(0, sys.argv[1])
-from test_hubert import toy_config
+from toy import toy_hubert_config
 torch.set_num_threads(1)
-model = HubertModel(toy_config(conv_dim=[8] * 7))
+model = HubertModel(toy_hubert_config(conv_dim=[8] * 7))
 samples = torch.randn(16000 * 60 * 12)
 def peak(minutes, block):
     frames = sum(map(len, HubertFeatures(model, block).windows(samples[:16000 * 60 * minutes])))

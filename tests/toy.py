@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from face_like_flame import face_like_flame
 from PIL import Image
 from torch import Tensor
+from transformers import HubertConfig, HubertModel
 
 from sdtalk.camera import FACING, Camera
 from sdtalk.config import SDTalkConfig
+from sdtalk.convert import published_config
 from sdtalk.model import SDTalk
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
@@ -24,6 +27,42 @@ TOY = SDTalkConfig(
     hash_levels=2, hash_base_resolution=4, hash_finest_resolution=8, hash_log2_table=8, motion_width=8,
     audio_width=8, renderer_width=4,
 )  # fmt: skip
+
+TOY_BASE = replace(
+    published_config(), name="toy base", backbone_width=32, backbone_depth=4, backbone_heads=2, backbone_picture_px=56,
+    local_channels=8, global_width=32, plane_size=32, head_width=8, template_width=8, hash_levels=4,
+    hash_base_resolution=4, hash_finest_resolution=16, hash_log2_table=8, motion_width=8, audio_width=32,
+    audio_code_width=8, renderer_width=1, style_width=8,
+)  # fmt: skip
+"""The paper's model with everything that the published code does, made small; hears through `store_toy_assets`."""
+
+
+def toy_base(seed: int = 0, **changes: object) -> SDTalk:
+    """A toy of the paper's model with random weights, none of them zero: sound and noise can be seen."""
+    torch.manual_seed(seed)
+    model = SDTalk(replace(TOY_BASE, **changes)).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.normal_(std=0.1)
+    return model
+
+
+def store_toy_assets(home: Path) -> None:
+    """Put a made-up FLAME and a narrow HuBERT where those that users add are kept."""
+    flame = face_like_flame()
+    triangles = flame.triangles.repeat(12, 1)[:9976]  # as many as FLAME has
+    (home / "flame").mkdir(parents=True)
+    replace(flame, triangles=triangles).save(home / "flame" / "flame.safetensors", {})
+    torch.manual_seed(0)
+    HubertModel(toy_hubert_config()).save_pretrained(home / "hubert")
+
+
+def toy_hubert_config(**changes: object) -> HubertConfig:
+    """HuBERT-large, made narrow."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+    kind = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+    conv = {"conv_dim": [32] * 7, "num_conv_pos_embedding_groups": 4}
+    return HubertConfig(**(sizes | kind | conv | changes))
 
 
 def toy_model(trained: bool = True, **sizes: int) -> SDTalk:
