@@ -1,5 +1,6 @@
 """Reading pickles: numbers come back as they were written, and nothing that a file names is ever run."""
 
+import copyreg
 import io
 import os
 import pickle
@@ -130,7 +131,7 @@ def test_a_command_is_refused_by_name_and_not_run(protocol: int, tmp_path: Path)
     numpy.load numpy.fromfile numpy.memmap numpy.save numpy._core.multiarray.fromfile numpy.f2py.diagnose.run
     numpy.testing._private.utils.runstring functools.partial operator.attrgetter types.FunctionType torch.load
     torch.hub.load torch.serialization.load copyreg.__newobj_ex__ copyreg.add_extension scipy.sparse.load_npz
-    scipy.sparse._csc.__import__ collections.namedtuple _codecs.lookup codecs.open sdtalk.unpickle._Machine""".split(),
+    scipy.sparse._csc.__import__ collections.namedtuple _codecs.lookup codecs.open sdtalk.unpickle._Note""".split(),
 )
 def test_every_other_name_is_refused(name: str) -> None:
     module, _, attribute = name.rpartition(".")
@@ -144,6 +145,8 @@ def test_every_other_name_is_refused(name: str) -> None:
 
 
 DTYPE = b"cnumpy\ndtype\n(S'f8'\ntR"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+BUFFER = b"cnumpy.core.numeric\n_frombuffer\n"
 
 
 @pytest.mark.parametrize(
@@ -156,11 +159,31 @@ DTYPE = b"cnumpy\ndtype\n(S'f8'\ntR"
         "attributes of a name": b"cnumpy\ndtype\n}S'make'\nI1\nsb.",
         "attributes of a list": b"](S'x'\nI1\ndb.",
         "attributes through slots": b"cchumpy.ch\nCh\n(tR(N(S'x'\nI1\ndtb.",
+        "the class of a name": b"cnumpy\ndtype\n(N(S'__class__'\nI1\ndtb.",
+        "the values of a name": b"cnumpy\ndtype\n(N(S'values'\n(I1\ntdtb.",
+        "an item of a name": b"cnumpy\ndtype\nS'kind'\nS'array'\ns.",
+        "an item appended to a name": b"cnumpy\ndtype\nI1\na.",
+        "an item added to a name": b"\x80\x04cnumpy\ndtype\n(K\x01\x90.",
+        "attributes of a dict": b"ccollections\nOrderedDict\n(tR(S'x'\nI1\ndb.",
+        "a new object of a string": b"S'os'\n)\x81.",
+        "a new object of a list": b"])\x81.",
+        "a call of a call": DTYPE + b")R.",
         "a codec": b"c_codecs\nencode\n(S'6162'\nS'hex'\ntR.",
         "an array of records": DTYPE + b"(I3\nS'<'\nN(S'a'\nt(dNI-1\nI-1\nI0\ntb.",
         "an array of bytes": b"cnumpy\ndtype\n(S'V8'\ntR.",
         "an array of another class": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
         "a nested key": b"}((I1\ntI1\ntI2\ns.",
+        "a nested key among others": b"}(S'a'\nI1\n(I1\ntI2\nu.",
+        "a nested key of a dict at once": b"((I1\ntI1\nd.",
+        "a nested item of a set": b"\x80\x04\x8f((I1\nt\x90.",
+        "a nested item of a set at once": b"\x80\x04((I1\nt\x91.",
+        "a nested item of a set by call": b"c__builtin__\nset\n(((I1\ntltR.",
+        "a negative shape": ARRAY + b"(I1\n(I-1\nI-1\nt" + DTYPE + b"I00\nS'12345678'\ntb.",
+        "a shape of truths": ARRAY + b"(I1\n(I01\nt" + DTYPE + b"I00\nS'12345678'\ntb.",
+        "a shape that is a list": ARRAY + b"(I1\n(I1\nl" + DTYPE + b"I00\nS'12345678'\ntb.",
+        "numbers of a list": ARRAY + b"(I1\n(I0\nt" + DTYPE + b"I00\n(ltb.",
+        "a dtype that is text": ARRAY + b"(I1\n(I1\ntS'f8'\nI00\nS'12345678'\ntb.",
+        "axes that are not there": BUFFER + b"(S'12345678'\n" + DTYPE + b"(I1\ntS'K'\n(I5\nttR.",
         "an array never filled": b"]cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntRb.",
         "a number of an object": b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntR(lp0\nI1\natR.",
         "nothing on the stack": b"R.",
@@ -186,13 +209,28 @@ def test_what_makes_no_sense_is_refused(content: tuple[str, bytes]) -> None:
         (b"(ios\nsystem\n.", "INST"),
         (b"(cnumpy\ndtype\no.", "OBJ"),
         (b"\x82\x01.", "EXT1"),
+        (b"\x83\x01\x00.", "EXT2"),
+        (b"\x84\x01\x00\x00\x00.", "EXT4"),
         (b"cnumpy\ndtype\n)}\x92.", "NEWOBJ_EX"),
         (b"\x97.", "NEXT_BUFFER"),
+        (b"C\x01a\x98.", "READONLY_BUFFER"),
     ],
 )
 def test_instructions_that_leave_the_file_are_refused(content: bytes, name: str) -> None:
     with pytest.raises(InputError, match=f"uses pickle's instruction {name}"):
         read_pickle(content, "file")
+
+
+def test_a_function_that_python_keeps_at_hand_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes extension codes it has met before from a table, without asking which names are allowed."""
+    monkeypatch.setitem(copyreg._extension_cache, 1, os.system)
+    command = f"(S'touch {tmp_path / 'ran'}'\ntR.".encode()
+    for code in (b"\x82\x01", b"\x83\x01\x00", b"\x84\x01\x00\x00\x00"):
+        with pytest.raises(InputError, match="uses pickle's instruction EXT"):
+            read_pickle(code + command, "file")
+    assert not list(tmp_path.iterdir())
 
 
 def objects(*items: Any) -> np.ndarray:
@@ -229,6 +267,9 @@ def test_npy_files_of_records_or_of_several_objects_are_refused() -> None:
         b"\x96" + (1 << 60).to_bytes(8, "little") + b".",
         b"I1\nr\xff\xff\xff\xff0j\xff\xff\xff\xffR.",
         b"]" * 40 + b"a" * 39 + b".",
+        b"N" + b"\x85" * 200_000 + b".",
+        b"}N" + b"\x85" * 200_000 + b"Ns.",
+        b"cnumpy\ndtype\n" * 100_000 + b"N" + b"\x85R" * 100_000 + b".",
         b"]q\x00h\x00a.",
         b"L" + b"9" * 100_000 + b"L\n.",
     ],
@@ -239,6 +280,9 @@ def test_npy_files_of_records_or_of_several_objects_are_refused() -> None:
         "declared bytearray",
         "memo",
         "depth",
+        "depth of tuples",
+        "depth of a key",
+        "depth of calls",
         "cycle",
         "digits",
     ],
@@ -246,6 +290,10 @@ def test_npy_files_of_records_or_of_several_objects_are_refused() -> None:
 def test_bombs_are_refused(content: bytes) -> None:
     with pytest.raises(InputError, match="^file: it "):
         read_pickle(content, "file")
+
+
+WRAPPING = np.array([0, 2**63 - 1, -2, 0, 0, 0, len(scipy.sparse.csc_matrix(SPARSE).data)])
+"""Ends whose differences, as 64-bit numbers, are all positive up to the third, and add up as they should."""
 
 
 def matrix(**changes: Any) -> bytes:
@@ -265,6 +313,7 @@ def matrix(**changes: Any) -> bytes:
         {"indices": np.zeros(3)},
         {"indptr": np.array([0, 9, 3, 3, 3, 3, 3])},
         {"indptr": np.zeros((7, 1), int)},
+        {"indptr": WRAPPING},
         {"data": "numbers"},
     ],
     ids=str,
@@ -286,7 +335,7 @@ def test_a_small_file_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) ->
     ):
         with pytest.raises(InputError, match="it (is larger|holds more) than"):
             read_pickle(content, "file")
-    many_sets = b"(" + b"I1\n" * 500 + b"lp0\n0" + b"c__builtin__\nset\n(g0\ntR0" * 3 + b"N."
+    many_sets = b"(" + b"I1\n" * 500 + b"lp0\n0(" + b"c__builtin__\nset\n(g0\ntR" * 3 + b"l."
     with pytest.raises(InputError, match="it holds more than"):
         read_pickle(many_sets, "file")
 
@@ -298,6 +347,15 @@ def test_a_file_has_not_too_many_instructions(monkeypatch: pytest.MonkeyPatch) -
         read_pickle(b"N0" * 50 + b"N.", "file")
 
 
+def test_what_is_held_many_times_is_read_once() -> None:
+    value: Any = [GRID]
+    for _ in range(25):
+        value = [value, value]
+    read = read_pickle(pickle.dumps(value), "file")
+    assert read[0] is read[1] and read[0][0] is read[1][1]
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_damage_is_told_and_nothing_else_happens() -> None:
     """Every cut, and random bytes in random places: a value or one error, never another."""
     draw = random.Random(0)
