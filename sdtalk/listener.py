@@ -11,8 +11,8 @@ from sdtalk.hubert import HubertFeatures
 from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import hold_in_silence
 
-SILENT_SECONDS = 2
-"""So much silence is listened to, where silence itself has to be heard."""
+SILENT_SECONDS = 4
+"""So much silence is listened to, where silence itself has to be heard: a token hears positions 1.3 s away."""
 
 
 class Listener:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from face_like_flame import face_like_flame
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 
 from sdtalk.camera import FACING, Camera
@@ -41,10 +41,15 @@ def toy_base(seed: int = 0, **changes: object) -> SDTalk:
     """A toy of the paper's model with random weights, none of them zero: sound and noise can be seen."""
     torch.manual_seed(seed)
     model = SDTalk(replace(TOY_BASE, **changes)).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if not parameter.any():
-            parameter.normal_(std=0.1)
+    _fill_zeros(model, 0.1)
     return model
+
+
+@torch.no_grad()
+def _fill_zeros(network: nn.Module, std: float) -> None:
+    for parameter in network.parameters():
+        if not parameter.any():
+            parameter.normal_(std=std)
 
 
 def store_toy_assets(home: Path) -> None:
@@ -54,7 +59,9 @@ def store_toy_assets(home: Path) -> None:
     (home / "flame").mkdir(parents=True)
     replace(flame, triangles=triangles).save(home / "flame" / "flame.safetensors", {})
     torch.manual_seed(0)
-    HubertModel(toy_hubert_config()).save_pretrained(home / "hubert")
+    hubert = HubertModel(toy_hubert_config())
+    _fill_zeros(hubert, 0.1)  # with biases silence is something to hear
+    hubert.save_pretrained(home / "hubert")
 
 
 def toy_hubert_config(**changes: object) -> HubertConfig:
@@ -70,10 +77,7 @@ def toy_model(trained: bool = True, **sizes: int) -> SDTalk:
     torch.manual_seed(0)
     model = SDTalk(replace(TOY, **sizes)).eval()
     if trained:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if not parameter.any():
-                    parameter.normal_(std=0.005)
+        _fill_zeros(model, 0.005)
     return model
 
 

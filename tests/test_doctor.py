@@ -1,0 +1,141 @@
+"""`sdtalk doctor`: what is there, what is missing, where to get it; without asking anybody."""
+
+import importlib.util
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_assets import hub_file
+from toy import toy_base, toy_model
+
+from sdtalk.__main__ import main
+from sdtalk.assets import HUBERT, OPTIONAL_ASSETS
+from sdtalk.doctor import Finding, as_text, examine
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's data folder that does not exist yet, an empty cache of the Hub, and no network."""
+    monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("asks the network")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tmp_path / "home"
+
+
+def assets() -> dict[str, Finding]:
+    return {asset.name: found for asset, found in zip(OPTIONAL_ASSETS, examine().assets, strict=True)}
+
+
+def models() -> dict[str, Finding]:
+    return {found.name: found for found in examine().models}
+
+
+def test_a_fresh_machine_has_mini_and_is_told_of_the_rest() -> None:
+    found = examine()
+    assert all(f.found and f.licence for f in found.weights) and len(found.weights) == 3
+    assert not any(f.found for f in found.assets) and len(found.assets) == len(OPTIONAL_ASSETS)
+    for finding in found.assets:
+        text = " ".join(finding.details)
+        assert "https://" in text and "without it" in text and finding.licence
+    assert [(m.name, m.found) for m in found.models] == [("mini", True)]
+
+
+def test_assets_are_found_where_they_are_kept(home: Path, toy_home: Path) -> None:
+    shutil.copytree(toy_home / "flame", home / "flame")
+    found = assets()
+    assert [name for name, f in found.items() if f.found] == ["flame"]
+    assert found["flame"].details == (str(home / "flame" / "flame.safetensors"),)
+    shutil.copytree(toy_home / "hubert", home / "hubert")
+    found = assets()
+    assert found["hubert"].found and found["hubert"].details == (str(home / "hubert"),)
+    (home / "hubert" / "config.json").unlink()
+    assert not assets()["hubert"].found
+
+
+@pytest.mark.parametrize("name, repository", [("hubert", HUBERT), ("dinov2", "facebook/dinov2-base")])
+def test_assets_are_found_in_the_cache_of_the_hub(tmp_path: Path, name: str, repository: str) -> None:
+    hub_file(tmp_path, repository, "config.json")
+    assert not assets()[name].found
+    folder = hub_file(tmp_path, repository, "model.safetensors").parent
+    assert assets()[name].found and assets()[name].details == (str(folder),)
+
+
+def test_models_are_told_what_they_lack(home: Path, toy_home: Path) -> None:
+    toy_base().save_pretrained(home / "models" / "full")
+    toy_model().save_pretrained(home / "models" / "small")
+    found = models()
+    assert list(found) == ["mini", "full", "small"]
+    assert found["small"].found and found["small"].details == (str(home / "models" / "small"),)
+    assert not found["full"].found and "cannot be used without flame and hubert" in found["full"].details[0]
+    shutil.copytree(toy_home / "flame", home / "flame")
+    assert "cannot be used without hubert, see above" in models()["full"].details[0]
+    shutil.copytree(toy_home / "hubert", home / "hubert")
+    assert models()["full"].found
+    (home / "models" / "full" / "model.safetensors").unlink()
+    assert not models()["full"].found and "model.safetensors" in models()["full"].details[0]
+    (home / "models" / "small" / "config.json").write_text("{")
+    assert not models()["small"].found and "no JSON" in models()["small"].details[0]
+
+
+def test_libraries_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    absent = examine().libraries
+    assert not any(f.found for f in absent)
+    assert all("install" in f.details[0] and "without it" in f.details[1] for f in absent)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    there = examine().libraries
+    assert all(f.found for f in there) and len(there[0].details) == 1
+
+
+def test_an_import_would_be_an_error(tmp_path: Path) -> None:
+    """Optional libraries that break when imported are found all the same."""
+    for name in ("gsplat", "tinycudann"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    check = "import sys; sys.path.insert(0, sys.argv[1]); from sdtalk.doctor import examine; "
+    check += "assert all(f.found for f in examine().libraries)"
+    done = subprocess.run([sys.executable, "-c", check, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_from_the_sources_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("sdtalk.doctor.version", nowhere)
+    assert examine().machine[0].details[0].startswith("version unknown on ")
+
+
+def test_the_command_lists_it_for_people(home: Path, toy_home: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.copytree(toy_home / "flame", home / "flame")
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == as_text(examine()) + "\n" and not printed.err
+    lines = printed.out.splitlines()
+    titles = [line for line in lines if line and not line.startswith(" ")]
+    assert titles == [
+        "This machine", "Weights in the package", "Files that cannot come with it", "Optional libraries", "Models",
+    ]  # fmt: skip
+    assert any(line.startswith("  found    the FLAME head model") and "[FLAME 2020" in line for line in lines)
+    assert f"           {home / 'flame' / 'flame.safetensors'}" in lines
+    assert any(line.startswith("  missing  the speech network HuBERT-large") for line in lines)
+    assert any("sdtalk assets add hubert FOLDER" in line for line in lines)
+    assert f"           {home} (SDTALK_HOME moves it)" in lines
+    assert "  found    mini" in lines
+
+
+def test_a_broken_config_does_not_end_the_examination(home: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = home / "models" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"name": "odd"}))
+    assert main(["doctor"]) == 0
+    assert "  missing  odd" in capsys.readouterr().out.splitlines()
