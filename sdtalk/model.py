@@ -187,7 +187,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         if head.detail is None:
             rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
             picture = rasterise(gaussians, camera, rules)
-            colours = self.neural_renderer(picture.features.to(self.precision)).float()
+            features = picture.features.to(self.precision, memory_format=torch.channels_last)
+            colours = self.neural_renderer(features).float()
             return Frame(colours, picture.alpha, picture.features[:, RGB])
         picture = rasterise(posed(gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
