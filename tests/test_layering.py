@@ -10,7 +10,7 @@ ORDER = [
     "errors", "process", "arguments", "stopwatch", "config", "camera", "gaussians", "image", "audio", "video", "ply",
     "assets", "published_keys", "unpickle", "hubert", "tracking", "reconstruction", "motion", "rendering", "head",
     "model", "checkpoint", "published_checkpoint", "convert", "verify", "doctor", "poses", "stream", "label", "options",
-    "listener", "pipeline", "shelf", "reenact", "untrained", "bench", "__main__",
+    "listener", "pipeline", "shelf", "page_inputs", "reenact", "untrained", "bench", "__main__",
 ]  # fmt: skip
 
 
