@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_flame import flame_2020, npy_of_object, site_landmarks, site_masks
 from toy import save_portrait, save_speech, toy_model
 
-from sdtalk.__main__ import main
+from sdtalk.__main__ import COMMANDS, main
 from sdtalk.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
+from sdtalk.convert import Converted
 from sdtalk.errors import InputError
+from sdtalk.verify import Difference, Verification
 from sdtalk.video import read_frames
 
 
@@ -90,6 +94,14 @@ def test_stopping_leaves_nothing(files: Path, tmp_path: Path, stop: signal.Signa
         (["a.png", "b.wav", "-o", "o.mp4", "--colour", "red"], "unrecognized arguments"),
         (["reenact"], "clip"),
         (["bench", "--seconds", "many"], "invalid float"),
+        (["convert"], "the following arguments are required: source, target"),
+        (["convert", "SDGTalk.pt"], "the following arguments are required: target"),
+        (["convert", "SDGTalk.pt", "out", "--verify=yes"], "ignored explicit argument 'yes'"),
+        (["assets"], "the following arguments are required: action, asset, files"),
+        (["assets", "remove", "flame", "x"], "invalid choice: 'remove'"),
+        (["assets", "add", "smpl", "x"], "invalid choice: 'smpl'"),
+        (["assets", "add", "flame"], "the following arguments are required: files"),
+        (["doctor", "--all"], "unrecognized arguments: --all"),
     ],
 )
 def test_wrong_arguments_are_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture) -> None:
@@ -114,11 +126,15 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
                 "--mouth",
                 "--label",
                 "--model",
-                "reenact",
+                "--precision",
+                *COMMANDS,
             ),
         ),
         (["reenact"], ("--portrait", "--target", "--background")),
         (["bench"], ("--seconds", "--json")),
+        (["convert"], ("source", "target", "--noise", "--alignment", "--verify")),
+        (["assets"], ("add", "flame", "hubert")),
+        (["doctor"], ("asset", "weight", "librar")),
     ):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--help"])
@@ -127,8 +143,67 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
-    check = "import sys; from sdtalk.__main__ import talk_parser; talk_parser(); sys.exit('torch' in sys.modules)"
+    check = "import sys; from sdtalk.__main__ import COMMANDS, talk_parser; talk_parser(); "
+    check += "[parser() for parser, _ in COMMANDS.values()]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+def test_doctor_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "sdtalk", "doctor"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "SDTALK_HOME": str(tmp_path)}
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "  missing  the FLAME head model" in done.stdout and "  found    mini" in done.stdout
+
+
+def one_line(words: list[str], capsys: pytest.CaptureFixture) -> str:
+    """What a command that refuses its input prints."""
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("sdtalk: ") and printed.err.count("\n") == 1 and not printed.out
+    return printed.err
+
+
+def test_assets_are_stored_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "home"))
+    text = tmp_path / "flame.pkl"
+    text.write_text("no pickle")
+    assert "flame.pkl" in one_line(["assets", "add", "flame", str(text)], capsys)
+    assert "no.pkl" in one_line(["assets", "add", "flame", str(tmp_path / "no.pkl")], capsys)
+    assert "config.json" in one_line(["assets", "add", "hubert", str(tmp_path)], capsys)
+    assert "2 names were given" in one_line(["assets", "add", "hubert", "a", "b"], capsys)
+    assert not (tmp_path / "home").exists()
+    files = {
+        "model.pkl": flame_2020(),
+        "masks.pkl": pickle.dumps(site_masks()),
+        "marks.npy": npy_of_object(site_landmarks()),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert main(["assets", "add", "flame", *(str(tmp_path / name) for name in files)]) == 0
+    stored = tmp_path / "home" / "flame" / "flame.safetensors"
+    assert capsys.readouterr().out == f"flame is stored in {stored}\n" and stored.is_file()
+
+
+def test_what_verify_finds_decides_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    near, far = (
+        Difference(name, 1e-5, mean, 0.1) for name, mean in (("TF32 on the CPU", 1e-4), ("CUDA", 1e-2))
+    )
+    monkeypatch.setattr("sdtalk.convert.convert", lambda *_: Converted(tmp_path / "out", 643, {"unused": 36}))
+    words = ["convert", "SDGTalk.pt", str(tmp_path / "out"), "--verify"]
+    for runs, code in (([near], 0), ([near, far], 2)):
+        monkeypatch.setattr("sdtalk.verify.verify", lambda *_, runs=runs: Verification(643, {}, runs))
+        assert main(words) == code
+        printed = capsys.readouterr()
+        assert "643 tensors used; not used: 36 (unused)" in printed.out and "bit for bit" in printed.out
+        assert (
+            ("differs by MORE" in printed.out) == ("Use it with --device cpu" in printed.err) == (code == 2)
+        )
 
 
 def test_bench_measures_every_stage(files: Path, capsys: pytest.CaptureFixture) -> None:
