@@ -13,6 +13,7 @@ import torch
 from chromium import browser, chromium
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from toy import toy_model
 
 from sdtalk.config import SDTalkConfig
 from sdtalk.model import SDTalk
@@ -152,6 +153,101 @@ def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> Non
             "a.png", "b.wav", True, request=visit, progress=lambda at, desc, unit: told.append((at, desc))
         )
     assert told[1:] == [(0, "Working"), ((1, 2), app.DOING["rendering"])] and not studio.stops
+
+
+def dropdown(page: gr.Blocks) -> dict:
+    """The control to choose a model with, as the page gets it."""
+    parts = (part for part in page.get_config_file()["components"] if part["type"] == "dropdown")
+    return next(part["props"] for part in parts if part["props"]["label"] == "Model")
+
+
+def test_one_model_is_no_choice(page: gr.Blocks) -> None:
+    assert not dropdown(page)["visible"]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory) -> Shelf:
+    """Two models and one that is broken."""
+    places = {name: tmp_path_factory.mktemp("models") / name for name in ("first", "second", "broken")}
+    for place in places.values():
+        toy_model().save_pretrained(place)
+    (places["broken"] / "model.safetensors").write_bytes(b"cut off")
+    return Shelf({name: str(place) for name, place in places.items()}, "cpu")
+
+
+@pytest.fixture
+def larger_page(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[gr.Blocks]:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))  # a page that ends empties its folder
+    page = app.build(shelf)
+    page.queue().launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.LOOKS)
+    yield page
+    page.close()
+
+
+def test_a_model_can_be_chosen(larger_page: gr.Blocks, shelf: Shelf, word: Path, tmp_path: Path) -> None:
+    shown = dropdown(larger_page)
+    assert shown["visible"] and shown["value"] == "first"
+    assert [name for name, _ in shown["choices"]] == ["first", "second", "broken"]
+    visitor = Client(larger_page.local_url, verbose=False, download_files=tmp_path, analytics_enabled=False)
+    taken = []
+    for choice in ({}, {"model": "second"}, {"model": "first"}):
+        video, _ = generate(visitor, app.PORTRAIT, word, **choice)
+        taken.append(shelf.name)
+        assert probe(video_of(video)).has_sound
+    assert taken == ["first", "second", "first"]
+    for name in ("third", str(app.PORTRAIT.parent), "mini"):
+        with pytest.raises(AppError) as caught:
+            generate(visitor, app.PORTRAIT, word, model=name)
+        assert "first" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(AppError, match="broken/model.safetensors: it is not a complete") as caught:
+        generate(visitor, app.PORTRAIT, word, model="broken")
+    assert str(Path(shelf.models["broken"]).parent) not in str(caught.value), "visitors learn no paths"
+    assert shelf.name == "first"
+
+
+def test_models_given_by_hand_are_looked_at_before_the_page_starts(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for wrong, says in (("nothing", "no such folder"), (str(tmp_path / "empty"), "config.json: this file")):
+        for given in ([wrong], [shelf.models["first"], wrong]):
+            words = [word for source in given for word in ("--model", source)]
+            monkeypatch.setattr(sys, "argv", ["app.py", "--device", "cpu", *words])
+            assert app.main() == 2
+            error = capsys.readouterr().err
+            assert error.startswith("sdtalk: ") and says in error and error.count("\n") == 1
+
+
+def test_names_are_checked_besides_by_gradio() -> None:
+    assert app.listed("mini", ["mini", "base"]) == "mini"
+    with pytest.raises(
+        app.InputError, match="Model: 'nope' is none of those here. Choose one of: mini, base"
+    ):
+        app.listed("nope", ["mini", "base"])
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here")
+def test_a_visitor_chooses_a_model(larger_page: gr.Blocks, shelf: Shelf, word: Path, tmp_path: Path) -> None:
+    with browser(tmp_path) as tab:
+        tab.open(larger_page.local_url)
+        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.run("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options')).click()")
+        field = "document.querySelector('input[aria-label=Model]')"
+        tab.wait(f"!!{field} && {field}.value == 'first'")
+        tab.run(f"{field}.focus()")
+        tab.wait("document.querySelectorAll('[role=option]').length == 3")
+        option = "[...document.querySelectorAll('[role=option]')].find(o => o.innerText.includes('second'))"
+        press = "new MouseEvent('mousedown', {bubbles: true, cancelable: true})"
+        tab.run(f"{option}.dispatchEvent({press})")
+        tab.wait(f"{field}.value == 'second'")
+        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.wait("!!document.querySelector('#portrait img')")
+        tab.choose_files("#speech input[type=file]", word)
+        tab.wait("!!document.querySelector('#speech .play-pause-button')")
+        tab.run("document.querySelector('input[type=checkbox]').click()")
+        tab.press("Generate")
+        tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
+        assert shelf.name == "second" and tab.complaints() == []
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here")
