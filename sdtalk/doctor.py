@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -10,6 +11,7 @@ import torch
 
 from sdtalk.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
 from sdtalk.checkpoint import WEIGHTS, find_models, locate, read_config
+from sdtalk.convert import published_config
 from sdtalk.errors import InputError
 
 BUNDLED_FILES = {
@@ -81,12 +83,13 @@ class Examination:
 
 def examine() -> Examination:
     """Look at this machine; asks no network and imports no optional library."""
+    models = find_models()
     return Examination(
         machine=_machine(),
         weights=[_weight(name, what, licence) for name, (what, licence) in BUNDLED_FILES.items()],
-        assets=[_asset(asset) for asset in OPTIONAL_ASSETS],
+        assets=[_converted(asset, models) or _asset(asset) for asset in OPTIONAL_ASSETS],
         libraries=[_library(library) for library in LIBRARIES],
-        models=[_model(name, source) for name, source in find_models().items()],
+        models=[_model(name, source) for name, source in models.items()],
     )
 
 
@@ -115,6 +118,15 @@ def _asset(asset: OptionalAsset) -> Finding:
         return Finding(asset.what, True, (str(path),), asset.licence)
     details = (f"for {asset.needed_for}", f"from {asset.where}", f"without it {asset.without}")
     return Finding(asset.what, False, details, asset.licence)
+
+
+def _converted(asset: OptionalAsset, models: dict[str, str]) -> Finding | None:
+    """The authors' checkpoint is not kept as it came: one that was converted into the user's folder counts."""
+    for source in models.values() if asset.name == "checkpoint" else ():
+        with suppress(InputError):
+            if read_config(locate(source)).name == published_config().name:
+                return Finding(asset.what, True, (f"{source}, converted",), asset.licence)
+    return None
 
 
 def _library(library: OptionalLibrary) -> Finding:
