@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from toy import toy_base, toy_model
 
 from sdtalk.__main__ import main
 from sdtalk.assets import HUBERT, OPTIONAL_ASSETS
+from sdtalk.convert import published_config
 from sdtalk.doctor import Finding, as_text, examine
 
 
@@ -85,6 +87,15 @@ def test_models_are_told_what_they_lack(home: Path, toy_home: Path) -> None:
     assert not models()["full"].found and "model.safetensors" in models()["full"].details[0]
     (home / "models" / "small" / "config.json").write_text("{")
     assert not models()["small"].found and "no JSON" in models()["small"].details[0]
+
+
+def test_the_authors_checkpoint_counts_once_it_is_converted(home: Path) -> None:
+    folder = home / "models" / "theirs"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{")
+    assert not assets()["checkpoint"].found
+    (folder / "config.json").write_text(json.dumps(asdict(published_config())))
+    assert assets()["checkpoint"].found and assets()["checkpoint"].details == (f"{folder}, converted",)
 
 
 def test_libraries_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
