@@ -23,6 +23,7 @@ from sdtalk.hubert.windows import WINDOW
 from sdtalk.model import SDTalk
 from sdtalk.published_checkpoint import read_published
 from sdtalk.published_keys import our_tensors
+from sdtalk.rendering import gsplat_backend
 from sdtalk.tracking.head_track import COMPLETION_POINTS, EYE_NUMBERS, MESH_POINTS, HeadTrack
 
 TF32_DROPPED_BITS = 13
@@ -68,11 +69,13 @@ class Verification:
         tensors: How many tensors were compared with the file, bit for bit.
         facts: Figures of these weights, by name.
         differences: TF32 on the CPU, then every GPU run.
+        no_gpu: Why there is no GPU run, or "".
     """
 
     tensors: int
     facts: dict[str, float]
     differences: list[Difference]
+    no_gpu: str = ""
 
     @property
     def passed(self) -> bool:
@@ -125,15 +128,38 @@ def verify(source: Path, folder: Path) -> Verification:
     reference = _run(model, "cpu")
     with TF32():
         runs = {"TF32 on the CPU": _run(model, "cpu")}
-    if torch.cuda.is_available():
-        before = torch.get_float32_matmul_precision()
-        for precision in ("highest", "high"):
-            torch.set_float32_matmul_precision(precision)
-            runs[f"CUDA, matmul precision {precision!r}"] = _run(model.to("cuda"), "cuda")
-        torch.set_float32_matmul_precision(before)
-        model.to("cpu")
+    no_gpu = _no_gpu()
+    if not no_gpu:
+        runs |= _gpu_runs(model)
     differences = [_difference(name, run.frame, reference.frame) for name, run in runs.items()]
-    return Verification(compared, _facts(model, reference), differences)
+    return Verification(compared, _facts(model, reference), differences, no_gpu)
+
+
+def _no_gpu() -> str:
+    """Why none can be compared, or ""."""
+    if not torch.cuda.is_available():
+        return "PyTorch finds none that it can use"
+    try:
+        gsplat_backend.load()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _gpu_runs(model: SDTalk) -> dict[str, Run]:
+    """The same on a GPU, without and with TF32."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    runs = {}
+    try:
+        for name, precision in (("CUDA in float32", "highest"), ("CUDA with TF32", "high")):
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.allow_tf32 = precision == "high"  # convolutions have a switch of their own
+            runs[name] = _run(model.to("cuda"), "cuda")
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+        model.to("cpu")
+    return runs
 
 
 def compare_tensors(theirs: dict[str, Tensor], model: SDTalk) -> int:
@@ -208,8 +234,8 @@ def as_text(found: Verification) -> str:
             f"{d.name}: differs from the CPU in float32 by {d.frame_mean:.1e} in the mean, {d.frame_max:.1e} at most "
             f"(RGB in [0, 1]); rasterised colours {d.rasterised_mean:.1e} in the mean."
         )
-    if len(found.differences) == 1:
-        lines.append("No CUDA here, so no GPU was compared.")
+    if found.no_gpu:
+        lines.append(f"No GPU was compared: {found.no_gpu.rstrip('.')}.")
     else:
         lines.append(
             "The GPU is as near as TF32 allows."

@@ -121,6 +121,18 @@ def test_two_runs_give_the_same_video(
     assert np.array_equal(first, again)
 
 
+def test_the_mouth_option_reaches_the_codes(
+    pipeline: SDTalkPipeline, person: Portrait, files: Path, tmp_path: Path
+) -> None:
+    speech = save_speech(tmp_path / "speech.wav", 1.0)
+    still, learned, wide = (
+        plan_of(pipeline, person, speech, replace(STILL, mouth=mouth)).audio_code for mouth in (0.0, 1.0, 2.0)
+    )
+    assert torch.equal(learned, pipeline.listener.listen(read_speech(speech)))
+    assert torch.equal(still, still[:1].expand_as(still)) and not torch.equal(learned, still)
+    torch.testing.assert_close(wide - learned, learned - still)
+
+
 def test_pose_and_blinks_follow_a_video(pipeline: SDTalkPipeline, person: Portrait, files: Path) -> None:
     clip = str(files / "clip.mp4")
     plan = plan_of(pipeline, person, files / "speech.wav", TalkOptions(pose=clip, blink=clip))

@@ -1,5 +1,6 @@
 """Models to choose from: which are found, under which names, and that one at a time is kept."""
 
+import gc
 import os
 import weakref
 from pathlib import Path
@@ -80,6 +81,7 @@ def test_a_pipeline_is_loaded_when_wanted_and_the_last_one_kept(home: Path) -> N
     seen = weakref.ref(first.model)
     del first
     second = shelf.take("b")
+    gc.collect()
     assert second.model.config.motion_width == 12 and shelf.pipeline is second
     assert seen() is None, "a large model fills a laptop"
 

@@ -19,6 +19,7 @@ from sdtalk.verify import (
     TF32,
     Difference,
     Verification,
+    _no_gpu,
     as_text,
     compare_tensors,
     rounded_to_tf32,
@@ -131,14 +132,29 @@ def test_the_networks_products_are_known() -> None:
     assert torch.bmm in PRODUCTS and Tensor.__matmul__ in PRODUCTS
 
 
+def test_a_gpu_needs_gsplat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the findings on the CPU are told all the same."""
+
+    def absent() -> None:
+        raise InputError("device cuda", "gsplat cannot be imported", "Install it")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "PyTorch finds none" in _no_gpu()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("sdtalk.rendering.gsplat_backend.load", lambda: None)
+    assert _no_gpu() == ""
+    monkeypatch.setattr("sdtalk.rendering.gsplat_backend.load", absent)
+    assert "gsplat cannot be imported" in _no_gpu()
+
+
 def test_findings_in_words() -> None:
     tf32 = Difference("TF32 on the CPU", 2e-5, 1e-4, 3e-3)
     near, far = Difference("CUDA, near", 2e-5, 2.9e-4, 0.1), Difference("CUDA, far", 2e-5, 3.1e-4, 0.1)
-    alone = Verification(643, {"some figure": 0.02817}, [tf32])
+    alone = Verification(643, {"some figure": 0.02817}, [tf32], "there is none.")
     text = as_text(alone)
     assert alone.passed and "643 tensors are the file's, bit for bit." in text
-    assert "0.0282: some figure" in text and "No CUDA here" in text
+    assert "0.0282: some figure" in text and text.endswith("No GPU was compared: there is none.")
     assert "TF32 on the CPU: differs from the CPU in float32 by 1.0e-04 in the mean, 3.0e-03 at most" in text
-    passed, failed = (replace(alone, differences=[tf32, other]) for other in (near, far))
-    assert passed.passed and "as near as TF32 allows" in as_text(passed) and "No CUDA" not in as_text(passed)
+    passed, failed = (replace(alone, differences=[tf32, other], no_gpu="") for other in (near, far))
+    assert passed.passed and "as near as TF32 allows" in as_text(passed) and "No GPU" not in as_text(passed)
     assert not failed.passed and "differs by MORE" in as_text(failed)
