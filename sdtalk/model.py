@@ -77,15 +77,17 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         return super().from_pretrained(*args, strict=strict, **kwargs)
 
     def in_precision(self, dtype: torch.dtype) -> "SDTalk":
-        """Compute in another precision from now on, for inference; positions and the rasteriser stay in float32.
+        """Compute frames in another precision from now on, for inference.
+
+        What happens once a person and decides where Gaussians lie, and the rasteriser, stay in float32.
 
         Args:
             dtype: float32, or bfloat16, which halves the time of a model without priors on processors that know it.
         """
         self.precision = dtype
-        self.neural_renderer.to(
-            dtype
-        )  # once: casting its weights for every frame would take as long as some layers
+        if not self.config.priors:
+            # once: casting its weights for every frame would take as long as some layers; the format suits CPUs
+            self.neural_renderer.to(dtype, memory_format=torch.channels_last)
         return self
 
     def _autocast(self) -> AbstractContextManager:
@@ -113,8 +115,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         if self.config.priors:
             image = foreground(image, mask)
-        with self._autocast():
-            static = self.reconstructor(image, mask, track)
+        static = self.reconstructor(image, mask, track)
         moving = (static.support > MIN_SUPPORT).any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
         head = HeadGaussians(
