@@ -88,9 +88,13 @@ def convert(
             written; nothing is left behind then.
     """
     source, target = Path(source), Path(target)
-    for name, value in (("renderer_noise", noise), ("token_alignment", alignment)):
-        if value not in CHOICES[name]:
-            raise InputError(f"{name} {value!r}", "there is no such choice", f"Take one of {CHOICES[name]}.")
+    for name, field, value in (
+        ("noise", "renderer_noise", noise),
+        ("alignment", "token_alignment", alignment),
+    ):
+        if value not in CHOICES[field]:
+            choices = ", ".join(CHOICES[field])
+            raise InputError(f"{name} {value!r}", "there is no such choice", f"Take one of {choices}.")
     _check_target(target)
     theirs = read_published(source)
     config = published_config(noise, alignment)
