@@ -83,20 +83,12 @@ class SDTalkConfig:
 
     # What the published code does against the paper's word or good sense. Weights trained with it need it, so
     # `convert` sets it; our own training does not.
-    plane_to_border: bool = (
-        False  # its plane's outer points lie on the image's border, not in the middle of cells
-    )
-    sigmoid_on_columns: bool = False  # it squashes the first three columns of the plane instead of RGB
-    quats_over_points: bool = (
-        False  # it normalises completion quaternions over the points, not each to length 1
-    )
+    plane_to_border: bool = False  # its plane ends on the image's border, not half a cell inside
+    sigmoid_on_columns: bool = False  # it squashes the plane's first three columns instead of RGB
+    quats_over_points: bool = False  # it normalises completion quats over the points, not each by itself
     first_patch_as_global: bool = False  # it takes the top left patch's token for the picture's
-    unbounded_motion: bool = (
-        False  # it adds offsets without bringing quats, scales and opacities back into range
-    )
-    published_alpha: bool = (
-        False  # its rasteriser caps alpha at 0.99 and cuts Gaussians off at three deviations
-    )
+    unbounded_motion: bool = False  # it adds offsets and lets quats, scales and opacities leave their range
+    published_alpha: bool = False  # it caps alpha at 0.99 and cuts Gaussians off at three deviations
     eyes_in_px: bool = False  # it measures eyes in whole pixels of the picture
 
     def __post_init__(self) -> None:
