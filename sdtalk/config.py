@@ -77,9 +77,7 @@ class SDTalkConfig:
     neural_renderer: str = "residual"
     renderer_width: int = 16
     style_width: int = 512  # of the StyleUNet
-    renderer_noise: str = (
-        "none"  # "fresh": the published code draws new noise for every frame, which flickers
-    )
+    renderer_noise: str = "none"  # "fresh": as the published code draws it for every frame; it flickers
 
     # What the published code does against the paper's word or good sense. Weights trained with it need it, so
     # `convert` sets it; our own training does not.
