@@ -104,6 +104,12 @@ def test_every_tensor_arrives(converted: Path, model: SDTalk) -> None:
     assert "SHA-256" in card and "licence" in card
 
 
+def test_the_hub_way_of_loading_gives_the_same_model(converted: Path, model: SDTalk) -> None:
+    loaded = SDTalk.from_pretrained(converted)
+    assert loaded.config == model.config and not loaded.training
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
 def test_the_reconstruction_is_the_published_one(head: HeadGaussians) -> None:
     compare_rows(head.gaussians, np.load(FIXTURES / "h_forward.npz"), "_static")
 

@@ -66,6 +66,12 @@ def test_both_features_are_the_published_ones(stages, fixture_e):
     torch.testing.assert_close(stages["global"], torch.from_numpy(fixture_e["global"]), atol=2.5e-5, rtol=0)
 
 
+def test_another_size_would_be_a_bilinear_resize(stages, fixture_e):
+    """The published module can resize its features; the published sizes never make it."""
+    smaller = torch.nn.functional.interpolate(stages["local"], size=100, mode="bilinear", align_corners=True)
+    assert_sampled(smaller, fixture_e, "local_size100", atol=4.4e-4)
+
+
 def test_sizes_follow_from_the_arguments():
     local, code = toy()(pictures(2))
     assert local.shape == (2, TOY_PYRAMID, 40, 40) and code.shape == (2, 32)
