@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sdtalk.model import SDTalk
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/process.py
 
@@ -37,3 +41,11 @@ def converted(published_file: Path) -> Path:
     folder = published_file.parent / "converted"
     assert main(["convert", str(published_file), str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_model(converted: Path) -> "SDTalk":
+    """The model in that folder; not to be changed."""
+    from sdtalk.checkpoint import load_model
+
+    return load_model(converted)

@@ -1,46 +1,18 @@
 """Motion fields: identity at the start, and the published field's numbers with the published shape."""
 
-from pathlib import Path
-
 import numpy as np
 import parity_rule
 import pytest
 import torch
+from published import FIXTURES, assert_sampled, with_rule_weights
 
 from sdtalk.motion.hash_encoding import PlaneHashEncoding, TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, scaled_difference
 
-FIXTURES = Path(__file__).parent / "fixtures"
-TABLES = ("xy", "yz", "xz")
-LAYERS = {  # ours -> the published names
-    "eye_encoder.{0,2,4}": "eye_net.encoder_mlp.{0,2,4}",
-    "audio_gate.{0,2}": "aud_ch_att_net.net.{0,1}",
-    "eye_gate.{0,2}": "eye_att_net.net.{0,1}",
-    "mlp.{0,2,4}": "motion_net.net.{0,1,2}",
-}
-
-
-def expand(pattern: str) -> list[str]:
-    stem, numbers = pattern.rstrip("}").split("{")
-    return [stem + n for n in numbers.split(",")]
-
 
 def published_field(name: str) -> MotionField:
-    field = MotionField(TriplaneHashEncoding())
-    state = field.state_dict()
-    for plane in TABLES:
-        key = f"{name}.encoder_{plane}.embeddings"
-        state[f"encoding.{plane}.embeddings"] = torch.from_numpy(
-            parity_rule.weight(key, state[f"encoding.{plane}.embeddings"].shape)
-        )
-    for ours, theirs in LAYERS.items():
-        for our_name, their_name in zip(expand(ours), expand(theirs), strict=True):
-            for kind in ("weight", "bias"):
-                if (key := f"{our_name}.{kind}") in state:
-                    value = parity_rule.weight(f"{name}.{their_name}.{kind}", state[key].shape)
-                    state[key] = torch.from_numpy(value)
-    field.load_state_dict(state)
-    return field
+    ours = {"motion_net_flame": "fine_field.", "motion_net_dense": "coarse_field."}[name]
+    return with_rule_weights(MotionField(TriplaneHashEncoding()), ours)
 
 
 def tiny_field() -> MotionField:
@@ -52,6 +24,7 @@ def test_hash_encoding_equals_the_published_kernel() -> None:
     encoding = published_field("motion_net_flame").encoding
     assert encoding.xy.offsets.tolist() == fixture["offsets"].tolist()
     assert encoding.xy.resolutions == fixture["level_resolution"].tolist()
+    np.testing.assert_allclose(encoding.xy.level_scales, fixture["level_scale"], rtol=1e-7)
     code = encoding(torch.from_numpy(fixture["xyz"]))
     torch.testing.assert_close(code, torch.from_numpy(fixture["encode_x"]), atol=1e-5, rtol=0)
 
@@ -68,6 +41,22 @@ def test_motion_field_equals_the_published_one(name: str) -> None:
     )
     ours = torch.cat([delta.means, delta.quats, delta.scales, delta.opacities[..., None]], dim=-1)
     torch.testing.assert_close(ours, torch.from_numpy(fixture[f"{name}_out"]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["motion_net_flame", "motion_net_dense"])
+def test_every_intermediate_is_the_published_one(name: str) -> None:
+    fixture = np.load(FIXTURES / "c_motion.npz")
+    field = published_field(name)
+    points = np.stack([parity_rule.normal(f"in/c/xyz{row}", (1000, 3), 0.5) for row in (0, 1)])
+    code = field.encode(torch.from_numpy(points))
+    for values, theirs in (
+        (code.position, "enc_x"),
+        (code.audio_gate, "aud_ch_att"),
+        (code.eye_gate, "eye_ch_att"),
+    ):
+        assert_sampled(values, fixture, f"{name}_{theirs}", atol=1e-5)
+    eyes = field.eye_encoder(torch.from_numpy(fixture["eye"]))
+    torch.testing.assert_close(eyes, torch.from_numpy(fixture[f"{name}_enc_eye"]), atol=1e-5, rtol=0)
 
 
 def test_an_untrained_field_is_the_identity() -> None:
