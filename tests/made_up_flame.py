@@ -103,6 +103,17 @@ def static_landmarks() -> dict[str, Any]:
     }
 
 
+def mesh_landmarks(count: int = 105) -> dict[str, np.ndarray]:
+    """The embedding that FLAME's own site gives: points of MediaPipe's face mesh; as many as there."""
+    whole = arrays()
+    rows = np.arange(count) % 68
+    return {
+        "lmk_face_idx": whole["full_lmk_faces_idx"][0, rows].astype(np.uint32),
+        "lmk_b_coords": whole["full_lmk_bary_coords"][0, rows].astype(np.float64),
+        "landmark_indices": (np.arange(count) * 4).astype(np.uint32),
+    }
+
+
 class Ch:
     """Pickles as chumpy's array does: the number array `x` among the notes of a computation."""
 

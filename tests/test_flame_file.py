@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from sdtalk.errors import InputError
 from sdtalk.tracking.flame import FlameModel
 from sdtalk.tracking.flame_file import add_flame, load_flame, read_flame
+from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,23 @@ def test_landmark_sets_of_different_sizes(given: Callable[..., list[Path]]) -> N
     sixty_eight = npy_of_object(made_up.site_landmarks(68))
     assert_same(read_flame(given(sixty_eight, "model", "masks")), slice(0, 68))
     assert_same(read_flame(given(npz(made_up.static_landmarks()), "model", "masks")), slice(17, 68))
+
+
+def test_points_of_the_face_mesh_are_landmarks_too(given: Callable[..., list[Path]]) -> None:
+    """What FLAME's site gives; alone, or behind the 68."""
+    alone = read_flame(given(npz(made_up.mesh_landmarks()), "model", "masks"))
+    assert torch.equal(alone.landmark_numbers, FIRST_MESH_LANDMARK + 4 * torch.arange(105))
+    assert torch.equal(alone.landmark_triangles[:68], made_up_flame().landmark_triangles[:68])
+    both = read_flame(given(npz(made_up.mesh_landmarks()), "landmarks", "model", "masks"))
+    assert torch.equal(both.landmark_numbers, torch.cat([torch.arange(70), alone.landmark_numbers]))
+    assert torch.equal(both.landmark_weights[70:], alone.landmark_weights)
+    assert torch.equal(both.landmark_weights[:70], made_up_flame().landmark_weights)
+    add_flame(given(npz(made_up.mesh_landmarks()), "model", "masks"))
+    assert torch.equal(load_flame().landmark_numbers, alone.landmark_numbers)
+
+
+def on_mesh(**changes: Any) -> list[str | bytes]:
+    return ["model", "masks", npz(made_up.mesh_landmarks() | changes)]
 
 
 def test_archives_as_downloaded(given: Callable[..., list[Path]], forms: dict[str, bytes]) -> None:
@@ -180,9 +198,18 @@ REFUSED: dict[str, tuple[Callable[[], list[str | bytes]], str]] = {
     "fewer lips": (lambda: masks(lips=np.arange(253)), "have 1919 vertices .*lips 253.* instead of 1920"),
     "lips twice": (lambda: masks(lips=np.zeros(254, int)), "one of its masks names a vertex twice"),
     "lips elsewhere": (lambda: masks(lips=np.arange(254) + 5000), "its lips are no numbers from 0 to 5022"),
-    "MediaPipe's": (
-        lambda: landmarks(lmk_face_idx=np.arange(105)),
-        "it holds 105 landmarks, not 51, 68 or 70",
+    "some landmarks": (
+        lambda: landmarks(lmk_face_idx=np.arange(104)),
+        "it holds 104 landmarks, not 51, 68 or 70",
+    ),
+    "no mesh points": (lambda: on_mesh(landmark_indices=np.arange(105) + 400), "no numbers from 0 to 477"),
+    "fewer mesh points": (
+        lambda: on_mesh(landmark_indices=np.arange(9)),
+        "has the shape .9,. instead of .105,.",
+    ),
+    "two meshes": (
+        lambda: [*on_mesh(), npz(made_up.mesh_landmarks(20))],
+        "holds the landmark embedding, as .*download2 does",
     ),
     "landmarks elsewhere": (
         lambda: landmarks(lmk_face_idx=np.full(51, 9976)),

@@ -1,6 +1,6 @@
 """Fitting FLAME to landmarks: known heads are recovered, noise, outliers and gaps are borne."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from sdtalk.tracking import flame_fit
 from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.flame_fit import FlameFit, fit_flame, fit_flame_video
 from sdtalk.tracking.flame_landmarks import FlameLandmarks
+from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK, MESH_NUMBERS, all_landmarks
 
 MODEL = face_like_flame()
 
@@ -195,3 +196,21 @@ def test_noisy_gappy_videos_are_borne() -> None:
 
 def test_a_video_may_have_one_frame() -> None:
     assert error_px(fit_flame_video(SEEN[:1], MODEL), SEEN[:1]) < 0.7
+
+
+def test_landmarks_may_be_points_of_the_face_mesh() -> None:
+    """An embedding of mesh points fits as that of the same points under the numbers of the 68 does."""
+    of_68 = replace(
+        MODEL,
+        landmark_triangles=MODEL.landmark_triangles[17:68],
+        landmark_weights=MODEL.landmark_weights[17:68],
+        landmark_numbers=MODEL.landmark_numbers[17:68],
+    )
+    of_mesh = replace(of_68, landmark_numbers=FIRST_MESH_LANDMARK + torch.tensor(MESH_NUMBERS[17:]))
+    mesh_px = torch.full((4, 478, 2), torch.nan)
+    mesh_px[:, MESH_NUMBERS] = SEEN[:4, :68]
+    by_68, by_mesh = fit_flame(SEEN[:4], of_68), fit_flame(all_landmarks(mesh_px), of_mesh)
+    torch.testing.assert_close(by_mesh.camera.world_to_camera, by_68.camera.world_to_camera)
+    torch.testing.assert_close(by_mesh.parameters.expression, by_68.parameters.expression)
+    with pytest.raises(ValueError, match="0 landmarks"):
+        fit_flame(SEEN[:4], of_mesh)

@@ -78,7 +78,8 @@ class FlameModel:
         triangles: The surface.
         landmark_triangles: For each landmark the triangle it lies on.
         landmark_weights: Its barycentric coordinates there.
-        landmark_numbers: Which of the 68 landmarks of `sdtalk.tracking.landmarks68` each is (68, 69: the pupils).
+        landmark_numbers: Which landmark of `sdtalk.tracking.landmarks68.all_landmarks` each is: of the 68, a pupil (68,
+            69), or a point of the face mesh (from 70 on).
         completion_rows: The vertices of the completion branch, in the order of `COMPLETION_MASKS`.
     """
 

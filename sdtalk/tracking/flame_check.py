@@ -5,12 +5,16 @@ from torch import Tensor
 
 from sdtalk.errors import InputError
 from sdtalk.tracking.flame import PARENTS, FlameModel
-from sdtalk.tracking.head_track import COMPLETION_POINTS
+from sdtalk.tracking.head_track import COMPLETION_POINTS, MESH_POINTS
+from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK
 
 VERTICES, TRIANGLES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 
 LANDMARK_NUMBERS = {51: range(17, 68), 68: range(68), 70: range(70)}
 """Which of the 68 landmarks and two pupils an embedding of so many holds; 51: all but the contour."""
+
+LEAST_LANDMARKS = 12
+"""With fewer a head cannot be fitted."""
 
 _LARGEST_VALUES = {
     "template": 1.0,
@@ -50,7 +54,7 @@ def _shape_problem(tensors: dict[str, Tensor]) -> str:
         "landmark_numbers": (count,),
         "completion_rows": (COMPLETION_POINTS,),
     }
-    if tensors.keys() != shapes.keys() or count not in LANDMARK_NUMBERS:
+    if tensors.keys() != shapes.keys() or count < LEAST_LANDMARKS:
         return "it does not hold the parts of a FLAME model"
     for name, shape in shapes.items():
         kind = torch.float32 if name in _LARGEST_VALUES else torch.int64
@@ -70,7 +74,7 @@ def _value_problem(tensors: dict[str, Tensor]) -> str:
     limits = {
         "triangles": VERTICES,
         "landmark_triangles": TRIANGLES,
-        "landmark_numbers": max(LANDMARK_NUMBERS),
+        "landmark_numbers": FIRST_MESH_LANDMARK + MESH_POINTS,
         "completion_rows": VERTICES,
     }
     for name, limit in limits.items():

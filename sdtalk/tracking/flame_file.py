@@ -28,10 +28,14 @@ from sdtalk.tracking.flame_check import (
     VERTICES,
     checked_flame,
 )
-from sdtalk.tracking.head_track import COMPLETION_POINTS
+from sdtalk.tracking.head_track import COMPLETION_POINTS, MESH_POINTS
+from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK
 from sdtalk.unpickle import LARGEST_BYTES, read_npy, read_pickle
 
 SITE = "https://flame.is.tue.mpg.de"
+ON_MESH = "mesh "
+"""Marks an embedding of points of MediaPipe's face mesh, which FLAME's own site gives."""
+
 FILE, NOTE = "flame.safetensors", "LICENCE-NOTE.txt"
 
 _MISSING = {
@@ -47,9 +51,8 @@ _MISSING = {
     ),
     "landmarks": (
         "the landmark embedding",
-        "Take landmark_embedding.npy from the folder data of https://github.com/yfeng95/DECA, or "
-        "flame_static_embedding.pkl (no contour) from flame_model of https://github.com/soubhiksanyal/RingNet; "
-        "see their licences.",
+        f"Download 'FLAME Mediapipe Landmark Embedding' from {SITE} (mediapipe_landmark_embedding.npz); or take "
+        "landmark_embedding.npy from the folder data of https://github.com/yfeng95/DECA. See their licences.",
     ),
 }
 """What a FLAME asset is made of, and where it is found."""
@@ -70,6 +73,8 @@ class _Piece:
 def read_flame(files: Sequence[Path]) -> FlameModel:
     """Read the head model, the vertex masks and the landmark embedding, given in any order.
 
+    Landmarks may be given in two ways, the 68 usual ones and points of the MediaPipe mesh; both then count.
+
     Args:
         files: As downloaded: pickles, .npy and .npz files, or archives with them; names do not matter.
 
@@ -83,15 +88,19 @@ def read_flame(files: Sequence[Path]) -> FlameModel:
     pieces: dict[str, _Piece] = {}
     for piece in (piece for path in files for piece in _pieces(path)):
         if piece.kind in pieces:
-            problem = f"it holds {_MISSING[piece.kind][0]}, as {pieces[piece.kind].source} does"
+            what = _MISSING[piece.kind.removeprefix(ON_MESH)][0]
+            problem = f"it holds {what}, as {pieces[piece.kind].source} does"
             raise InputError(piece.source, problem, "Give only one of them.")
         pieces[piece.kind] = piece
+    embeddings = [pieces[kind] for kind in ("landmarks", f"{ON_MESH}landmarks") if kind in pieces]
     for kind, (what, remedy) in _MISSING.items():
-        if kind not in pieces:
+        if kind not in pieces and not (kind == "landmarks" and embeddings):
             raise InputError("FLAME", f"the files lack {what}", remedy)
-    tensors = _model(pieces["model"]) | _landmarks(pieces["landmarks"])
+    tensors = _model(pieces["model"])
+    landmarks = [_landmarks(piece) for piece in embeddings]
+    tensors |= {name: torch.cat([rows[name] for rows in landmarks]) for name in landmarks[0]}
     tensors["completion_rows"] = _completion_rows(pieces["masks"])
-    sources = f"{pieces['model'].source} with {pieces['landmarks'].source}"
+    sources = " with ".join(piece.source for piece in (pieces["model"], *embeddings))
     return checked_flame(tensors, sources, "Download them again.")
 
 
@@ -199,6 +208,8 @@ def _recognised(values: Any, source: str) -> list[_Piece]:
         return [_Piece("model", source, values)]
     if any(name in values for name in COMPLETION_MASKS):
         return [_Piece("masks", source, values)]
+    if "landmark_indices" in values:
+        return [_Piece(f"{ON_MESH}landmarks", source, values)]
     if "full_lmk_faces_idx" in values or "lmk_face_idx" in values:
         return [_Piece("landmarks", source, values)]
     return []
@@ -261,7 +272,11 @@ def _landmarks(piece: _Piece) -> dict[str, Tensor]:
     names = ("full_lmk_faces_idx", "full_lmk_bary_coords") if full else ("lmk_face_idx", "lmk_b_coords")
     triangles = _rows(piece, names[0], None, TRIANGLES).flatten()
     count = len(triangles)
-    if count not in LANDMARK_NUMBERS:
+    if piece.kind.startswith(ON_MESH):
+        numbers = FIRST_MESH_LANDMARK + _rows(piece, "landmark_indices", (count,), MESH_POINTS)
+    elif count in LANDMARK_NUMBERS:
+        numbers = torch.tensor(LANDMARK_NUMBERS[count])
+    else:
         problem = f"it holds {count} landmarks, not 51, 68 or 70 of the usual ones"
         raise InputError(piece.source, problem, _MISSING["landmarks"][1])
     weights = _array(piece, names[1])
@@ -270,7 +285,7 @@ def _landmarks(piece: _Piece) -> dict[str, Tensor]:
     return {
         "landmark_triangles": triangles,
         "landmark_weights": torch.from_numpy(weights.astype(np.float32)).reshape(count, 3),
-        "landmark_numbers": torch.tensor(LANDMARK_NUMBERS[count]),
+        "landmark_numbers": numbers,
     }
 
 

@@ -16,7 +16,6 @@ from sdtalk.camera import FOCAL_PX, FRAME_SIZE, Camera
 from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.flame_landmarks import TURNING, FlameLandmarks
 from sdtalk.tracking.flame_solver import Heads, LandmarkProblem
-from sdtalk.tracking.landmarks68 import PUPILS
 
 SHAPES, EXPRESSIONS = 80, 50
 """Leading coefficients that are sought; 68 landmarks do not tell of more."""
@@ -62,7 +61,7 @@ def fit_flame(
     """Fit heads to single pictures, each on its own.
 
     Args:
-        landmarks_px: The 68 landmarks, or 70 with the pupils; NaN where one is missing.
+        landmarks_px: The 68 landmarks, 70 with the pupils, or `all_landmarks`; NaN where one is missing.
         model: The head model.
         size: Side of the square pictures in px.
         shapes: How many leading coefficients of shape are sought.
@@ -95,7 +94,7 @@ def fit_flame_video(
     solved for pose and expression. Memory does not grow with the video, but for the result.
 
     Args:
-        landmarks_px: The 68 landmarks, or 70 with the pupils; NaN where one is missing.
+        landmarks_px: The 68 landmarks, 70 with the pupils, or `all_landmarks`; NaN where one is missing.
         model: The head model.
         size: Side of the square frames in px.
         shapes: How many leading coefficients of shape are sought.
@@ -124,8 +123,8 @@ def _targets(
     landmarks_px: Float[Tensor, "batch given 2"], model: FlameModel, size: int
 ) -> Float[Tensor, "batch landmark 2"]:
     """The model's landmarks in px of a 512 px picture, double precision; NaN where one is not given."""
-    landmarks_px = F.pad(landmarks_px, (0, 0, 0, PUPILS.stop - landmarks_px.shape[1]), value=torch.nan)
-    landmarks_px = landmarks_px[:, model.landmark_numbers]
+    absent = max(0, int(model.landmark_numbers.max()) + 1 - landmarks_px.shape[1])
+    landmarks_px = F.pad(landmarks_px, (0, 0, 0, absent), value=torch.nan)[:, model.landmark_numbers]
     given = landmarks_px.isfinite().all(dim=2)
     least = int(given.sum(1).min())
     if least < LEAST_LANDMARKS:

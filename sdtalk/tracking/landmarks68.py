@@ -36,6 +36,9 @@ MESH_NUMBERS = [
 PUPIL_MESH_NUMBERS = list(IRIS_CENTRES)
 """Landmarks 68 and 69 of the sets that have them."""
 
+FIRST_MESH_LANDMARK = PUPILS.stop
+"""From here on a landmark's number is this plus that of a point of the face mesh."""
+
 # Of the right eye outer lid gap, inner lid gap, width; of the left eye INNER lid gap, outer lid gap, width.
 _EYE_ENDS = [(41, 37), (40, 38), (39, 36), (47, 43), (46, 44), (45, 42)]
 _EYE_AXES = [1, 1, 0, 1, 1, 0]
@@ -49,6 +52,11 @@ def landmarks68(points: Float[Tensor, "batch 478 axis"]) -> Float[Tensor, "batch
 def landmarks70(points: Float[Tensor, "batch 478 axis"]) -> Float[Tensor, "batch 70 axis"]:
     """The 68 landmarks and the pupils."""
     return points[:, MESH_NUMBERS + PUPIL_MESH_NUMBERS]
+
+
+def all_landmarks(points: Float[Tensor, "batch 478 axis"]) -> Float[Tensor, "batch 548 axis"]:
+    """The 68 landmarks, the pupils, and then every point of the mesh by its own number."""
+    return torch.cat([landmarks70(points), points], dim=1)
 
 
 def eye_numbers_px(
