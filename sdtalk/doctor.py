@@ -13,6 +13,7 @@ from sdtalk.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
 from sdtalk.checkpoint import WEIGHTS, find_models, locate, read_config
 from sdtalk.convert import published_config
 from sdtalk.errors import InputError
+from sdtalk.tracking import fan_landmarks
 
 BUNDLED_FILES = {
     "tracker.safetensors": ("face and person networks of MediaPipe", "Apache-2.0"),
@@ -49,6 +50,10 @@ LIBRARIES = (
     OptionalLibrary(
         "tinycudann", "NVIDIA's tiny-cuda-nn from source", "BSD-3-Clause",
         "encodes positions faster while training on an NVIDIA GPU", "PyTorch gives the same numbers",
+    ),
+    OptionalLibrary(
+        fan_landmarks.PACKAGE, "face-alignment==1.5", "BSD-3-Clause",
+        "with its weights, finds the landmarks that FLAME is fitted to", "our own landmarks are used",
     ),
 )  # fmt: skip
 
@@ -88,7 +93,7 @@ def examine() -> Examination:
         machine=_machine(),
         weights=[_weight(name, what, licence) for name, (what, licence) in BUNDLED_FILES.items()],
         assets=[_converted(asset, models) or _asset(asset) for asset in OPTIONAL_ASSETS],
-        libraries=[_library(library) for library in LIBRARIES],
+        libraries=[*(_library(library) for library in LIBRARIES), _landmark_weights()],
         models=[_model(name, source) for name, source in models.items()],
     )
 
@@ -135,6 +140,18 @@ def _library(library: OptionalLibrary) -> Finding:
         details = (f"install {library.package}", f"without it {library.without}")
         return Finding(name, False, details, library.licence)
     return Finding(name, True, (_version(library.module),), library.licence)
+
+
+def _landmark_weights() -> Finding:
+    """The weights that face-alignment keeps outside of its package, which does not state their licence."""
+    name, path = f"landmark network of {fan_landmarks.PACKAGE}", fan_landmarks.weights_file()
+    if path.is_file():
+        return Finding(name, True, (str(path),))
+    details = (
+        f"install it: download {fan_landmarks.WEIGHTS_URL} to {path}",
+        "without it our own landmarks are used",
+    )
+    return Finding(name, False, details)
 
 
 def _version(package: str) -> str:

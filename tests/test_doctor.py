@@ -24,6 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's data folder that does not exist yet, an empty cache of the Hub, and no network."""
     monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("asks the network")
@@ -104,16 +105,25 @@ def test_libraries_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPat
     assert not any(f.found for f in absent)
     assert all("install" in f.details[0] and "without it" in f.details[1] for f in absent)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    there = examine().libraries
-    assert all(f.found for f in there) and len(there[0].details) == 1
+    *there, weights = examine().libraries
+    assert all(f.found for f in there) and len(there[0].details) == 1 and not weights.found
+
+
+def test_weights_of_face_alignment_are_looked_for_where_it_keeps_them(tmp_path: Path) -> None:
+    assert "without it our own landmarks are used" in examine().libraries[-1].details
+    place = tmp_path / "torch" / "hub" / "checkpoints" / "2DFAN4-11f355bf06.pth.tar"
+    assert str(place) in examine().libraries[-1].details[0]
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"")
+    assert examine().libraries[-1] == Finding("landmark network of face_alignment", True, (str(place),))
 
 
 def test_an_import_would_be_an_error(tmp_path: Path) -> None:
     """Optional libraries that break when imported are found all the same."""
-    for name in ("gsplat", "tinycudann"):
+    for name in ("gsplat", "tinycudann", "face_alignment"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     check = "import sys; sys.path.insert(0, sys.argv[1]); from sdtalk.doctor import examine; "
-    check += "assert all(f.found for f in examine().libraries)"
+    check += "assert all(f.found for f in examine().libraries[:-1])"
     done = subprocess.run([sys.executable, "-c", check, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
