@@ -87,7 +87,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         self.precision = dtype
         if not self.config.priors:
             # once: casting its weights for every frame would take as long as some layers; the format suits CPUs
-            self.neural_renderer.to(dtype).to(memory_format=torch.channels_last)
+            self.neural_renderer.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     def _autocast(self) -> AbstractContextManager:
