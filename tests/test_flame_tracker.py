@@ -187,12 +187,11 @@ def test_video_follows_other_landmarks(
         previous.append(last)
         return follow_face(networks, pictures, last)
 
-    monkeypatch.setattr("sdtalk.tracking.flame_tracker.follow_face", followed)
-    for module in ("tracker", "flame_tracker"):
-        monkeypatch.setattr(f"sdtalk.tracking.{module}.BATCH_BYTES", 0)
+    monkeypatch.setattr("sdtalk.tracking.tracker.BATCH_BYTES", 0)
     plain = flame_tracker(mesh_tracker, ALL_ROWS).video(panning(picture, 16), "pan.mp4")
     # Between keyframes the mesh looks into another square: 3 px of the face's 240.
     fan = Shifted(mesh_tracker.networks, shift, apart=6)
+    monkeypatch.setattr("sdtalk.tracking.tracker.follow_face", followed)
     video = flame_tracker(mesh_tracker, ALL_ROWS, landmarks=fan).video(panning(picture, 16), "pan.mp4")
     assert len(fan.boxes) == 14, "two frames of 16 are covered"
     assert len(previous) == 2 and previous[0] is None, "the second batch goes on with the face of the first"

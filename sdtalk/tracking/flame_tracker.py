@@ -6,7 +6,6 @@ mesh landmarks, crop, eye numbers and the head's mesh always come from the bundl
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -25,12 +24,11 @@ from sdtalk.tracking.fan_landmarks import FanLandmarks
 from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.flame_file import load_flame
 from sdtalk.tracking.flame_fit import FlameFit, fit_flame, fit_flame_video
-from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
 from sdtalk.tracking.landmarks68 import EYES, LANDMARKS, all_landmarks, eye_numbers_px
-from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
+from sdtalk.tracking.networks import FaceNetworks
 from sdtalk.tracking.smoothing import CRISP_SIGMA, POSITION_SIGMA, fill_gaps, smooth, smooth_track
-from sdtalk.tracking.tracker import BATCH_BYTES, Tracker, VideoTrack
+from sdtalk.tracking.tracker import Tracker, VideoTrack
 
 Landmarks = Literal["auto", "mesh", "face-alignment"]
 CHUNK = 64
@@ -211,12 +209,8 @@ class _Follower(Tracker):
     def _follow(
         self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], frame_bytes: int
     ) -> Float[Tensor, "frame 478 3"]:
-        batch = min(max(BATCH_BYTES // frame_bytes, 8), 32)
         meshes: list[Tensor] = []
-        last: FaceLandmarks | None = None
-        while pictures := list(islice(frames, batch)):
-            stacked = torch.from_numpy(np.stack(pictures))
-            faces = follow_face(self.networks, stacked, last)
+        for pictures, faces in self._followed(frames, frame_bytes):
             mesh = torch.full((len(faces), MESH_POINTS, 3), torch.nan)
             found = torch.full((len(faces), LANDMARKS, 2), torch.nan)
             seen = {i: face for i, face in enumerate(faces) if face is not None}
@@ -224,8 +218,7 @@ class _Follower(Tracker):
                 at = list(seen)
                 mesh[at] = torch.stack([face.points for face in seen.values()]).cpu()
                 boxes = torch.stack([face.box for face in seen.values()])
-                found[at] = self.landmarks.find(stacked[at], boxes)
-                last = seen[at[-1]]
+                found[at] = self.landmarks.find(pictures[at], boxes)
             meshes.append(mesh)
             self.found.append(found)
         return torch.cat(meshes)

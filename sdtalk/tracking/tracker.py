@@ -127,15 +127,21 @@ class Tracker:
         self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], frame_bytes: int
     ) -> Float[Tensor, "frame 478 3"]:
         """Landmarks of one face in every frame, px of the frame; NaN where it is not to be seen."""
-        batch = min(max(BATCH_BYTES // frame_bytes, 8), 32)
         nowhere = torch.full((MESH_POINTS, 3), torch.nan)
-        landmarks: list[Tensor] = []
+        batches = self._followed(frames, frame_bytes)
+        return torch.stack([nowhere if f is None else f.points.cpu() for _, faces in batches for f in faces])
+
+    def _followed(
+        self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], frame_bytes: int
+    ) -> Iterator[tuple[UInt8[Tensor, "frame height width 3"], list[FaceLandmarks | None]]]:
+        """Some frames at a time, with the face in each of them."""
+        batch = min(max(BATCH_BYTES // frame_bytes, 8), 32)
         last: FaceLandmarks | None = None
         while pictures := list(islice(frames, batch)):
-            for face in follow_face(self.networks, torch.from_numpy(np.stack(pictures)), last):
-                landmarks.append(nowhere if face is None else face.points.cpu())
-                last = face or last
-        return torch.stack(landmarks)
+            stacked = torch.from_numpy(np.stack(pictures))
+            faces = follow_face(self.networks, stacked, last)
+            last = next((face for face in reversed(faces) if face is not None), last)
+            yield stacked, faces
 
 
 def _share_of_face(mask: Float[Tensor, "1 1 height width"], landmarks_px: Float[Tensor, "1 478 3"]) -> float:
