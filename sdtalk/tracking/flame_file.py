@@ -1,15 +1,9 @@
-"""FLAME's own files -> the asset this project keeps: recognised by what they hold, read without running them."""
+"""FLAME's own files -> the asset this project keeps, checked and with a note of its licence."""
 
 import hashlib
-import io
 import json
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +14,7 @@ from torch import Tensor
 from sdtalk.assets import data_folder, optional_asset, replaced_asset
 from sdtalk.errors import InputError
 from sdtalk.tracking.flame import COMPLETION_MASKS, PARENTS, FlameModel
+from sdtalk.tracking.flame_archive import ON_MESH, Piece, pieces_in
 from sdtalk.tracking.flame_check import (
     EXPRESSIONS,
     LANDMARK_NUMBERS,
@@ -30,12 +25,8 @@ from sdtalk.tracking.flame_check import (
 )
 from sdtalk.tracking.head_track import COMPLETION_POINTS, MESH_POINTS
 from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK
-from sdtalk.unpickle import LARGEST_BYTES, read_npy, read_pickle
 
 SITE = "https://flame.is.tue.mpg.de"
-ON_MESH = "mesh "
-"""Marks an embedding of points of MediaPipe's face mesh, which FLAME's own site gives."""
-
 FILE, NOTE = "flame.safetensors", "LICENCE-NOTE.txt"
 
 _MISSING = {
@@ -57,18 +48,6 @@ _MISSING = {
 }
 """What a FLAME asset is made of, and where it is found."""
 
-_SPARED = {"generic_model": {"female_model", "male_model"}, "flame2023": {"flame2023_no_jaw"}}
-"""Members of the site's archives that are models, too, and are passed over beside the one that trackers use."""
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """What one file, or one member of an archive, holds."""
-
-    kind: str
-    source: str
-    values: dict[str, Any]
-
 
 def read_flame(files: Sequence[Path]) -> FlameModel:
     """Read the head model, the vertex masks and the landmark embedding, given in any order.
@@ -85,8 +64,8 @@ def read_flame(files: Sequence[Path]) -> FlameModel:
         InputError: A file cannot be read, is none of these or names code to run; one of the three is missing or
             there twice; or numbers do not fit FLAME.
     """
-    pieces: dict[str, _Piece] = {}
-    for piece in (piece for path in files for piece in _pieces(path)):
+    pieces: dict[str, Piece] = {}
+    for piece in (piece for path in files for piece in pieces_in(path)):
         if piece.kind in pieces:
             what = _MISSING[piece.kind.removeprefix(ON_MESH)][0]
             problem = f"it holds {what}, as {pieces[piece.kind].source} does"
@@ -140,82 +119,7 @@ def load_flame() -> FlameModel:
     return checked_flame(tensors, str(path), remedy)
 
 
-def _pieces(path: Path) -> list[_Piece]:
-    """What a file holds of the three; more than one piece if it is an archive."""
-    remedy = "Give the files as downloaded: pickles, .npy files, or archives with them."
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise InputError(str(path), f"it is larger than {LARGEST_BYTES >> 20} MB", remedy)
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(str(path), f"it cannot be read ({error.strerror or error})", remedy) from error
-    pieces = _pieces_of(content, str(path))
-    if not pieces:
-        raise InputError(str(path), "it holds neither FLAME's model nor its masks nor landmarks", remedy)
-    return pieces
-
-
-def _pieces_of(content: bytes, source: str, inner: bool = False) -> list[_Piece]:
-    """Pieces in a file's bytes; an archive may hold .npz files, which are archives, but no deeper ones."""
-    if content.startswith(b"PK\x03\x04"):
-        members = _members(content, source)
-        if inner or all(name.endswith(".npy") for name in members):
-            values = {PurePosixPath(n).stem: read_npy(read(), f"{source}/{n}") for n, read in members.items()}
-            return _recognised(values, source) or [p for v in values.values() for p in _recognised(v, source)]
-        found = (_pieces_of(read(), f"{source}/{name}", inner=True) for name, read in members.items())
-        return [piece for pieces in found for piece in pieces]
-    read_values = read_npy if content.startswith(b"\x93NUMPY") else read_pickle
-    return _recognised(read_values(content, source), source)
-
-
-def _members(content: bytes, source: str) -> dict[str, Callable[[], bytes]]:
-    """Readers of those of an archive's files that may be FLAME's."""
-    with _archive_errors(source):
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        infos = [
-            i for i in archive.infolist() if PurePosixPath(i.filename).suffix in (".pkl", ".npy", ".npz")
-        ]
-
-    def reader(info: zipfile.ZipInfo) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with _archive_errors(source), archive.open(info) as member:
-                return member.read(info.file_size)
-
-        return read
-
-    stems = {PurePosixPath(info.filename).stem for info in infos}
-    spared = {sibling for stem in stems & set(_SPARED) for sibling in _SPARED[stem]}
-    infos = [info for info in infos if PurePosixPath(info.filename).stem not in spared]
-    infos = [info for info in infos if not info.filename.startswith("__MACOSX/")]
-    if sum(info.file_size for info in infos) > LARGEST_BYTES:
-        problem = f"its files are larger than {LARGEST_BYTES >> 20} MB when unpacked"
-        raise InputError(source, problem, "Do not use it; download it again from the site of its authors.")
-    return {info.filename: reader(info) for info in infos}
-
-
-@contextmanager
-def _archive_errors(source: str) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(source, "it is a damaged or locked archive", "Download it again.") from error
-
-
-def _recognised(values: Any, source: str) -> list[_Piece]:
-    if not isinstance(values, dict):
-        return []
-    if "v_template" in values and "shapedirs" in values:
-        return [_Piece("model", source, values)]
-    if any(name in values for name in COMPLETION_MASKS):
-        return [_Piece("masks", source, values)]
-    if "landmark_indices" in values:
-        return [_Piece(f"{ON_MESH}landmarks", source, values)]
-    if "full_lmk_faces_idx" in values or "lmk_face_idx" in values:
-        return [_Piece("landmarks", source, values)]
-    return []
-
-
-def _array(piece: _Piece, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def _array(piece: Piece, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """One of a piece's arrays.
 
     Raises:
@@ -231,7 +135,7 @@ def _array(piece: _Piece, name: str, shape: tuple[int, ...] | None = None) -> np
     return value
 
 
-def _rows(piece: _Piece, name: str, shape: tuple[int, ...] | None, below: int) -> Tensor:
+def _rows(piece: Piece, name: str, shape: tuple[int, ...] | None, below: int) -> Tensor:
     """An array of row numbers, each in 0 ... below - 1."""
     value = _array(piece, name, shape)
     if value.dtype.kind not in "iu" or (value.size and not 0 <= value.min() <= value.max() < below):
@@ -241,7 +145,7 @@ def _rows(piece: _Piece, name: str, shape: tuple[int, ...] | None, below: int) -
     return torch.from_numpy(value.astype(np.int64))
 
 
-def _model(piece: _Piece) -> dict[str, Tensor]:
+def _model(piece: Piece) -> dict[str, Tensor]:
     shapes = {
         "v_template": (VERTICES, 3),
         "shapedirs": (VERTICES, 3, SHAPES + EXPRESSIONS),
@@ -267,7 +171,7 @@ def _model(piece: _Piece) -> dict[str, Tensor]:
     }
 
 
-def _landmarks(piece: _Piece) -> dict[str, Tensor]:
+def _landmarks(piece: Piece) -> dict[str, Tensor]:
     full = "full_lmk_faces_idx" in piece.values
     names = ("full_lmk_faces_idx", "full_lmk_bary_coords") if full else ("lmk_face_idx", "lmk_b_coords")
     triangles = _rows(piece, names[0], None, TRIANGLES).flatten()
@@ -289,7 +193,7 @@ def _landmarks(piece: _Piece) -> dict[str, Tensor]:
     }
 
 
-def _completion_rows(piece: _Piece) -> Tensor:
+def _completion_rows(piece: Piece) -> Tensor:
     parts = [_rows(piece, name, None, VERTICES) for name in COMPLETION_MASKS]
     counts = [len(part.flatten()) for part in parts]
     if sum(counts) != COMPLETION_POINTS:
