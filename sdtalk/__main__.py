@@ -22,15 +22,22 @@ from sdtalk.process import tune_process
 INTERRUPTED = 130
 
 
+def _pipeline(arguments: argparse.Namespace) -> Any:
+    from sdtalk.pipeline import SDTalkPipeline
+
+    return SDTalkPipeline.from_pretrained(
+        arguments.model, arguments.device, arguments.precision, arguments.compile
+    )
+
+
 def talk(arguments: argparse.Namespace) -> None:
     """Make a talking video."""
     from sdtalk.options import TalkOptions, check_inputs
-    from sdtalk.pipeline import SDTalkPipeline
 
     names = ("pose", "blink", "background", "size", "seed", "mouth", "label")
     options = TalkOptions(**{name: getattr(arguments, name) for name in names})
     check_inputs(arguments.portrait, arguments.speech, arguments.output, options)
-    pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device, arguments.precision)
+    pipeline = _pipeline(arguments)
     with _Bar() as bar:
         done = pipeline(arguments.portrait, arguments.speech, arguments.output, options, bar.show)
     _report(done)
@@ -38,11 +45,10 @@ def talk(arguments: argparse.Namespace) -> None:
 
 def reenact(arguments: argparse.Namespace) -> None:
     """Repeat a clip."""
-    from sdtalk.pipeline import SDTalkPipeline
     from sdtalk.reenact import ReenactOptions, reenact
 
     options = ReenactOptions(arguments.portrait, arguments.background)
-    pipeline = SDTalkPipeline.from_pretrained(arguments.model, arguments.device, arguments.precision)
+    pipeline = _pipeline(arguments)
     with _Bar() as bar:
         done = reenact(pipeline, arguments.clip, arguments.output, arguments.target, options, bar.show)
     _report(done)
@@ -52,7 +58,7 @@ def bench(arguments: argparse.Namespace) -> None:
     """Measure."""
     from sdtalk.bench import Benchmark, as_json, as_text, measure
 
-    names = ("portrait", "speech", "seconds", "model", "device", "precision")
+    names = ("portrait", "speech", "seconds", "model", "device", "precision", "compile")
     chosen = Benchmark(**{name: getattr(arguments, name) for name in names})
     report = measure(chosen)
     print(as_json(report) if arguments.json else as_text(report))

@@ -115,3 +115,6 @@ def _add_model(parser: Parser) -> None:
     parser.add_argument(
         "--precision", default="auto", help="auto (default), float32, or bfloat16 (large models only)"
     )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the networks; takes minutes, for long videos on a GPU"
+    )

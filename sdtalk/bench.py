@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sdtalk.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.errors import InputError
@@ -41,6 +41,7 @@ class Benchmark:
             but for the rasteriser, whose time depends on how large the Gaussians are.
         device: Where to run.
         precision: What to compute in.
+        compile: Compile the networks, before the stages are measured.
     """
 
     portrait: str | None = None
@@ -49,6 +50,7 @@ class Benchmark:
     model: str = "mini"
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,14 @@ def measure(chosen: Benchmark) -> Report:
         _write_speech(chosen.speech or _example("sense_and_sensibility.wav"), chosen.seconds, speech)
         with watch("loading"):
             pipeline = _load(chosen)
-        handles = _watch_renderer(pipeline.model.neural_renderer, watch, pipeline.device)
+        if chosen.compile:
+            pipeline(portrait, speech, output)  # compiles
+        pipeline.model.neural_renderer = _Timed(pipeline.model.neural_renderer, watch)
         talk = pipeline(portrait, speech, output)
-        for handle in handles:
-            handle.remove()
         stages = {**watch.seconds, **talk.timings}
         command = [sys.executable, "-m", "sdtalk", portrait, str(speech), "-o", str(output)]
         command += ["--model", chosen.model, "--device", chosen.device, "--precision", chosen.precision]
+        command += ["--compile"] if chosen.compile else []
         total, peak = (None, None) if chosen.model == UNTRAINED else _run(command)
     speed = talk.frames / sum(stages[s] for s in ("motion", "rendering", "finishing"))
     stages["rasterising"] = stages.pop("rendering") - stages["neural rendering"]
@@ -109,8 +112,12 @@ def measure(chosen: Benchmark) -> Report:
 
 def _load(chosen: Benchmark) -> SDTalkPipeline:
     if chosen.model == UNTRAINED:
-        return untrained_base(chosen.device, chosen.precision)
-    return SDTalkPipeline.from_pretrained(chosen.model, chosen.device, chosen.precision)
+        pipeline = untrained_base(chosen.device, chosen.precision)
+    else:
+        pipeline = SDTalkPipeline.from_pretrained(chosen.model, chosen.device, chosen.precision)
+    if chosen.compile:
+        pipeline.model.compiled()
+    return pipeline
 
 
 def _example(name: str) -> str:
@@ -130,22 +137,17 @@ def _write_speech(source: str, seconds: float, target: Path) -> None:
         file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
-def _watch_renderer(renderer: nn.Module, watch: Stopwatch, device: torch.device) -> list:
-    """Measure the calls of the neural renderer."""
-    start = [0.0]
+class _Timed(nn.Module):
+    """A network with a stopwatch around it; a hook would become part of a compiled one."""
 
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+    def __init__(self, network: nn.Module, watch: Stopwatch) -> None:
+        super().__init__()
+        self.network, self.watch = network, watch
 
-    def before(*_: object) -> None:
-        start[0] = now()
-
-    def after(*_: object) -> None:
-        watch.seconds["neural rendering"] += now() - start[0]
-
-    return [renderer.register_forward_pre_hook(before), renderer.register_forward_hook(after)]
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """What the network returns."""
+        with self.watch("neural rendering"):
+            return self.network(*inputs)
 
 
 def _run(command: list[str]) -> tuple[float, float | None]:

@@ -14,6 +14,7 @@ Three verbs without state between them: two portraits cannot mix.
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,18 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         if not self.config.priors:
             # once: casting its weights for every frame would take as long as some layers; the format suits CPUs
             self.neural_renderer.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def compiled(self, **options: Any) -> "SDTalk":
+        """Compile the networks that run for every frame, each as one graph; the first frames then take minutes.
+
+        Meant for GPUs, where their kernels are replayed as CUDA graphs; on a CPU it saves a tenth of a frame.
+
+        Args:
+            options: For `torch.compile`, instead of the mode "reduce-overhead".
+        """
+        for network in (self.coarse_field, self.fine_field, self.neural_renderer):
+            network.compile(fullgraph=True, **(options or {"mode": "reduce-overhead"}))
         return self
 
     def _autocast(self) -> AbstractContextManager:

@@ -70,7 +70,11 @@ class SDTalkPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path = "mini", device: str = "auto", precision: str = "auto"
+        cls,
+        source: str | Path = "mini",
+        device: str = "auto",
+        precision: str = "auto",
+        compiled: bool = False,
     ) -> "SDTalkPipeline":
         """Load a checkpoint and what it sees and hears with.
 
@@ -78,6 +82,7 @@ class SDTalkPipeline:
             source: "mini" (bundled), a folder, or "user/name" on the Hugging Face Hub.
             device: "cpu", "cuda", or "auto": CUDA where it can be used.
             precision: "float32", "bfloat16", or "auto": bfloat16 for large models where the processor knows it.
+            compiled: Compile the networks, see `SDTalk.compiled`.
 
         Raises:
             InputError: The checkpoint, the device or the precision cannot be used, or FLAME or HuBERT are needed
@@ -89,6 +94,7 @@ class SDTalkPipeline:
         tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
         hubert = hubert_for(config, chosen, dtype)
         model = load_model(folder, chosen).in_precision(dtype)
+        model = model.compiled() if compiled else model
         return cls(model, tracker, chosen, Listener(model, hubert, chosen))
 
     def __call__(

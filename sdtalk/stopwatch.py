@@ -17,10 +17,15 @@ class Stopwatch:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Measure what happens inside the `with` block as part of a stage, its work on a GPU included."""
+        _wait_for_gpu()
         start = time.perf_counter()
         try:
             yield
         finally:
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()
+            _wait_for_gpu()
             self.seconds[stage] += time.perf_counter() - start
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,7 +1,10 @@
 """The paper's model from files to a file: a toy of it, a made-up FLAME and a narrow HuBERT, everything else real."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -339,3 +342,25 @@ def test_the_configs_we_have_fit(files: Path) -> None:
 def test_mini_has_no_use_for_what_only_base_hears_and_sees(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no use for it"):
         SDTalkPipeline.from_pretrained("mini", "cpu", "bfloat16")
+
+
+def test_the_networks_of_a_frame_compile_as_whole_graphs() -> None:
+    """In a process of its own, without the tests' type checks; captured, not turned into machine code."""
+    check = """
+import torch
+from toy import toy_base
+model = toy_base()
+model.neural_renderer.noise = "stored"
+code = model.coarse_field.encode(torch.randn(1, 50, 3))
+state = torch.randn(3, model.config.audio_code_width), torch.randn(3, 6)
+features = torch.randn(1, model.config.feature_channels, 512, 512)
+with torch.inference_mode():
+    moved, frame = model.coarse_field(code, *state), model.neural_renderer(features)
+    model.compiled(backend="eager")
+    assert torch.equal(moved.means, model.coarse_field(code, *state).means)
+    assert torch.equal(frame, model.neural_renderer(features))
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
