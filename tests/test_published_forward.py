@@ -130,6 +130,8 @@ def test_the_whole_forward_up_to_the_picture_is_the_published_one(target: Featur
     assert error.mean() < 2e-5 and (error > 1e-3).float().mean() < 2e-3 and error.max() < 1e-2
     mean = torch.from_numpy(fixture["image32_channel_mean"])
     torch.testing.assert_close(image.mean((1, 2)), mean, atol=1e-5, rtol=0)
+    deviation = torch.from_numpy(fixture["image32_channel_std"])
+    torch.testing.assert_close(image.std((1, 2), correction=0), deviation, atol=1e-5, rtol=1e-4)
     rest = sampled_error(1 - target.alpha[0, 0], fixture, "final_T")
     assert rest.mean() < 1e-5 and rest.max() < 2e-2
     blocks = torch.nn.functional.avg_pool2d(target.features[:, :3], 8)[0]

@@ -29,6 +29,7 @@ def test_the_lifting_plane_is_the_published_one(index: int) -> None:
     torch.testing.assert_close(plane[CORNERS], corners, atol=1e-5, rtol=0)
     direction = torch.from_numpy(fixture[f"cam{index}_size296_dir"])
     torch.testing.assert_close(-camera.plane_normal[0], direction, atol=1e-6, rtol=0)
+    assert np.array_equal(direction, fixture[f"cam{index}_size5_dir"]), "whatever the size of the plane"
     code = torch.from_numpy(fixture[f"cam{index}_harmonic"])
     torch.testing.assert_close(direction_code(-camera.plane_normal)[0], code, atol=1e-5, rtol=0)
 

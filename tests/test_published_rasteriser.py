@@ -52,6 +52,12 @@ def test_centres_equal_the_published_ones(index: int) -> None:
     torch.testing.assert_close(in_view, stored(f"cam{index}_p_view"), atol=1e-5, rtol=0)
     pixels = camera(index).project(means)[0] - 0.5  # there pixel (0, 0) lies at (0, 0)
     torch.testing.assert_close(pixels, stored(f"cam{index}_pixel"), atol=8e-4, rtol=0)
+    assert torch.equal(camera(index).world_to_camera[0], stored("view_matrix")[index].T)
+    # their matrix to homogeneous coordinates, whose image goes from -1 to 1
+    seen = torch.cat([means[0], torch.ones(200, 1)], dim=1) @ stored("full_proj_matrix")[index]
+    torch.testing.assert_close(seen, stored(f"cam{index}_p_hom"), atol=1e-4, rtol=0)
+    homogeneous = ((seen[:, :2] / (seen[:, 3:] + 1e-7) + 1) * 512 - 1) / 2
+    torch.testing.assert_close(pixels, homogeneous, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("index", CAMERAS)
