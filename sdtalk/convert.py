@@ -104,7 +104,8 @@ def convert(
     places = [
         f"{field}_field.encoding.{plane}.offsets" for field in FIELDS.values() for plane in ("xy", "yz", "xz")
     ]
-    ours |= {place: table_edges().clone() for place in places}
+    edges = table_edges()
+    ours |= {place: edges.clone() for place in places}  # safetensors refuses one tensor under several names
     dropped = _dropped(theirs)
     used = len(theirs) - sum(dropped.values())
     slips = ", ".join(f"`{name}`" for name in PUBLISHED_SLIPS)

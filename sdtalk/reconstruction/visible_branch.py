@@ -82,10 +82,10 @@ class VisibleBranch(nn.Module):
         activation = F.silu if priors else F.relu
         self.front = LayerHead(inputs, width, depth, outputs, activation)
         self.back = LayerHead(inputs, width, depth, outputs, activation)
-        trust = torch.full((outputs,), PHOTO_TRUST)
-        trust[-learned_channels(feature_channels) :] = 1.0
-        self.register_buffer("trust", trust, persistent=False)
         if priors:  # start at the priors
+            trust = torch.full((outputs,), PHOTO_TRUST)
+            trust[-learned_channels(feature_channels) :] = 1.0
+            self.register_buffer("trust", trust, persistent=False)
             for parameter in (*self.front.out.parameters(), *self.back.out.parameters()):
                 nn.init.zeros_(parameter)
 

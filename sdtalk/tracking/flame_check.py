@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sdtalk.errors import InputError
 from sdtalk.tracking.flame import PARENTS, FlameModel
+from sdtalk.tracking.flame_fit import LEAST_LANDMARKS
 from sdtalk.tracking.head_track import COMPLETION_POINTS, MESH_POINTS
 from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK
 
@@ -12,9 +13,6 @@ VERTICES, TRIANGLES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 
 LANDMARK_NUMBERS = {51: range(17, 68), 68: range(68), 70: range(70)}
 """Which of the 68 landmarks and two pupils an embedding of so many holds; 51: all but the contour."""
-
-LEAST_LANDMARKS = 12
-"""With fewer a head cannot be fitted."""
 
 _LARGEST_VALUES = {
     "template": 1.0,

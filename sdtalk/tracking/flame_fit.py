@@ -73,11 +73,7 @@ def fit_flame(
     """
     targets = _targets(landmarks_px, model, size)
     landmarks = FlameLandmarks.of(model, shapes, expressions)
-    solved = []
-    for target in targets.split(CHUNK):
-        start = _start(landmarks, target, landmarks.still.new_zeros(len(target), shapes))
-        solved.append(LandmarkProblem(landmarks, target, noise_px).solve(start))
-    return _fit(solved, model, landmarks, targets, size)
+    return _fit(_solved(landmarks, targets, shapes, noise_px), model, landmarks, targets, size)
 
 
 def fit_flame_video(
@@ -110,11 +106,7 @@ def fit_flame_video(
     start = _start(anybody, targets[spread], anybody.still.new_zeros(1, shapes))
     shape = LandmarkProblem(anybody, targets[spread], noise_px).solve(start).shape
     person = anybody.with_shape(shape[0])
-    solved = []
-    for target in targets.split(CHUNK):
-        start = _start(person, target, shape.new_zeros(len(target), 0))
-        solved.append(LandmarkProblem(person, target, noise_px).solve(start))
-    fit = _fit(solved, model, person, targets, size)
+    fit = _fit(_solved(person, targets, 0, noise_px), model, person, targets, size)
     known = F.pad(shape, (0, model.shape_basis.shape[-1] - shapes)).to(model.template.dtype)
     return replace(fit, parameters=replace(fit.parameters, shape=known.expand(len(targets), -1)))
 
@@ -130,6 +122,17 @@ def _targets(
     if least < LEAST_LANDMARKS:
         raise ValueError(f"a picture has {least} landmarks, at least {LEAST_LANDMARKS} are needed")
     return torch.where(given[..., None], landmarks_px.double(), torch.nan) * (FRAME_SIZE / size)
+
+
+def _solved(
+    landmarks: FlameLandmarks, targets: Float[Tensor, "batch landmark 2"], shapes: int, noise_px: float
+) -> list[Heads]:
+    """Every picture solved on its own, with so many coefficients of shape; some pictures at a time."""
+    solved = []
+    for target in targets.split(CHUNK):
+        start = _start(landmarks, target, landmarks.still.new_zeros(len(target), shapes))
+        solved.append(LandmarkProblem(landmarks, target, noise_px).solve(start))
+    return solved
 
 
 def _start(
