@@ -231,7 +231,9 @@ def test_a_visitor_chooses_a_model(larger_page: gr.Blocks, shelf: Shelf, word: P
     with browser(tmp_path) as tab:
         tab.open(larger_page.local_url)
         tab.wait("document.querySelectorAll('.gallery-item').length == 2")
-        tab.run("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options')).click()")
+        options = "[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options'))"
+        tab.wait(f"!!{options}")  # a busy machine draws the rest of the page later
+        tab.run(f"{options}.click()")
         field = "document.querySelector('input[aria-label=Model]')"
         tab.wait(f"!!{field} && {field}.value == 'first'")
         tab.run(f"{field}.focus()")
