@@ -50,6 +50,6 @@ $(RUNTIME): requirements.txt pyproject.toml | $(BIN)/python
 	$(PIP) --no-deps --editable .
 	touch $@
 
-$(TESTING): requirements-test.txt $(RUNTIME)
+$(TESTING): requirements-test.txt requirements-training.txt $(RUNTIME)
 	$(PIP) -r requirements-test.txt
 	touch $@
