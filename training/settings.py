@@ -152,6 +152,8 @@ class _Builder:
         return self.scalar(kind, value, name)
 
     def scalar(self, kind: Any, value: Any, name: str) -> Any:
+        if kind is Any:
+            return value
         if kind is float and type(value) in (int, float) and math.isfinite(value):
             return float(value)
         if kind is float and isinstance(value, str):  # YAML takes 1e-4, without a point, for a text
