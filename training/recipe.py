@@ -1,4 +1,4 @@
-"""What a training run is made of: the settings of `training/train.py`, one file in training/configs a stage and size."""
+"""What a training run is made of: the settings of `training/train.py`; training/configs has a file a size and stage."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,0 +1,208 @@
+"""The forward pass of both stages of the paper (section 3.3), and what each of them trains.
+
+source picture ─► reconstruct ─► head ─┐                       stage 1 learns this
+mouth code or sound, eyes of target ───┼─► animate ─► render ─► Frame ◄─ compare ─► real target picture
+camera of target ──────────────────────┘   stage 2 learns this, and the neural renderer goes on learning
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate.utils import convert_to_fp32
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sdtalk.camera import FRAME_SIZE, Camera
+from sdtalk.gaussians import Gaussians
+from sdtalk.head import Frame, HeadGaussians
+from sdtalk.model import SDTalk
+from sdtalk.tracking.head_track import HeadTrack
+from training.data.loader import track_of
+from training.mini.surface import MotionGeometry
+from training.recipe import TrainSettings
+from training.terms import Rendered, Terms
+
+SURFACE_POINTS = 468
+"""Of the mesh, without the irises."""
+
+OPENING_WEIGHT = 3.0
+"""In the loss of the heard mouth code the opening counts so much more than a shape coefficient (measured: lips.md)."""
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stage(nn.Module):
+    """What `accelerate` prepares: a batch in, weighted losses and pictures out; what is not trained is frozen.
+
+    The model stays in evaluation mode: its only dropout and batch statistics are the audio encoder's, which would make
+    what a sample teaches depend on the process it is on.
+    """
+
+    def __init__(self, model: SDTalk, settings: TrainSettings) -> None:
+        super().__init__()
+        self.model, self.settings = model.eval(), settings
+        self.still = settings.stage == 1 and not settings.stage1_motion
+        self.terms = Terms(settings)
+        self.requires_grad_(False)
+        for parameters in self.groups().values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+        mini = model.config.priors
+        self.geometry = MotionGeometry() if "geometry" in self.terms.weights and mini else None
+        if dtype := DTYPES.get(settings.precision):
+            self._compute_in(dtype)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the name their learning rate goes by (`recipe.GROUPS`); only those that learn."""
+        m, rates = self.model, self.settings.optimiser.rates
+        backbone = getattr(m.reconstructor.encoder, "backbone", None)
+        frozen = set(backbone.parameters()) if isinstance(backbone, nn.Module) else set()
+        fields = [f for f in (m.coarse_field, m.fine_field) if f is not None]
+        tables = [p for f in fields for p in f.encoding.parameters()]
+        members = {
+            "reconstructor": [p for p in m.reconstructor.parameters() if p not in frozen],
+            "neural_renderer": list(m.neural_renderer.parameters()),
+            "tables": tables,
+            "fields": [p for f in fields for n, p in f.named_parameters() if not n.startswith("encoding")],
+            "audio_encoder": list(m.audio_encoder.parameters()),
+        }
+        return {name: members[name] for name, rate in rates.items() if rate > 0}
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Render the target frame from the source frame, and compare.
+
+        Args:
+            batch: As `training.data.loader.PairLoader` makes them.
+
+        Returns:
+            The weighted losses by name, and `pictures`: rasterised, finished and real windows side by side.
+        """
+        # positions do not survive 8 bits of mantissa: only the networks of `_compute_in` leave float32
+        with torch.autocast(batch["source_image"].device.type, enabled=False):
+            source, target = track_of(batch, "source"), track_of(batch, "target")
+            head = self._head(batch, source, target)
+            camera, cut = _windows(target, batch["window"], self.settings.window_px)
+            moved = self._moved(batch, head, target)
+            frame = self.model.render(head, moved, camera)
+            mask = cut(batch["target_mask"])
+            wanted = cut(batch["target_image"]) * mask
+            vertices, lifted = self._lifted(batch, head, moved)
+            face_px = camera.project(target.mesh)
+            losses = self.terms(Rendered(frame, wanted, mask, face_px, vertices, lifted))
+            losses |= self._beside(batch)
+        return {**losses, "pictures": _side_by_side(frame, wanted)}
+
+    def _code(self, batch: dict[str, Tensor]) -> Tensor:
+        """What moves the mouth: mini's fields learn from tracked mouths, the paper's from what is heard."""
+        return batch["target_mouth"] if self.model.config.priors else self.model.listen(batch["target_sound"])
+
+    def _head(self, batch: dict[str, Tensor], source: HeadTrack, target: HeadTrack) -> HeadGaussians:
+        if self.still:
+            whole = self.model.config.template == "flame"
+            points = batch["target_vertices"] if whole else target.completion_points
+            rows = None if whole else target.completion_rows
+            source = replace(source, completion_points=points, completion_rows=rows)
+        with torch.set_grad_enabled(self.settings.stage == 1):
+            head = self.model.reconstruct(batch["source_image"], batch["source_mask"], source)
+        if self.settings.stage == 2:
+            head = self.model.recoded(head)
+        return replace(head, audio_code=batch["source_mouth"]) if self.model.config.priors else head
+
+    def _moved(self, batch: dict[str, Tensor], head: HeadGaussians, target: HeadTrack) -> Gaussians:
+        if self.still:
+            return head.gaussians
+        return self.model.animate(head, self._code(batch), target.eyes)
+
+    def _lifted(
+        self, batch: dict[str, Tensor], head: HeadGaussians, moved: Gaussians
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Vertices, and the Gaussians that should lie on them.
+
+        The paper holds the Gaussians against the target's vertices. mini's are lifted to the source's mesh to begin
+        with, so they are held there, before any motion, and those that no face reaches are left out.
+        """
+        completion = head.completion_canonical.shape[1]
+        every = self.settings.lifting_step
+        if self.model.config.priors:
+            visible = head.gaussians.means[:, completion:][:, head.moving]
+            return batch["source_mesh"][:, :SURFACE_POINTS:every], [visible]
+        groups = [moved.means[:, completion:]]
+        if self.settings.stage == 2 and completion:
+            groups.append(moved.means[:, :completion])
+        return batch["target_vertices"][:, ::every], groups
+
+    def _beside(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses that need no picture."""
+        weights, losses = self.terms.weights, {}
+        if "sound" in weights:
+            heard = self.model.listen(batch["target_sound"])
+            error = heard_loss(heard, batch["target_mouth"], batch["target_own_speech"])
+            losses["sound"] = weights["sound"] * error
+        if self.geometry is not None:
+            losses["geometry"] = weights["geometry"] * self.geometry(self.model, batch)
+        return losses
+
+    def _compute_in(self, dtype: torch.dtype) -> None:
+        m = self.model
+        networks = [
+            m.reconstructor.encoder,
+            m.coarse_field,
+            m.fine_field,
+            m.neural_renderer,
+            self.terms.features,
+        ]
+        for network in networks:
+            if network is not None:
+                network.forward = _in_autocast(network.forward, dtype)
+
+
+def heard_loss(
+    heard: Float[Tensor, "batch code"], tracked: Float[Tensor, "batch code"], own: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """Squared error of the mouth code over samples whose sound is the speaker's own."""
+    weights = torch.ones_like(tracked[0])
+    weights[0] = OPENING_WEIGHT
+    return (((heard - tracked).square() * weights).sum(1) * own).mean()
+
+
+def _windows(
+    target: HeadTrack, play: Float[Tensor, "batch 2"], side: int
+) -> tuple[Camera, Callable[[Tensor], Tensor]]:
+    """The target's camera for a window around each face, moved within its free play, and how to cut pictures to it."""
+    if side == FRAME_SIZE:
+        return target.camera, lambda pictures: pictures
+    corners = face_corners(target, play, side)
+    left, top = corners.unbind(1)
+    camera = target.camera.window(left, top, side)
+
+    def cut(pictures: Tensor) -> Tensor:
+        places = corners.tolist()
+        return torch.stack(
+            [p[:, y : y + side, x : x + side] for p, (x, y) in zip(pictures, places, strict=True)]
+        )
+
+    return camera, cut
+
+
+def face_corners(target: HeadTrack, play: Float[Tensor, "batch 2"], side: int) -> Int[Tensor, "batch 2"]:
+    """Left and top of each sample's window."""
+    points = target.camera.project(target.mesh[:, :SURFACE_POINTS])
+    low, high = points.amin(1).clamp(0, FRAME_SIZE), points.amax(1).clamp(0, FRAME_SIZE)
+    free = (side - (high - low)).clamp_min(0)
+    return (low - play * free).clamp(0, FRAME_SIZE - side).long()
+
+
+def _in_autocast(forward: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    def computed(*arguments: Tensor, **options: Any) -> Any:
+        device = next(a.device.type for a in (*arguments, *options.values()) if isinstance(a, Tensor))
+        with torch.autocast(device, dtype):
+            made = forward(*arguments, **options)
+        return convert_to_fp32(made)
+
+    return computed
+
+
+def _side_by_side(frame: Frame, wanted: Tensor) -> Tensor:
+    return torch.cat([frame.rasterised, frame.colours, wanted], dim=-1).detach()
