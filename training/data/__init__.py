@@ -1,0 +1,1 @@
+"""Prepared clips: their index, their shards, and what training draws from them."""

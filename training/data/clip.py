@@ -1,0 +1,258 @@
+"""Reading a prepared data set, from a folder or from the Hub: clips and pieces, each by one read of a range."""
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from sdtalk.audio import MELS_PER_FRAME, WINDOW_MELS
+from sdtalk.camera import Camera
+from sdtalk.errors import InputError
+from sdtalk.hubert.windows import TOKENS_PER_FRAME, WINDOW
+from sdtalk.image import to_tensor
+from sdtalk.tracking.completion import CompletionTemplate
+from sdtalk.tracking.flame import FlameModel, FlameParameters
+from sdtalk.tracking.flame_file import load_flame
+from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack
+from training.data.index import INDEX_NAME, ClipEntry, ClipFacts, Index, Piece
+from training.data.store import Store, members
+
+KEPT_CLIPS = 8
+SURFACE_POINTS = MESH_POINTS - 10  # without the irises
+WINDOWS = {"mel": (MELS_PER_FRAME, WINDOW_MELS), "hubert": (TOKENS_PER_FRAME, WINDOW)}
+"""For each kind of sound: rows of features a frame, rows that a frame hears."""
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame as the shard has it.
+
+    Attributes:
+        jpg: The picture; black where the person is certainly not, else as filmed.
+        mask: The person mask, a PNG.
+    """
+
+    jpg: bytes
+    mask: bytes
+
+    def decoded(self) -> tuple[Float[Tensor, "3 height width"], Float[Tensor, "1 height width"]]:
+        """Picture and mask in [0, 1]; the picture is not multiplied by the mask.
+
+        Raises:
+            OSError, ValueError, SyntaxError: They are damaged.
+        """
+        with Image.open(io.BytesIO(self.jpg)) as image:
+            picture = to_tensor(np.asarray(image.convert("RGB"))[None])[0]
+        with Image.open(io.BytesIO(self.mask)) as image:
+            mask = torch.from_numpy(np.array(image.convert("L"))).float()[None] / 255
+        return picture, mask
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """A clip's tracks and sound; its frames stay in the shard.
+
+    Attributes:
+        entry: What the index says.
+        facts: What was noted when it was prepared.
+        kind: "mel" or "hubert": what `features` are.
+        features: Features of the sound, padded: frame t hears `WINDOWS` of them.
+        audio: Sound at 16 kHz, 640 samples a frame; silence where there was none.
+        mouth: Mouth codes; the shape coefficients are relative to the clip's mean, the opening is absolute.
+        poses: world_to_camera.
+        mesh: The face mesh.
+        eyes: The eye states.
+        flame: FLAME's parameters of every frame, where the data set was tracked with it.
+    """
+
+    entry: ClipEntry
+    facts: ClipFacts
+    kind: str
+    features: Float[Tensor, "row width"]
+    audio: Float[Tensor, " samples"]
+    mouth: Float[Tensor, "frame 5"]
+    poses: Float[Tensor, "frame 4 4"]
+    mesh: Float[Tensor, "frame 478 3"]
+    eyes: Float[Tensor, "frame 6"]
+    flame: FlameParameters | None = None
+
+    def heads(self, frames: Int[Tensor, " some"]) -> HeadTrack:
+        """The head in some frames, with its completion points placed."""
+        mesh, poses = self.mesh[frames], self.poses[frames]
+        camera = Camera.from_pose(poses[:, :3, :3], poses[:, :3, 3])
+        if self.flame is None:
+            return HeadTrack(camera, mesh, CompletionTemplate.bundled().place(mesh), self.eyes[frames])
+        rows = _flame().completion_rows
+        points = _flame().vertices(self.flame[frames])[:, rows]
+        return HeadTrack(camera, mesh, points, self.eyes[frames], rows)
+
+    @cached_property
+    def track(self) -> HeadTrack:
+        """The head in every frame."""
+        parts = [self.heads(frames) for frames in torch.arange(self.entry.frames).split(64)]
+        if len(parts) == 1:
+            return parts[0]
+        points = torch.cat([part.completion_points for part in parts])
+        camera = Camera.from_pose(self.poses[:, :3, :3], self.poses[:, :3, 3])
+        return HeadTrack(camera, self.mesh, points, self.eyes, parts[0].completion_rows)
+
+    def sound(self, frames: Int[Tensor, " some"]) -> Float[Tensor, "some row width"]:
+        """What some frames hear: [n, 37, 80] of log-mel features, or [n, 16, W] of HuBERT's tokens."""
+        step, length = WINDOWS[self.kind]
+        return self.features[frames[:, None] * step + torch.arange(length)].float()
+
+    def vertices(self, frames: Int[Tensor, " some"]) -> Float[Tensor, "some vertex 3"]:
+        """All vertices tracked in some frames: 468 of the face mesh's surface, or FLAME's 5,023."""
+        if self.flame is None:
+            return self.mesh[frames, :SURFACE_POINTS]
+        return _flame().vertices(self.flame[frames])
+
+
+class PreparedSet:
+    """A prepared data set: its index, and its clips and pieces on demand. May be used from several threads."""
+
+    def __init__(self, index: Index, store: Store) -> None:
+        self.index, self.store = index, store
+        self._clips: OrderedDict[str, PreparedClip] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, source: str | Path) -> "PreparedSet":
+        """Open a folder, or "hf://datasets/USER/NAME[@revision]" (any address that fsspec knows).
+
+        Raises:
+            InputError: There is none, its index is damaged, or a shard is missing or cut short.
+        """
+        store = Store.of(source)
+        index = Index.from_json(store.read(INDEX_NAME), f"{source}/{INDEX_NAME}")
+        index.check_shards(store.sizes().get, str(source))
+        return cls(index, store)
+
+    def clip(self, entry: ClipEntry) -> PreparedClip:
+        """A clip's tracks, sound and facts; the last few are kept.
+
+        Raises:
+            InputError: They are damaged.
+        """
+        with self._lock:
+            if entry.key in self._clips:
+                self._clips.move_to_end(entry.key)
+                return self._clips[entry.key]
+        clip = self._read_clip(entry)
+        with self._lock:
+            self._clips[entry.key] = clip
+            while len(self._clips) > KEPT_CLIPS:
+                self._clips.popitem(last=False)
+        return clip
+
+    def piece(self, piece: Piece) -> dict[int, EncodedFrame]:
+        """The frames of a piece, still encoded, by their numbers.
+
+        Raises:
+            InputError: They are damaged.
+        """
+        found: dict[int, dict[str, bytes]] = {}
+        for name, data in members(self.store.span(piece), piece.shard):
+            key, _, kind = name.partition(".")
+            found.setdefault(int(key[-6:]), {})[kind] = data
+        wanted = range(piece.first, piece.first + piece.count)
+        if sorted(found) != list(wanted) or any({"jpg", "mask.png"} - set(f) for f in found.values()):
+            problem = f"frames {wanted.start} to {wanted.stop - 1} of a clip are not where the index says"
+            raise InputError(f"{self.store.source}/{piece.shard}", problem, "Copy this shard again.")
+        return {number: EncodedFrame(found[number]["jpg"], found[number]["mask.png"]) for number in wanted}
+
+    def _read_clip(self, entry: ClipEntry) -> PreparedClip:
+        where = f"{self.store.source}/{entry.record.shard}, clip {entry.key}"
+        found = {name.partition(".")[2]: data for name, data in members(self.store.span(entry.record), where)}
+        try:
+            with np.load(io.BytesIO(found["npz"]), allow_pickle=False) as data:
+                arrays = {name: torch.from_numpy(data[name]) for name in data.files}
+            facts = ClipFacts.from_json(found["json"], where)
+            return _clip_of(entry, facts, arrays, self.index)
+        except (KeyError, ValueError, OSError) as error:
+            if isinstance(error, InputError):
+                raise
+            problem = f"its arrays cannot be read ({error})"
+            raise InputError(where, problem, "Copy this shard again, or prepare the clip again.") from error
+
+
+def _clip_of(entry: ClipEntry, facts: ClipFacts, arrays: dict[str, Tensor], index: Index) -> PreparedClip:
+    frames = entry.frames
+    step, length = WINDOWS[index.sound]
+    shapes = {
+        "world_to_camera": (frames, 4, 4),
+        "mesh": (frames, MESH_POINTS, 3),
+        "eyes": (frames, 6),
+        "mouth": (frames, 5),
+        "audio": (frames * 640,),
+        index.sound: (step * (frames - 1) + length, index.sound_width),
+    }
+    if index.tracker == "flame":
+        shapes |= {"flame_expression": (frames, 100), "flame_jaw": (frames, 3), "flame_eyes": (frames, 6)}
+    for name, shape in shapes.items():
+        if tuple(arrays[name].shape) != shape:
+            raise ValueError(f"{name} has the shape {tuple(arrays[name].shape)} instead of {shape}")
+    mouth = arrays["mouth"].float()
+    mouth[:, 1:] -= mouth[:, 1:].mean(0)
+    return PreparedClip(
+        entry=entry,
+        facts=facts,
+        kind=index.sound,
+        features=arrays[index.sound],
+        audio=arrays["audio"].float() / 32768,
+        mouth=mouth,
+        poses=arrays["world_to_camera"],
+        mesh=arrays["mesh"],
+        eyes=arrays["eyes"],
+        flame=_parameters(arrays, frames) if index.tracker == "flame" else None,
+    )
+
+
+def _parameters(arrays: dict[str, Tensor], frames: int) -> FlameParameters:
+    still = torch.zeros(frames, 3)
+    return FlameParameters(
+        shape=arrays["flame_shape"].expand(frames, -1),
+        expression=arrays["flame_expression"],
+        rotation=still,
+        neck=still,
+        jaw=arrays["flame_jaw"],
+        eyes=arrays["flame_eyes"],
+    )
+
+
+@cache
+def _flame() -> FlameModel:
+    return load_flame()
+
+
+def rows_of(windows: Float[Tensor, "frame row width"], kind: str) -> Float[Tensor, "rows width"]:
+    """What a clip's record keeps of the windows its frames hear: every row once; `PreparedClip.sound` undoes it."""
+    step = WINDOWS[kind][0]
+    return torch.cat([windows[0], windows[1:, -step:].flatten(0, 1)])
+
+
+def frames_of(prepared: PreparedSet, entry: ClipEntry) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Number, picture and mask of every frame of a clip, in order; one piece at a time is in memory.
+
+    Raises:
+        InputError: A piece is damaged.
+    """
+    for piece in entry.pieces:
+        for number, frame in prepared.piece(piece).items():
+            try:
+                picture, mask = frame.decoded()
+            except (OSError, ValueError, SyntaxError) as error:
+                problem = f"frame {number} of clip {entry.key} cannot be read ({error})"
+                raise InputError(
+                    f"{prepared.store.source}/{piece.shard}", problem, "Copy it again."
+                ) from error
+            yield number, picture, mask
