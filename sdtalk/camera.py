@@ -7,7 +7,7 @@ Camera space: OpenCV (x right, y down, z forward). Pixels: pixel (i, j) has its 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 FRAME_SIZE = 512
@@ -123,9 +123,18 @@ class Camera:
         scale = self.intrinsics.new_tensor([[size / self.width], [size / self.height], [1.0]])
         return Camera(self.world_to_camera, self.intrinsics * scale, size, size)
 
-    def window(self, left: int, top: int, size: int) -> "Camera":
-        """The same view, of which only a square window of the image is drawn."""
-        shift = self.intrinsics.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+    def window(
+        self, left: int | Int[Tensor, " batch"], top: int | Int[Tensor, " batch"], size: int
+    ) -> "Camera":
+        """The same view, of which only a square window of the image is drawn.
+
+        Args:
+            left: Column of the image where the window begins, in px; one for all cameras, or one for each.
+            top: The same for rows.
+            size: Side of the window in px.
+        """
+        shift = torch.zeros_like(self.intrinsics)
+        shift[:, 0, 2], shift[:, 1, 2] = left, top
         return Camera(self.world_to_camera, self.intrinsics - shift, size, size)
 
     def to(self, device: torch.device | str) -> "Camera":

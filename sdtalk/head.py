@@ -21,8 +21,8 @@ class HeadGaussians:
         visible_canonical: The same for the visible Gaussians that can move.
         completion_code: What the fine field makes of the former.
         visible_code: What the coarse field makes of the latter.
-        moving: Which visible Gaussians can move.
-        support: How far they take part in facial motion.
+        moving: Which visible Gaussians can move in any head of the batch.
+        support: How far they take part in facial motion; 0 for those that move in other heads only.
         head_weight: How far every Gaussian follows the head's pose.
         rest: The source camera: the pose in which head and shoulders belong together.
         eyes: The state of the eyes in the photo.

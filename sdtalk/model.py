@@ -129,7 +129,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         if self.config.priors:
             image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
-        moving = (static.support > MIN_SUPPORT).any(0).nonzero()[:, 0]
+        takes_part = static.support > MIN_SUPPORT
+        moving = takes_part.any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
         head = HeadGaussians(
             gaussians=Gaussians.concatenate([static.completion, static.visible]),
@@ -138,7 +139,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             completion_code=self.fine_field.encode(static.completion_canonical),
             visible_code=self.coarse_field.encode(visible_canonical),
             moving=moving,
-            support=static.support[:, moving],
+            support=(static.support * takes_part)[:, moving],  # what others of a batch move stays still here
             head_weight=static.head_weight,
             rest=rest,
             eyes=track.eyes,

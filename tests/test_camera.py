@@ -1,5 +1,6 @@
 """Conventions: what the camera says about axes, pixels and the lifting plane, by hand-made cases."""
 
+import pytest
 import torch
 
 from sdtalk.camera import FACING, FOCAL_PX, Camera
@@ -53,6 +54,20 @@ def test_a_window_and_another_size_show_the_same_pixels() -> None:
     assert (window.width, window.height) == (320, 320)
     torch.testing.assert_close(window.project(points), pixels - torch.tensor([100.0, 60.0]))
     torch.testing.assert_close(camera.resized(256).project(points), pixels / 2)
+
+
+def test_every_camera_can_have_a_window_of_its_own() -> None:
+    camera, points = random_camera(), torch.randn(2, 5, 3) * 0.3
+    windows = camera.window(torch.tensor([100, -7]), torch.tensor([60, 0]), 320)
+    for i, (left, top) in enumerate(((100, 60), (-7, 0))):
+        alone = camera[i : i + 1].window(left, top, 320)
+        assert torch.equal(windows.intrinsics[i : i + 1], alone.intrinsics)
+        assert torch.equal(windows.project(points)[i], alone.project(points[i : i + 1])[0])
+    mixed = camera.window(torch.tensor([100, -7]), 60, 320)
+    assert torch.equal(mixed.intrinsics[:, 0], windows.intrinsics[:, 0])
+    assert mixed.intrinsics[:, 1, 2].tolist() == [196.0, 196.0]
+    with pytest.raises((RuntimeError, TypeError)):
+        camera.window(torch.tensor([1, 2, 3]), 0, 320)
 
 
 def test_motion_keeps_every_attribute_in_its_domain() -> None:

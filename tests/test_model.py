@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from made_up_heads import turned
 from toy import SIZE, TOY, toy_model, toy_picture, toy_track
 
 from sdtalk.camera import Camera
 from sdtalk.checkpoint import load_model
 from sdtalk.head import HeadGaussians
 from sdtalk.model import SDTalk
+from sdtalk.tracking.head_track import HeadTrack
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,48 @@ def test_a_batch_is_its_frames(model: SDTalk) -> None:
     for i in range(3):
         alone = model(head, code[i : i + 1], eyes[i : i + 1], camera[i : i + 1]).colours
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
+
+
+def people() -> tuple[torch.Tensor, torch.Tensor, HeadTrack]:
+    """Two that differ in picture, outline, pose, distance and mouth: other cells of their planes take part."""
+    tracks = [toy_track(opening=o) for o in (0.0, 0.8)]
+    cameras = [
+        Camera.from_pose(turned(*torch.tensor([[yaw], [5.0], [3.0]])), torch.tensor([at]), SIZE)
+        for yaw, at in ((-12.0, [0.1, 0.0, 9.0]), (15.0, [-0.1, 0.2, 12.0]))
+    ]
+    both = HeadTrack(
+        Camera(
+            torch.cat([c.world_to_camera for c in cameras]), cameras[0].intrinsics.repeat(2, 1, 1), SIZE, SIZE
+        ),
+        *(torch.cat([getattr(t, name) for t in tracks]) for name in ("mesh", "completion_points", "eyes")),
+    )
+    mask = torch.ones(2, 1, SIZE, SIZE)
+    mask[1, :, :, : SIZE // 4] = 0
+    return torch.cat([toy_picture(0), toy_picture(1)]), mask, both
+
+
+@torch.no_grad()
+def test_two_people_together_are_each_alone() -> None:
+    model = toy_model()
+    for parameter in model.coarse_field.parameters():
+        parameter.mul_(10)  # so that what moves a little shows
+    image, mask, track = people()
+    code, eyes, camera = state(2)
+    camera = camera.window(torch.tensor([2, 9]), torch.tensor([5, 0]), 48)
+    head = model.reconstruct(image, mask, track)
+    moved = model.animate(head, code, eyes)
+    together, moving = model.render(head, moved, camera), []
+    for i in range(2):
+        one = slice(i, i + 1)
+        head_alone = model.reconstruct(image[one], mask[one], track[one])
+        moved_alone = model.animate(head_alone, code[one], eyes[one])
+        torch.testing.assert_close(moved.means[one], moved_alone.means, atol=1e-6, rtol=0)
+        alone = model.render(head_alone, moved_alone, camera[one])
+        for name in ("colours", "alpha", "rasterised"):
+            torch.testing.assert_close(getattr(together, name)[one], getattr(alone, name), atol=1e-5, rtol=0)
+        moving.append(set(head_alone.moving.tolist()))
+    assert moving[0] - moving[1] and moving[1] - moving[0]
+    assert set(head.moving.tolist()) == moving[0] | moving[1]
 
 
 def test_gradients_reach_every_part(model: SDTalk) -> None:
