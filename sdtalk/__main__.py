@@ -89,7 +89,7 @@ def assets(arguments: argparse.Namespace) -> None:
     """Store licensed files."""
     from pathlib import Path
 
-    from sdtalk.assets import add_hubert
+    from sdtalk.added_weights import DOWNLOADS, add_hubert, add_weights
     from sdtalk.errors import InputError
 
     files = [Path(file) for file in arguments.files]
@@ -97,6 +97,8 @@ def assets(arguments: argparse.Namespace) -> None:
         from sdtalk.tracking.flame_file import add_flame
 
         place = add_flame(files)
+    elif arguments.asset in DOWNLOADS:
+        place = add_weights(arguments.asset, files)
     elif len(files) == 1:
         place = add_hubert(files[0])
     else:

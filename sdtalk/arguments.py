@@ -10,7 +10,7 @@ other commands:
   sdtalk reenact CLIP -o OUT.mp4 --target TARGET.mp4   repeat a clip from its first frame, or from a portrait
   sdtalk bench                                         measure where the time goes
   sdtalk doctor                                        what is installed, what is missing and where to get it
-  sdtalk assets add flame FILE...                      store licensed files that the paper's full model needs
+  sdtalk assets add flame FILE...                      store licensed files, for the full model or for evaluation
   sdtalk convert SDGTalk.pt FOLDER                     turn the authors' checkpoint into a model for --model
 (a picture that is called like a command: give it as ./bench)
 """
@@ -99,8 +99,8 @@ def assets_parser() -> Parser:
     """Arguments of `sdtalk assets`."""
     parser = Parser("sdtalk assets", description="Store files that cannot come with the package.")
     parser.add_argument("action", choices=["add"])
-    parser.add_argument("asset", choices=["flame", "hubert"])
-    parser.add_argument("files", nargs="+", help="what you downloaded: FLAME's files, or HuBERT's folder")
+    parser.add_argument("asset", choices=["flame", "hubert", "lpips", "syncnet", "arcface"])
+    parser.add_argument("files", nargs="+", help="what you downloaded: files, or HuBERT's folder")
     return parser
 
 

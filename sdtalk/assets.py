@@ -1,6 +1,5 @@
 """Where files lie that no network is built from code alone: those of the package, and those the user adds."""
 
-import json
 import os
 import shutil
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -18,10 +16,6 @@ from sdtalk.errors import InputError
 FOLDER = Path(__file__).parent / "assets"
 
 HUBERT = "facebook/hubert-large-ls960-ft"
-HUBERT_WIDTH = 1024
-
-_UNREADABLE = (EOFError, ValueError, LookupError, AttributeError, TypeError, OSError, RuntimeError)
-"""What torch.load raises for other files than its own, besides UnpicklingError."""
 
 
 def bundled(name: str) -> Path:
@@ -135,6 +129,39 @@ OPTIONAL_ASSETS = (
         hub_files=(("config.json",), ("model.safetensors", "pytorch_model.bin")),
     ),
     OptionalAsset(
+        name="lpips",
+        what="the weights of LPIPS 0.1: AlexNet and its five linear layers",
+        needed_for="the perceptual distance LPIPS, in evaluation and as a loss",
+        licence="AlexNet of torchvision: BSD-3-Clause; linear layers: BSD-2-Clause",
+        where=(
+            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth and lpips/weights/v0.1/alex.pth of the "
+            "package lpips (https://pypi.org/project/lpips), then `sdtalk assets add lpips ALEXNET.pth alex.pth`"
+        ),
+        without="training compares pictures through the bundled face networks; evaluation leaves LPIPS out and says so",
+        files=("lpips/lpips.safetensors",),
+    ),
+    OptionalAsset(
+        name="syncnet",
+        what="the lip-sync network SyncNet, syncnet_v2.model",
+        needed_for="the lip-sync figures Sync-C and Sync-D, in evaluation",
+        licence="MIT (its authors' code); none stated for the weights",
+        where=(
+            "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model, then `sdtalk assets add syncnet "
+            "syncnet_v2.model`"
+        ),
+        without="evaluation leaves Sync-C and Sync-D out and says so; mouth correlation and spread remain",
+        files=("syncnet/syncnet.safetensors",),
+    ),
+    OptionalAsset(
+        name="arcface",
+        what="the face-recognition network IR-SE50 (ArcFace), model_ir_se50.pth",
+        needed_for="the identity similarity, in evaluation",
+        licence="MIT (its author's code); trained on MS-Celeb-1M, so for research only",
+        where="https://github.com/TreB1eN/InsightFace_Pytorch, then `sdtalk assets add arcface model_ir_se50.pth`",
+        without="evaluation leaves identity similarity out and says so",
+        files=("arcface/arcface.safetensors",),
+    ),
+    OptionalAsset(
         name="checkpoint",
         what="the checkpoint of the paper's authors, SDGTalk.pt",
         needed_for="their model; `sdtalk convert SDGTalk.pt FOLDER` makes a folder for --model of it",
@@ -195,72 +222,3 @@ def _exchange(draft: Path, place: Path) -> None:
             os.replace(aside, place)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def add_hubert(folder: Path) -> Path:
-    """Check and store HuBERT-large, from a folder as the Hub's download of it makes.
-
-    Args:
-        folder: With config.json and model.safetensors, or pytorch_model.bin (which is read without running it).
-
-    Returns:
-        The folder in the user's data folder, with config.json and model.safetensors.
-
-    Raises:
-        InputError: The folder does not hold that network, or the data folder cannot be written.
-    """
-    from safetensors.torch import save_file
-
-    remedy = f"Give the folder of {HUBERT}, with config.json and model.safetensors (or pytorch_model.bin)."
-    config = _hubert_config(folder / "config.json", remedy)
-    tensors = _hubert_tensors(folder, remedy)
-    depth = config["num_hidden_layers"]
-    for layer in (0, depth - 1):
-        name = f"encoder.layers.{layer}.attention.q_proj.weight"
-        shapes = [
-            tuple(tensor.shape) for key, tensor in tensors.items() if key.removeprefix("hubert.") == name
-        ]
-        if shapes != [(HUBERT_WIDTH, HUBERT_WIDTH)]:
-            raise InputError(str(folder), f"its weights lack {name} as HuBERT-large has it", remedy)
-    with replaced_asset("hubert") as draft:
-        (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
-    return data_folder() / "hubert"
-
-
-def _hubert_config(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(str(path), f"it cannot be read ({error.strerror or error})", remedy) from error
-    except ValueError as error:
-        raise InputError(str(path), "it is no JSON", remedy) from error
-    wanted = {"model_type": "hubert", "hidden_size": HUBERT_WIDTH}
-    for name, value in wanted.items():
-        if not isinstance(config, dict) or config.get(name) != value:
-            found = config.get(name) if isinstance(config, dict) else None
-            raise InputError(str(path), f"its {name} is {found!r} instead of {value!r}", remedy)
-    if type(config.get("num_hidden_layers")) is not int:
-        raise InputError(str(path), "it does not say num_hidden_layers", remedy)
-    return config
-
-
-def _hubert_tensors(folder: Path, remedy: str) -> dict[str, Any]:
-    import pickle
-
-    import torch
-    from safetensors.torch import load_file
-
-    path = folder / "model.safetensors"
-    path = path if path.is_file() else folder / "pytorch_model.bin"
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(str(folder), "it holds no weights", remedy) from error
-    except (*_UNREADABLE, SafetensorError, pickle.UnpicklingError) as error:
-        raise InputError(str(path), "it is damaged, or holds more than tensors", remedy) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise InputError(str(path), "it holds more than tensors", remedy)
-    return {str(name): tensor.clone().contiguous() for name, tensor in tensors.items()}

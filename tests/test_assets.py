@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdtalk import assets
-from sdtalk.assets import OPTIONAL_ASSETS, add_hubert, data_folder, optional_asset, replaced_asset
+from sdtalk.added_weights import add_hubert
+from sdtalk.assets import OPTIONAL_ASSETS, data_folder, optional_asset, replaced_asset
 from sdtalk.errors import InputError
 
 CONFIG = {"model_type": "hubert", "hidden_size": 1024, "num_hidden_layers": 2}
@@ -81,7 +82,9 @@ def test_data_folder_is_where_the_system_keeps_such_things(
 
 
 def test_every_asset_says_what_it_is_and_how_to_get_it() -> None:
-    assert {a.name for a in OPTIONAL_ASSETS} == {"flame", "hubert", "dinov2", "checkpoint"}
+    assert {a.name for a in OPTIONAL_ASSETS} == {
+        "flame", "hubert", "dinov2", "lpips", "syncnet", "arcface", "checkpoint",
+    }  # fmt: skip
     for asset in OPTIONAL_ASSETS:
         assert asset.found() is None
         with pytest.raises(InputError) as caught:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from training.alexnet import ALEXNET_MAPS, alexnet_convolutions, maps_at
+
 PREFIX = "percep_loss."
 LAYER_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
 VGG_WEIGHT = 0.5
@@ -15,9 +17,6 @@ VGG_WEIGHT = 0.5
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VGG_FACE_MEAN = (129.186279296875, 104.76238250732422, 93.59396362304688)
 """Average face of VGG-Face, RGB, 0..255; its network takes the difference without dividing it by anything."""
-
-ALEXNET_MAPS = (1, 4, 7, 9, 11)
-"""Where in AlexNet the maps are taken: after each of its five rectifiers."""
 
 VGG_MAPS = (1, 6, 11, 18, 25)
 """Where in VGG-16 the maps are taken: after the first rectifier of each of its five blocks."""
@@ -36,13 +35,7 @@ class FacePerceptualLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alexnet = nn.Sequential(
-            nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
+        self.alexnet = alexnet_convolutions()
         self.vgg = nn.Sequential()
         channels = 3
         for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -87,8 +80,8 @@ class FacePerceptualLoss(nn.Module):
             for values in (IMAGENET_MEAN, IMAGENET_STD, VGG_FACE_MEAN)
         )
         return [
-            *_maps_at(self.alexnet, (images - imagenet_mean) / imagenet_std, ALEXNET_MAPS),
-            *_maps_at(self.vgg, images * 255 - vgg_mean, VGG_MAPS),
+            *maps_at(self.alexnet, (images - imagenet_mean) / imagenet_std, ALEXNET_MAPS),
+            *maps_at(self.vgg, images * 255 - vgg_mean, VGG_MAPS),
         ]
 
 
@@ -97,13 +90,3 @@ def _renamed(key: str) -> str:
     return re.sub(
         r"^vggface\.network\.", "vgg.", re.sub(r"^net\.slice[1-5]\.", "alexnet.", key.removeprefix(PREFIX))
     )
-
-
-def _maps_at(network: nn.Sequential, x: Tensor, places: tuple[int, ...]) -> list[Tensor]:
-    """What a network holds at some of its layers; it runs no further than the last of them."""
-    maps = []
-    for place in range(places[-1] + 1):
-        x = network[place](x)
-        if place in places:
-            maps.append(x)
-    return maps

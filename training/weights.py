@@ -1,0 +1,48 @@
+"""Networks of others, filled with weights that the user has added (`sdtalk assets add`)."""
+
+from typing import TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from sdtalk.assets import OPTIONAL_ASSETS
+from sdtalk.errors import InputError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+UNUSED = "num_batches_tracked"
+"""What batch normalisation counts while training; files of old PyTorch versions lack it."""
+
+
+def filled(network: Network, asset: str) -> Network | None:
+    """Load the weights of an optional asset; the network then takes no gradients and evaluates.
+
+    Args:
+        network: Has exactly the tensors of the asset.
+        asset: Its short name.
+
+    Returns:
+        The network, or None where the asset is not on this machine.
+
+    Raises:
+        InputError: The file is damaged, or holds another network.
+    """
+    path = next(a for a in OPTIONAL_ASSETS if a.name == asset).found()
+    if path is None:
+        return None
+    try:
+        found = network.load_state_dict(load_file(path), strict=False)
+        wrong = [*found.unexpected_keys, *(k for k in found.missing_keys if not k.endswith(UNUSED))]
+        if wrong:
+            raise RuntimeError(f"{wrong[0]} does not fit")
+    except (SafetensorError, RuntimeError, OSError) as error:
+        remedy = f"Add it again: `sdtalk assets add {asset} FILE...`."
+        raise InputError(str(path), "it is damaged, or holds another network", remedy) from error
+    return network.eval().requires_grad_(False)
+
+
+def absence(asset: str) -> str:
+    """Why a figure that needs an asset cannot be computed, and what helps."""
+    found = next(a for a in OPTIONAL_ASSETS if a.name == asset)
+    return f"{found.what} is not on this machine: get it from {found.where}"
