@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from sdtalk.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
 from sdtalk.motion.audio_encoder import AudioEncoder
-from training import synthetic_speech
-from training.lips_data import Clip, Crops, Scale, disturb, load_clips, mouth_example, variants
-from training.lips_fit import Recipe, finetune
-from training.lips_metrics import best_lag, closures, closures_hit, correlation
-from training.synthetic_speech import Utterance, targets
-from training.train_lips import calibrate, main, realigned
-from training.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
+from training.mini import synthetic_speech
+from training.mini.lips_data import Clip, Crops, Scale, disturb, load_clips, mouth_example, variants
+from training.mini.lips_fit import Recipe, finetune
+from training.mini.lips_metrics import best_lag, closures, closures_hit, correlation
+from training.mini.synthetic_speech import Utterance, targets
+from training.mini.train_lips import calibrate, main, realigned
+from training.mini.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 ROOT = Path(__file__).parent.parent
 needs_flite = pytest.mark.skipif(not shutil.which("flite"), reason="the program flite is not installed")
@@ -206,7 +206,7 @@ def test_the_script_runs_and_repeats(
     command = [
         sys.executable,
         "-m",
-        "training.train_lips",
+        "training.mini.train_lips",
         *options,
         "--output",
         str(tmp_path / "a.safetensors"),

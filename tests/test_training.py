@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from sdtalk.camera import FACING
 from sdtalk.config import SDTalkConfig
 from sdtalk.model import SDTalk
-from training import start, train, train_motion
+from training import train
+from training.mini import start, train_motion
 from training.dataset import FramePairs, load_clips
 from training.losses import lifting_loss, lip_weight
 

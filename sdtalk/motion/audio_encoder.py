@@ -28,7 +28,7 @@ class AudioEncoder(nn.Module):
     person's own rest. A closure output pulls the opening to zero: least squares alone never closes the lips.
 
     Least squares also moves too little what it is unsure of, so buffers hold a mean and a gain per number,
-    measured on held-out people by `training/train_lips.py`: the spread of real speech comes out.
+    measured on held-out people by `training/mini/train_lips.py`: the spread of real speech comes out.
     """
 
     def __init__(

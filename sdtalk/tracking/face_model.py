@@ -83,7 +83,7 @@ CANONICAL_OPENING = 0.35
 
 @dataclass(frozen=True)
 class FaceModel:
-    """Average face and its mouth motion, computed by `training/face_model.py`; head space, units of 0.2 m.
+    """Average face and its mouth motion, computed by `training/tracker/face_model.py`; head space, units of 0.2 m.
 
     The face is mirror-symmetric in x. Its irises are 0.315 units (63 mm) apart and its origin lies where
     FLAME's does, approximately: the eyeball centres are put at (±0.1575, 0.165, 0.17).

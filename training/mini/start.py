@@ -1,6 +1,6 @@
 """A fresh checkpoint to start training from: untrained weights, and an audio encoder that was trained by itself.
 
-    python -m training.start runs/start [--audio-encoder runs/lips/audio_encoder.safetensors] [--seed 0]
+    python -m training.mini.start runs/start [--audio-encoder runs/lips/audio_encoder.safetensors] [--seed 0]
 
 The order of the whole training of mini: prepare, train_lips, start, train_motion, train 1, train 2, evaluate.
 """

@@ -1,15 +1,16 @@
 r"""Train the audio encoder: pre-train on synthetic speech, fine-tune on people talking, set mean and gain.
 
-    python -m training.synthetic_speech --minutes 140 --output synthetic.npz
-    python -m training.train_lips --clips data/prepared --dev data/dev --synthetic synthetic.npz \
+    python -m training.mini.synthetic_speech --minutes 140 --output synthetic.npz
+    python -m training.mini.train_lips --clips data/prepared --synthetic synthetic.npz \
         --output audio_encoder.safetensors
 
 Two passes over the real clips: cross-validation over people says how far each clip's sound is off (by a network
 that never saw it), the sound is moved, and what cross-validation then measures sets the gain. The network that is
-saved has seen all people; those of --dev are only reported on. Deterministic by seed.
+saved has seen all people of the split `train`; those of `dev` are only reported on. Deterministic by seed.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sdtalk.audio import log_mel, padded_mels, speech_level
+from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import AudioEncoder, hold_in_silence
-from training.lips_data import Clip, Example, Scale, load_clips, synthetic_examples, variants
-from training.lips_fit import Recipe, finetune, pretrain
-from training.lips_metrics import best_lag, closures_hit, correlation, correlation_by_lag
+from training.data.clip import PreparedSet
+from training.mini.lips_data import Clip, Example, Scale, load_clips, synthetic_examples, variants
+from training.mini.lips_fit import Recipe, finetune, pretrain
+from training.mini.lips_metrics import best_lag, closures_hit, correlation, correlation_by_lag
 
 FOLDS = 3
 LAG_GAIN = 0.04
@@ -124,15 +127,16 @@ def report(title: str, clips: list[Clip], encoders: list[AudioEncoder], held: bo
     )
 
 
-def main() -> None:
-    """Command line."""
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 2 where an input cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clips", type=Path, required=True, help="folder that prepare.py wrote")
-    parser.add_argument("--dev", type=Path, help="the same for people to report on")
     parser.add_argument(
-        "--synthetic", type=Path, help="from training.synthetic_speech; without it, no pre-training"
+        "--clips", required=True, help="folder that prepare.py wrote, or hf://datasets/USER/NAME"
+    )
+    parser.add_argument(
+        "--synthetic", type=Path, help="from training.mini.synthetic_speech; without it, no pre-training"
     )
     parser.add_argument("--pretrained", type=Path, help="result of pre-training: read if there, else written")
     parser.add_argument("--pretrain-steps", type=int, default=6000)
@@ -140,9 +144,17 @@ def main() -> None:
     parser.add_argument("--versions", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     recipe = Recipe(arguments.pretrain_steps, arguments.steps, arguments.versions, arguments.seed)
-    clips, dev = load_clips(arguments.clips), load_clips(arguments.dev) if arguments.dev else []
+    try:
+        prepared = PreparedSet.open(arguments.clips)
+        clips, dev = load_clips(prepared, "train"), load_clips(prepared, "dev")
+        if not clips:
+            problem = "no clip of the split train shows a person with their own voice for a second or more"
+            raise InputError(str(arguments.clips), problem, "Prepare videos of people talking.")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     rng = np.random.default_rng(recipe.seed)
     synthetic = synthetic_examples(arguments.synthetic, rng) if arguments.synthetic else []
     start = pretrained(synthetic, arguments.pretrained, recipe)
@@ -151,6 +163,7 @@ def main() -> None:
     if dev:
         report("dev", dev, [encoder] * len(dev))
         report("dev, still in silence", dev, [encoder] * len(dev), held=True)
+    return 0
 
 
 def pretrained(synthetic: list[Example], kept: Path | None, recipe: Recipe) -> AudioEncoder:
@@ -182,4 +195,4 @@ def train(start: AudioEncoder, clips: list[Clip], synthetic: list[Example], reci
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

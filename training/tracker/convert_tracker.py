@@ -1,7 +1,7 @@
 """Convert MediaPipe's three tracking models to `sdtalk/assets/tracker.safetensors`.
 
     pip install tflite
-    python training/convert_tracker.py mediapipe-0.10.21-....whl
+    python training/tracker/convert_tracker.py mediapipe-0.10.21-....whl
 
 The source is the wheel of mediapipe 0.10.21 (Apache-2.0) or the folder of the installed package. Weights are
 stored there as fp16, so nothing is lost.

@@ -3,7 +3,7 @@
 Needs the programs flite and libespeak-ng (Debian: `apt install flite libespeak-ng1`). The words are those of
 Python's own manual and made-up syllables, so that no text has to be collected.
 
-    python -m training.synthetic_speech --minutes 140 --output synthetic.npz
+    python -m training.mini.synthetic_speech --minutes 140 --output synthetic.npz
 """
 
 import argparse
@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
 
 from sdtalk.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
-from training.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
+from training.mini.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 FLITE_VOICES = {"awb": 120, "kal16": 110, "rms": 100, "slt": 180}  # usual pitch in Hz
 ESPEAK_LANGUAGES = "en-us en-gb de es it fr-fr pl cs pt nl sv hu tr ro ru ja cmn-latn-pinyin".split()

@@ -1,6 +1,5 @@
 """Sound and mouths to learn from: real clips and synthetic speech, disturbed in many ways, cut into crops."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sdtalk.audio import (
     padded_mels,
     speech_level,
 )
+from training.data.clip import PreparedClip, PreparedSet
 
 CROP_FRAMES = 50
 LONGEST_SHARE_SECONDS = 16  # a longer clip is drawn no more often, or one speaker would dominate
@@ -32,7 +32,7 @@ class Clip:
     """A person talking.
 
     Attributes:
-        name: Its folder's name.
+        name: Its key.
         person: Who; folds of the cross-validation do not share people.
         mouth: [frames, 5] mouth codes at 25 fps, NaN where the face was lost.
         audio: [samples] mono 16 kHz, in sync.
@@ -50,27 +50,15 @@ class Clip:
         return replace(self, audio=audio)
 
 
-def load_clips(folder: Path) -> list[Clip]:
-    """Clips as `training/prepare.py` writes them: in each folder `clip.npz` (mouth, audio) and `facts.json`.
+def load_clips(prepared: PreparedSet, split: str) -> list[Clip]:
+    """The clips of a split that have the speaker's own sound and are long enough to learn from."""
+    chosen = [e for e in prepared.index.of(split) if e.own_speech and e.frames >= SHORTEST_FRAMES]
+    return [clip_of(prepared.clip(entry)) for entry in chosen]
 
-    Only those with the speaker's own sound, long enough to learn from.
 
-    Raises:
-        SystemExit: None there.
-    """
-    clips = []
-    for path in sorted(folder.glob("*/clip.npz")):
-        facts = json.loads(path.with_name("facts.json").read_text(encoding="utf-8"))
-        if facts["own_speech_audio"] is not True:
-            continue
-        with np.load(path) as data:
-            mouth, audio = torch.from_numpy(data["mouth"]).float(), torch.from_numpy(data["audio"]).float()
-        frames = min(len(mouth), len(audio) // SAMPLES_PER_FRAME)
-        if frames >= SHORTEST_FRAMES:
-            clips.append(Clip(path.parent.name, facts["identity"], mouth[:frames], audio))
-    if not clips:
-        raise SystemExit(f"{folder}: no clips of people talking in it. Give a folder that prepare.py wrote.")
-    return clips
+def clip_of(clip: PreparedClip) -> Clip:
+    """What the lips need of a prepared clip."""
+    return Clip(clip.entry.key, clip.entry.person, clip.mouth, clip.audio)
 
 
 @dataclass(frozen=True)
@@ -133,7 +121,7 @@ def mouth_example(clip: Clip, samples: np.ndarray, speed: float) -> Example:
 
 
 def synthetic_examples(path: Path, rng: np.random.Generator) -> list[Example]:
-    """Disturbed synthetic speech (`training/synthetic_speech.py`); target: class, opening, rounding, closure."""
+    """Disturbed synthetic speech (`training/mini/synthetic_speech.py`); target: class, opening, rounding, closure."""
     data = np.load(path)
     samples, frames = data["samples"], data["frames"]
     targets = np.concatenate([data["classes"][:, None].astype(np.float32), data["curves"]], axis=1)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sdtalk.motion.audio_encoder import AudioEncoder
-from training.lips_data import Crops, Example
-from training.lips_metrics import correlation
-from training.visemes import NAMES
+from training.mini.lips_data import Crops, Example
+from training.mini.lips_metrics import correlation
+from training.mini.visemes import NAMES
 
 
 @dataclass(frozen=True)

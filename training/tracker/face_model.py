@@ -5,7 +5,7 @@ the clip: `landmarks` [frames, 478, 3] in px of the frame (z in px, too; NaN whe
 `height`. Only `train` clips are used; the mouth modes come from those in which people speak. MediaPipe's list of
 edges gives the surface:
 
-    python -m training.face_model SAMPLES/manifest.json LANDMARKS mediapipe-0.10.21-*.whl
+    python -m training.tracker.face_model SAMPLES/manifest.json LANDMARKS mediapipe-0.10.21-*.whl
 """
 
 import argparse

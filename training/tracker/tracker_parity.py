@@ -2,8 +2,8 @@
 
 Two steps, because mediapipe 0.10.21 cannot be installed beside our own requirements:
 
-    OTHER_VENV/bin/python training/tracker_parity.py --judge SAMPLES FOLDER  # needs mediapipe
-    python training/tracker_parity.py FOLDER  # compares and measures speed
+    OTHER_VENV/bin/python training/tracker/tracker_parity.py --judge SAMPLES FOLDER  # needs mediapipe
+    python training/tracker/tracker_parity.py FOLDER  # compares and measures speed
 
 SAMPLES holds manifest.json and photos/; the frames come from the clips whose split is "dev". It may also be a
 picture.

@@ -1,0 +1,1 @@
+"""Where the bundled tracker comes from, and how it compares with its source; not needed to train."""
