@@ -89,11 +89,20 @@ def read_speech(path: str | Path) -> Speech:
     return Speech(torch.from_numpy(samples), path)
 
 
-def _decode(path: Path) -> tuple[np.ndarray, str]:
+def read_soundtrack(path: str | Path) -> Float[Tensor, " samples"]:
+    """The sound of a video as far as it can be read, in step with its pictures; nothing where it has none.
+
+    Sample k belongs to second k / 16,000 of the file: silence stands where the sound starts later, or has gaps.
+    """
+    samples, _ = _decode(Path(path), "aresample=async=1:first_pts=0,")
+    return torch.from_numpy(np.nan_to_num(samples, posinf=0, neginf=0))
+
+
+def _decode(path: Path, filters: str = "") -> tuple[np.ndarray, str]:
     """All samples of the first sound stream (a little over the longest allowed at most) and ffmpeg's log."""
     # "file:" and the white list: a name or a play list must never make ffmpeg open anything but local files
     options = "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
-    mono = f"aresample={SAMPLE_RATE_HZ}:ochl=mono:rematrix_maxval=1"  # channels are averaged, not summed
+    mono = f"{filters}aresample={SAMPLE_RATE_HZ}:ochl=mono:rematrix_maxval=1"  # channels are averaged, not summed
     output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -af {mono} -f f32le pipe:1".split()
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *options, f"file:{path.absolute()}", *output]
     data = bytearray()  # grows in place; a list of pieces would need twice the memory to join

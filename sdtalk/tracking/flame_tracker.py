@@ -109,7 +109,7 @@ class FlameTracker(Tracker):
         portrait = Tracker(self.networks, self.face, self.template).portrait(picture, name)
         pictures = torch.from_numpy(np.ascontiguousarray(picture))[None]
         found = self.landmarks.find(pictures, _face_box(portrait))
-        track = self._with_flame(portrait.track, fit_flame, _in_crop(found, portrait.crop))
+        track, _ = self._with_flame(portrait.track, fit_flame, _in_crop(found, portrait.crop))
         return replace(portrait, track=track)
 
     def video(self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], name: str) -> VideoTrack:
@@ -123,22 +123,34 @@ class FlameTracker(Tracker):
             InputError: The video is empty, or its face is out of sight for more than half a second.
         """
         if self.landmarks is None:
-            video, found = super().video(frames, name), None
-        else:
-            follower = _Follower(self, self.landmarks)
-            video = follower.video(frames, name)
-            found = fill_gaps(F.pad(torch.cat(follower.found), (0, 1)), name)[..., :2]
-            found = _in_crop(found, video.crop)
-            steady, crisp = found[:, : EYES.start], found[:, EYES.start :]
-            found = torch.cat([smooth(steady, POSITION_SIGMA), smooth(crisp, CRISP_SIGMA)], dim=1)
-        return VideoTrack(self._with_flame(video.track, fit_flame_video, found, smoothed=True), video.crop)
+            return super().video(frames, name)
+        follower = _Follower(self, self.landmarks)
+        video = follower.video(frames, name)
+        found = fill_gaps(F.pad(torch.cat(follower.found), (0, 1)), name)[..., :2]
+        found = _in_crop(found, video.crop)
+        steady, crisp = found[:, : EYES.start], found[:, EYES.start :]
+        found = torch.cat([smooth(steady, POSITION_SIGMA), smooth(crisp, CRISP_SIGMA)], dim=1)
+        track, flame = self._with_flame(video.track, fit_flame_video, found, smoothed=True)
+        return VideoTrack(track, video.crop, flame)
+
+    def video_track(self, landmarks_px: Float[Tensor, "frame 478 3"], width: int, height: int) -> VideoTrack:
+        """Track a head whose mesh is known in consecutive frames; FLAME is fitted to the mesh.
+
+        Args:
+            landmarks_px: Finite, px of the frame as `FaceLandmarks` has them.
+            width: Width of the frames in px.
+            height: Height of the frames in px.
+        """
+        video = super().video_track(landmarks_px, width, height)
+        track, flame = self._with_flame(video.track, fit_flame_video, smoothed=True)
+        return VideoTrack(track, video.crop, flame)
 
     def head_track(self, landmarks_px: Float[Tensor, "frame 478 3"], crop: Crop) -> HeadTrack:
         """Heads from meshes of single pictures (px of the picture), without smoothing; each has its own shape.
 
         FLAME is fitted to the mesh, whatever the tracker's landmarks, for which the pictures would be needed.
         """
-        return self._with_flame(super().head_track(landmarks_px, crop), fit_flame)
+        return self._with_flame(super().head_track(landmarks_px, crop), fit_flame)[0]
 
     def _with_flame(
         self,
@@ -146,7 +158,7 @@ class FlameTracker(Tracker):
         fitted: Callable[..., FlameFit],
         found: Float[Tensor, "frame 68 2"] | None = None,
         smoothed: bool = False,
-    ) -> HeadTrack:
+    ) -> tuple[HeadTrack, FlameParameters]:
         """Fit FLAME to where landmarks are seen, and move the mesh to the head space this gives.
 
         Args:
@@ -173,7 +185,7 @@ class FlameTracker(Tracker):
             )
         eyes = eye_numbers_px(landmarks_px, truncated=True) if self.eyes_in_px else eye_state(mesh)
         rows = self.flame.completion_rows
-        return HeadTrack(camera, mesh, self._vertices(parameters, rows), eyes, rows)
+        return HeadTrack(camera, mesh, self._vertices(parameters, rows), eyes, rows), parameters
 
     def _moved_mesh(self, track: HeadTrack, fit: FlameFit) -> Float[Tensor, "frame 478 3"]:
         """The mesh in the head space of the fitted camera.

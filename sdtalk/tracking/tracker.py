@@ -15,6 +15,7 @@ from sdtalk.image import Crop, crop_picture, to_tensor
 from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
+from sdtalk.tracking.flame import FlameParameters
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
@@ -42,10 +43,12 @@ class VideoTrack:
     Attributes:
         track: One entry a frame, smoothed.
         crop: The square the track refers to, the same for all frames.
+        flame: The parameters of FLAME's heads, from the tracker that fits them.
     """
 
     track: HeadTrack
     crop: Crop
+    flame: FlameParameters | None = None
 
 
 class Tracker:
@@ -104,9 +107,19 @@ class Tracker:
             raise InputError(name, "this video has no frames", "Use a video that plays.")
         height, width = first.shape[:2]
         landmarks = fill_gaps(self._follow(chain([first], frames), first.nbytes), name)
-        crop = choose_crop(landmarks, width, height)
+        return self.video_track(landmarks, width, height)
+
+    def video_track(self, landmarks_px: Float[Tensor, "frame 478 3"], width: int, height: int) -> VideoTrack:
+        """Track a head whose landmarks are known in consecutive frames.
+
+        Args:
+            landmarks_px: Finite, px of the frame as `FaceLandmarks` has them.
+            width: Width of the frames in px.
+            height: Height of the frames in px.
+        """
+        crop = choose_crop(landmarks_px, width, height)
         camera, mesh = fit_camera(
-            landmarks_in_crop(landmarks, crop), self.face.mean_face, self.face.pose_weights
+            landmarks_in_crop(landmarks_px, crop), self.face.mean_face, self.face.pose_weights
         )
         camera, mesh = smooth_track(camera, mesh, self.face)
         return VideoTrack(HeadTrack(camera, mesh, self.template.place(mesh), eye_state(mesh)), crop)

@@ -18,6 +18,8 @@ from sdtalk.errors import InputError
 OTHER_FILE = "Give an mp4, mov, webm, mkv or avi video."
 CUT_SHORT = re.compile("partial file|ended prematurely")
 """What ffmpeg's readers say of files that stop before they should."""
+DAMAGED = "Conversion failed"
+"""What it says where it was told to stop at what it cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class VideoInfo:
     has_sound: bool
 
 
-def _reading(path: Path, *options: str) -> list[str]:
+def _reading(path: Path, *options: str, strict: bool = False) -> list[str]:
     """Command that reads the first video stream (V: cover art is none) of a file, which must have content.
+
+    Strict: it stops at the first thing it cannot decode; else ffmpeg hides damage as well as it can.
 
     "file:" and the white list: a name or a play list must never make ffmpeg open anything but local files.
     """
@@ -49,7 +53,8 @@ def _reading(path: Path, *options: str) -> list[str]:
         raise InputError(str(path), problem, "Check the path of the video.")
     if path.stat().st_size == 0:
         raise InputError(str(path), "the file is empty", OTHER_FILE)
-    source = "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
+    source = ["-xerror", "-err_detect", "explode"] if strict else []
+    source += "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
     source.append(f"file:{path.absolute()}")
     return [imageio_ffmpeg.get_ffmpeg_exe(), *source, "-map", "0:V:0", *options]
 
@@ -105,7 +110,7 @@ def has_video(path: str | Path) -> bool:
 
 
 def read_frames(
-    path: str | Path, fps: int | float = FRAME_RATE_HZ
+    path: str | Path, fps: int | float = FRAME_RATE_HZ, strict: bool = False
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Read a video frame by frame, resampled to a frame rate, in constant memory.
 
@@ -116,7 +121,7 @@ def read_frames(
         InputError: As `probe`; also after the last frame, when the file is cut short.
     """
     path = Path(path)
-    command = _reading(path, *_as_ppm(f"fps=fps={fps}:start_time=0,"))
+    command = _reading(path, *_as_ppm(f"fps=fps={fps}:start_time=0,"), strict=strict)
     count = 0
     with tempfile.TemporaryFile() as log_file:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log_file) as process:
@@ -125,12 +130,15 @@ def read_frames(
                 while (frame := _read_ppm(process.stdout)) is not None:
                     yield frame
                     count += 1
+                process.wait()
             finally:
                 process.kill()  # no frames are wanted any more, or there are none
         log_file.seek(0)
         log = log_file.read().decode("utf-8", errors="replace")
     if count == 0:
         raise _unreadable(path, log)
+    if DAMAGED in log:
+        raise InputError(str(path), f"the file is damaged from {count / fps:.1f} s on", "Copy it again.")
     if CUT_SHORT.search(log):
         raise InputError(str(path), f"the file is cut short after {count / fps:.1f} s", "Copy it again.")
 
