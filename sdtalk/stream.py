@@ -58,6 +58,7 @@ def render_frames(
     size: int = FRAME_SIZE,
     watch: Stopwatch | None = None,
     seed: int = 0,
+    batch: int = BATCH,
 ) -> Iterator[UInt8[np.ndarray, "frame size size 3"]]:
     """Render a performance in batches; memory does not depend on its length.
 
@@ -69,11 +70,12 @@ def render_frames(
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
         watch: Measures "motion", "rendering" and "finishing".
         seed: Of the noise, where the model's renderer draws it anew for every frame.
+        batch: Frames animated at once.
     """
     watch, where = watch or Stopwatch(), head.eyes.device
     background = background.to(where)
-    for start in range(0, len(performance), BATCH):
-        part = performance[start : start + BATCH].to(where)
+    for start in range(0, len(performance), batch):
+        part = performance[start : start + batch].to(where)
         with _own_noise(where, seed, start):
             frames = _render_batch(model, head, part, background, size, watch)
         yield frames

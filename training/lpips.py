@@ -22,7 +22,7 @@ EPSILON = 1e-10
 
 
 class Lpips(nn.Module):
-    """Squared differences of AlexNet's maps, whose channels have length 1, weighted by channel, averaged over pixels."""
+    """Differences of AlexNet's maps: channels of length 1, squared, weighted by channel, averaged over pixels."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,125 @@
+"""A prepared clip, repeated by a model: its poses, eyes and sound move the head of one picture."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sdtalk.audio import speech_level
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.config import SDTalkConfig
+from sdtalk.errors import InputError
+from sdtalk.listener import Listener
+from sdtalk.model import SDTalk
+from sdtalk.motion.audio_encoder import hold_in_silence
+from sdtalk.stream import BATCH, Performance, render_frames
+from sdtalk.tracking.head_track import HeadTrack
+from sdtalk.tracking.landmarks68 import eye_numbers_px, landmarks68
+from training.data.clip import PreparedClip
+from training.data.index import Index
+
+Source = tuple[Float[Tensor, "1 3 height width"], Float[Tensor, "1 1 height width"], HeadTrack]
+"""A picture, its person mask, and the head in it."""
+
+HEARD_AT_ONCE = 64
+"""Frames whose sound windows are held at once."""
+
+
+def check_fits(config: SDTalkConfig, index: Index, name: str) -> None:
+    """See that a data set was prepared for a model.
+
+    Args:
+        config: The model's.
+        index: The data set's.
+        name: What to call the data set.
+
+    Raises:
+        InputError: It was tracked with something else, or keeps other features of the sound.
+    """
+    tracker = "flame" if config.template == "flame" else "face_mesh"
+    sound = "hubert" if config.audio_encoder == "hubert" else "mel"
+    width = config.audio_width if sound == "hubert" else config.mel_bins
+    alignment = config.token_alignment if sound == "hubert" else None
+    for what, wanted, found in (
+        ("tracker", tracker, index.tracker),
+        ("sound", sound, index.sound),
+        ("sound_width", width, index.sound_width),
+        ("token_alignment", alignment, index.token_alignment),
+    ):
+        if wanted != found:
+            problem = f"its {what} is {found!r}, and the model {config.name!r} needs {wanted!r}"
+            raise InputError(name, problem, "Prepare the videos for this model: training/prepare.py.")
+
+
+def predicted_frames(
+    model: SDTalk,
+    clip: PreparedClip,
+    source: Source,
+    frames: range,
+    codes: Float[Tensor, "frame *field audio"] | None = None,
+    device: torch.device | str = "cpu",
+    batch: int = BATCH,
+) -> Iterator[UInt8[np.ndarray, "512 512 3"]]:
+    """Render frames of a clip before a black background, in inference mode; memory does not grow with their number.
+
+    Args:
+        model: In evaluation mode, on the device.
+        clip: Gives poses, eyes and sound.
+        source: Whose head; a frame of the clip, or of somebody else.
+        frames: Numbers of the clip's frames.
+        codes: States of the mouth, one a frame; None: see `mouth_codes`.
+        device: Where the model is.
+        batch: Frames animated at once.
+    """
+    chosen = torch.tensor(frames)
+    image, mask, track = source
+    with torch.inference_mode():
+        head = model.reconstruct(image.to(device), mask.to(device), track.to(device))
+        codes = mouth_codes(model, clip, frames, device) if codes is None else codes
+    track = clip.heads(chosen)
+    performance = Performance(codes.cpu(), model_eyes(model.config, track), track.camera)
+    black = torch.zeros(1, 3, FRAME_SIZE, FRAME_SIZE)
+    for rendered in render_frames(model, head, performance, black, FRAME_SIZE, batch=batch):
+        yield from rendered
+
+
+def mouth_codes(
+    model: SDTalk, clip: PreparedClip, frames: range, device: torch.device | str = "cpu"
+) -> Float[Tensor, "frame *field audio"]:
+    """States of the mouth: heard where the sound is the speaker's own; else, see `mouth_from`."""
+    chosen, kind = torch.tensor(frames), mouth_from(model.config, clip)
+    if kind == "measured":
+        return clip.mouth[chosen]
+    if kind == "silence":
+        return _silence(model, clip, device).expand(len(chosen), -1, -1)
+    with torch.inference_mode():
+        parts = [model.listen(clip.sound(some).to(device)).cpu() for some in chosen.split(HEARD_AT_ONCE)]
+    codes = torch.cat(parts)
+    if model.config.audio_encoder == "hubert":
+        return codes
+    return hold_in_silence(codes, speech_level(clip.audio)[chosen])
+
+
+def mouth_from(config: SDTalkConfig, clip: PreparedClip) -> str:
+    """What moves the mouth: "sound"; where it is not the speaker's own, "measured" codes, or "silence" for base."""
+    if clip.entry.own_speech:
+        return "sound"
+    return "silence" if config.audio_encoder == "hubert" else "measured"
+
+
+def model_eyes(config: SDTalkConfig, track: HeadTrack) -> Float[Tensor, "frame 6"]:
+    """Eye states as a model knows them: prepared data keep head-space units, published weights want whole px."""
+    if not config.eyes_in_px:
+        return track.eyes
+    return eye_numbers_px(landmarks68(track.camera.project(track.mesh)), truncated=True)
+
+
+def _silence(model: SDTalk, clip: PreparedClip, device: torch.device | str) -> Tensor:
+    """What a model that hears tokens makes of silence, for which HuBERT is needed.
+
+    Raises:
+        InputError: HuBERT is not on this machine.
+    """
+    return Listener.for_model(model, device).silence()
