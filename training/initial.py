@@ -12,6 +12,7 @@ from training.recipe import TrainSettings
 from training.settings import build
 
 SIZES = {"mini": SDTalkConfig(), "base": BASE}
+RANDOM = "random"
 
 
 def initial_config(settings: TrainSettings) -> SDTalkConfig:
@@ -42,10 +43,16 @@ def initial_model(settings: TrainSettings) -> SDTalk:
     torch.manual_seed(settings.seed)
     if settings.start is not None:
         initial_config(settings)
-        return load_model(locate(settings.start)).requires_grad_(True)
-    model = SDTalk(initial_config(settings))
-    if settings.backbone is not None:
-        _take_backbone(model, settings.backbone)
+        return load_model(locate(settings.start))
+    config = initial_config(settings)
+    if config.image_encoder == "dinov2" and settings.backbone is None:
+        remedy = (
+            f"Give a folder or facebook/dinov2-base; {RANDOM!r} trains around random weights, for trials."
+        )
+        raise InputError("backbone", "a base model begins with DINOv2's pretrained weights", remedy)
+    model = SDTalk(config)
+    if settings.backbone not in (None, RANDOM):
+        _take_backbone(model, str(settings.backbone))
     return model
 
 

@@ -129,7 +129,8 @@ class TrainSettings:
         size: "mini" or "base".
         start: Weights to begin with: "mini", a folder, USER/NAME[@REVISION]; None: random ones of `size`.
         model: Changes of the configuration, among them the ablations; only with random weights.
-        backbone: Folder or Hub name of DINOv2's pretrained weights, for a base model that begins with random ones.
+        backbone: Folder or Hub name of DINOv2's pretrained weights, which a base model needs that begins with random
+            ones ("random": does without, for trials).
         batch_size: Samples a process looks at at a time.
         accumulation: So many times before a step.
         seed: Of weights and samples.

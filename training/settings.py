@@ -154,13 +154,11 @@ class _Builder:
     def scalar(self, kind: Any, value: Any, name: str) -> Any:
         if kind is Any:
             return value
-        if kind is float and type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-        if kind is float and isinstance(value, str):  # YAML takes 1e-4, without a point, for a text
-            try:
-                return float(value)
-            except ValueError:
-                pass
+        if kind is float:
+            value = _number(value)
+            if isinstance(value, float) and math.isfinite(value):
+                return value
+            raise self.refuse(name, f"{value!r} is not of the type float", "Give a number.")
         if kind is Path and isinstance(value, str):
             return Path(value)
         if isinstance(kind, type) and type(value) is kind:
@@ -169,3 +167,13 @@ class _Builder:
         raise self.refuse(
             name, f"{value!r} is not of the type {wanted}", f"Give a value of the type {wanted}."
         )
+
+
+def _number(value: Any) -> Any:
+    """A float where there is one: YAML takes 1e-4, which has no point, for a text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value

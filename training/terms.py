@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sdtalk.errors import InputError
 from sdtalk.head import Frame
 from sdtalk.published_checkpoint import read_published
 from sdtalk.tracking.landmarks68 import landmarks68, lip_box_px
@@ -61,8 +62,7 @@ class Terms(nn.Module):
         super().__init__()
         self.weights = {name: weight for name, weight in settings.losses.items() if weight > 0}
         self.lip_weight = settings.lip_weight
-        self.kind = perceptual_kind(settings) if "perceptual" in self.weights else "none"
-        self.features = _features(self.kind, settings.perceptual_file)
+        self.kind, self.features = _features(settings) if "perceptual" in self.weights else ("none", None)
         looks = self.kind == "face_mesh" or "landmarks" in self.weights
         self.face_network = FaceNetworkLoss() if looks else None
         self.requires_grad_(False)
@@ -107,7 +107,8 @@ class Terms(nn.Module):
 
     def _perceptual(self, r: Rendered, weight: Tensor) -> Tensor:
         assert self.features is not None
-        return self._heads(r).mean_of(self.features)
+        features = self.features
+        return self._heads(r).mean_of(lambda prediction, target: features(prediction, target).mean())
 
     def _lifting(self, r: Rendered, weight: Tensor) -> Tensor:
         return torch.stack([lifting_loss(r.vertices, group) for group in r.lifted]).mean()
@@ -120,21 +121,23 @@ class Terms(nn.Module):
         return _pictures(r).cropped(head_box_px(boxes, size))
 
 
-def perceptual_kind(settings: TrainSettings) -> str:
-    """Which network the perceptual loss looks through: "auto" decided by what is on this machine."""
-    if settings.perceptual != "auto":
-        return settings.perceptual
-    return "lpips" if Lpips.is_installed() else "face_mesh"
+def _features(settings: TrainSettings) -> tuple[str, nn.Module | None]:
+    """Which network the perceptual loss looks through, and the network; "auto" takes LPIPS where it is installed.
 
-
-def _features(kind: str, file: str | None) -> nn.Module | None:
+    Raises:
+        InputError: What was asked for by name is not on this machine.
+    """
+    kind = settings.perceptual
+    if kind in ("auto", "lpips") and (lpips := Lpips.installed()) is not None:
+        return "lpips", lpips
     if kind == "lpips":
-        return Lpips.installed()
+        remedy = "Add them with `sdtalk assets add lpips FILES`, or set perceptual: face_mesh."
+        raise InputError("perceptual: lpips", "its weights are not on this machine", remedy)
     if kind == "published":
         network = FacePerceptualLoss()
-        network.load_published(read_published(Path(str(file))))
-        return network
-    return None
+        network.load_published(read_published(Path(str(settings.perceptual_file))))
+        return kind, network
+    return "face_mesh", None
 
 
 def _pictures(r: Rendered) -> Comparison:

@@ -1,0 +1,57 @@
+"""A short video of somebody the run does not train on: the real frames beside the predicted ones, with sound."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.image import to_frames
+from sdtalk.model import SDTalk
+from sdtalk.video import VideoWriter
+from training.data.clip import PreparedClip, PreparedSet, frames_of
+from training.evaluation.reenactment import predicted_frames
+
+
+def sample_clip(prepared: PreparedSet, split: str, fallback: str) -> PreparedClip | None:
+    """The first clip with the speaker's own sound of a split, or of another one where it is empty."""
+    clips = prepared.index.of(split) or prepared.index.of(fallback)
+    spoken = [clip for clip in clips if clip.own_speech] or clips
+    return prepared.clip(spoken[0]) if spoken else None
+
+
+def write_sample(
+    path: Path,
+    model: SDTalk,
+    prepared: PreparedSet,
+    clip: PreparedClip,
+    frames: int,
+    device: torch.device | str,
+) -> None:
+    """Write the video.
+
+    Args:
+        path: The .mp4.
+        model: In evaluation mode, on the device.
+        prepared: Where the clip's pictures are.
+        clip: Who.
+        frames: How many.
+        device: Where the model is.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    count = min(frames, clip.entry.frames)
+    pictures = frames_of(prepared, clip.entry)
+    _, image, mask = next(pictures)
+    source = (image[None], mask[None], clip.track[0:1])
+    predicted = predicted_frames(model, clip, source, range(count), None, device)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = clip.audio if len(clip.audio) else None
+    with VideoWriter(path, (2 * FRAME_SIZE, FRAME_SIZE), sound=sound, frames=count) as writer:
+        real = to_frames((image * mask)[None])[0]
+        for prediction in predicted:
+            writer.write(np.concatenate([real, prediction], axis=1))
+            if (following := next(pictures, None)) is not None:
+                real = to_frames((following[1] * following[2])[None])[0]
+    pictures.close()  # type: ignore[attr-defined]

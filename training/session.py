@@ -1,0 +1,179 @@
+"""Beginning, saving and resuming a run: what stands around the loop of `training/train.py`."""
+
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
+
+from sdtalk.checkpoint import CONFIG, WEIGHTS, load_model, read_config
+from sdtalk.config import SDTalkConfig
+from sdtalk.errors import InputError
+from sdtalk.model import SDTalk
+from training.checkpoints import COMPLETE, RunFolder, facts_of, replaced, step_of
+from training.data.clip import PreparedSet
+from training.hub import download_state
+from training.initial import initial_config
+from training.recipe import TrainSettings
+from training.settings import plain, write_settings
+
+LATEST = "latest"
+FREE = {"steps", "log", "checkpoints", "hub", "output", "data"}
+"""Settings that may differ from those a resumed run was started with."""
+
+
+def begin(
+    accelerator: Accelerator, settings: TrainSettings, resume: str | None
+) -> tuple[RunFolder, Path | None]:
+    """The run's folder and the checkpoint to go on from.
+
+    Raises:
+        InputError: There is nothing to resume, or a new run would mix with an old one.
+    """
+    run = RunFolder(Path(settings.output))
+    checkpoint = _to_resume(run, resume) if resume else None
+    if checkpoint is None and not resume and run.checkpoints():
+        remedy = "Add --resume latest to go on with it, or choose another `output`."
+        raise InputError(str(run.path), f"it holds {run.checkpoints()[-1].name} of an earlier run", remedy)
+    if checkpoint is not None:
+        _check_settings(settings, checkpoint)
+    if accelerator.is_main_process:
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.clean()
+            run.rewind_log(step_of(checkpoint) if checkpoint else 0)
+            write_settings(run.settings, settings)
+        except OSError as error:
+            remedy = "Choose another `output`."
+            raise InputError(str(run.path), f"it cannot be written ({error.strerror})", remedy) from error
+    accelerator.wait_for_everyone()
+    return run, checkpoint
+
+
+def _to_resume(run: RunFolder, resume: str) -> Path:
+    if resume != LATEST:
+        return Path(resume) if Path(resume).is_dir() else download_state(*_name_and_revision(resume))
+    if not (kept := run.checkpoints()):
+        remedy = "Leave --resume out to start it."
+        raise InputError(str(run.path), "this run has no checkpoint to resume from", remedy)
+    return kept[-1]
+
+
+def _name_and_revision(resume: str) -> tuple[str, str | None]:
+    name, _, revision = resume.partition("@")
+    return name, revision or None
+
+
+def _check_settings(settings: TrainSettings, checkpoint: Path) -> None:
+    """A run that goes on must be the run that was: otherwise it would not end as if never stopped."""
+    then, now = facts_of(checkpoint)["settings"], json.loads(json.dumps(plain(settings)))
+    for name in now:
+        if name not in FREE and then.get(name) != now[name]:
+            problem = f"{name} was {then.get(name)!r} in the run that it continues, and is {now[name]!r} now"
+            remedy = "Set it back, or begin a new run with `start:` at its model."
+            raise InputError(str(checkpoint), problem, remedy)
+
+
+def resumed_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
+    """The model as it was at a checkpoint.
+
+    Raises:
+        InputError: It is damaged, or of another size than the settings say.
+    """
+    found = read_config(checkpoint)
+    if settings.start is None and found != (wanted := initial_config(settings)):
+        names = [n for n in vars(found) if getattr(found, n) != getattr(wanted, n)]
+        problem = f"its {names[0]} is {getattr(found, names[0])!r} where the settings say"
+        remedy = "Resume with the settings it was trained with."
+        raise InputError(str(checkpoint), f"{problem} {getattr(wanted, names[0])!r}", remedy)
+    return load_model(checkpoint)
+
+
+def check_data(prepared: PreparedSet, config: SDTalkConfig, settings: TrainSettings) -> None:
+    """Refuse data that was tracked or heard in another way than the model needs.
+
+    Raises:
+        InputError: Says what differs, and how to prepare the data.
+    """
+    wanted = {
+        "tracker": config.template,
+        "sound": config.audio_encoder,
+    }
+    if settings.stage == 1 and not settings.stage1_motion:
+        wanted.pop("sound")  # nothing is heard
+    for name, kind in wanted.items():
+        found = getattr(prepared.index, name)
+        if found != kind:
+            remedy = f"Prepare it with --set {name}={kind}."
+            problem = f"it was prepared with {name} {found}, and the model needs {kind}"
+            raise InputError(settings.data.source, problem, remedy)
+    if not prepared.index.of(settings.data.split):
+        remedy = "Set data.split to one that has clips, or prepare more videos."
+        raise InputError(settings.data.source, f"its split {settings.data.split!r} is empty", remedy)
+
+
+def load_state(accelerator: Accelerator, average: AveragedModel, checkpoint: Path | None) -> int:
+    """Make accelerate save and load what belongs to a run, and load it; returns the steps done.
+
+    Raises:
+        InputError: A file of the checkpoint is missing or damaged.
+    """
+
+    def save_weights(models: list, weights: list, folder: str) -> None:
+        weights.clear()
+        if accelerator.is_main_process:
+            save_model(accelerator.unwrap_model(models[0]).model, Path(folder))
+
+    def skip_weights(models: list, folder: str) -> None:
+        models.clear()  # loaded by `resumed_model`, strictly
+
+    accelerator.register_for_checkpointing(average)
+    accelerator.register_save_state_pre_hook(save_weights)
+    accelerator.register_load_state_pre_hook(skip_weights)
+    if checkpoint is None:
+        return 0
+    try:
+        accelerator.load_state(str(checkpoint))
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = "Resume from the checkpoint before it."
+        raise InputError(str(checkpoint), f"it cannot be loaded ({reason})", remedy) from error
+    return step_of(checkpoint)
+
+
+def save_model(model: SDTalk, folder: Path) -> None:
+    """Write config.json and model.safetensors, and nothing else."""
+    (folder / CONFIG).write_text(json.dumps(vars(model.config), indent=2, sort_keys=True), encoding="utf-8")
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def save_state(accelerator: Accelerator, run: RunFolder, settings: TrainSettings, step: int) -> None:
+    """Write the checkpoint of a step, then remove the oldest.
+
+    Raises:
+        InputError: It cannot be written; the checkpoints before it are still there.
+    """
+    main = accelerator.is_main_process
+    with replaced(run.checkpoint(step), main, accelerator.wait_for_everyone) as draft:
+        with _os_errors():
+            accelerator.save_state(str(draft))
+        if main:
+            facts = {"step": step, "processes": accelerator.num_processes, "settings": plain(settings)}
+            (draft / COMPLETE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    if main:
+        run.rotate(settings.checkpoints.keep)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Let a full disk look like one, whichever library meets it."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:  # of torch.save and of safetensors
+        raise OSError(0, str(error).strip().splitlines()[0]) from error
