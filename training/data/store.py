@@ -5,7 +5,6 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,18 +161,3 @@ def members(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
 def padded(size: int) -> int:
     """How many bytes a member of so many bytes takes in a tar, without its header."""
     return -(-size // BLOCK) * BLOCK
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of a tar to write."""
-
-    name: str
-    data: bytes
-
-    def encoded(self) -> bytes:
-        """Header and content; the same bytes whoever writes them, and when."""
-        info = tarfile.TarInfo(self.name)
-        info.size, info.mode = len(self.data), 0o644
-        header = info.tobuf(tarfile.USTAR_FORMAT)
-        return header + self.data + bytes(padded(len(self.data)) - len(self.data))

@@ -1,0 +1,312 @@
+"""Writing the shards of a prepared data set from finished clips.
+
+A finished clip is a folder called by its key: `clip.json` (`ClipFacts`), `clip.npz` (its arrays), and for every frame
+`000012.jpg` and `000012.png` (the picture and the person mask). Three steps make a data set of such folders:
+
+1. `plan_shards`, on one process while the others wait, decides which clips go into which shard, and writes that down
+   in `parts/plan.json`. What is in a plan stays as it is: clips that come later get shards of their own.
+2. `write_shards`, on all processes at once, each writing shards of its own. A shard is complete when its part of the
+   index, `parts/train-00000.json`, is there; complete ones are kept, so an interrupted run goes on where it stopped.
+   The same clips give the same bytes, whoever writes them, and when.
+3. `finish`, on one process when all are done, joins the parts into index.json and writes the data card.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from sdtalk.errors import InputError
+from training.data.card import write_card
+from training.data.index import (
+    ClipEntry,
+    ClipFacts,
+    Index,
+    Piece,
+    Span,
+    cannot_write,
+    entry_from_json,
+    entry_to_json,
+    write_atomically,
+)
+from training.data.store import padded
+
+SHARD_MB = 256.0
+PIECE_FRAMES = 64
+PARTS = "parts"
+END_OF_TAR = bytes(2 * tarfile.BLOCKSIZE)
+
+_AGAIN = "Delete this folder and run training/prepare.py again."
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which clips a shard holds.
+
+    Attributes:
+        split: "train", "dev" or "test".
+        number: Of the shard within its split.
+        clips: Their keys.
+    """
+
+    split: str
+    number: int
+    clips: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What its files are called, without their ending."""
+        return f"{self.split}-{self.number:05d}"
+
+
+def plan_shards(clips: Sequence[Path], target: Path, shard_mb: float = SHARD_MB) -> list[ShardPlan]:
+    """Assign clips to shards; on one process only, and before any of them writes.
+
+    Args:
+        clips: Folders of all finished clips. Those of shards that are complete may be gone.
+        target: The data set.
+        shard_mb: A shard is closed when its frames take about so many megabytes; a clip is never split.
+
+    Returns:
+        All shards there shall be, those of earlier calls first and unchanged.
+
+    Raises:
+        InputError: A clip's folder is not complete, or the plan cannot be written.
+    """
+    path = target / PARTS / "plan.json"
+    plans = _read_plan(path)
+    numbers = {plan.split: plan.number for plan in sorted(plans, key=lambda plan: plan.number)}
+    planned = {key for plan in plans for key in plan.clips}
+    groups: dict[str, list[Path]] = {}
+    for folder in sorted(clips, key=lambda folder: folder.name):
+        if folder.name not in planned:
+            groups.setdefault(_facts(folder).split, []).append(folder)
+    for split, folders in sorted(groups.items()):
+        for number, keys in enumerate(_filled(folders, shard_mb * 1e6), numbers.get(split, -1) + 1):
+            plans.append(ShardPlan(split, number, keys))
+    write_atomically(path, json.dumps([dataclasses.asdict(plan) for plan in plans]).encode())
+    return plans
+
+
+def write_shards(
+    plans: Sequence[ShardPlan],
+    clips: Sequence[Path],
+    target: Path,
+    piece_frames: int = PIECE_FRAMES,
+    rank: int = 0,
+    processes: int = 1,
+) -> Iterator[tuple[ShardPlan, bool]]:
+    """Write this process's share of the shards.
+
+    Args:
+        plans: From `plan_shards`, the same on all processes.
+        clips: Folders of the finished clips.
+        target: The data set.
+        piece_frames: Up to so many frames are read at once in training.
+        rank: Number of this process.
+        processes: How many there are.
+
+    Yields:
+        Each shard, and whether it was written now (it may have been complete).
+
+    Raises:
+        InputError: A clip is missing, not complete, or not what a complete shard was made of; or the disk is full.
+    """
+    folders = {folder.name: folder for folder in clips}
+    for plan in plans[rank::processes]:
+        yield plan, _write_shard(plan, folders, target, piece_frames)
+
+
+def finish(
+    target: Path, tracker: str, sound: str, sound_width: int = 80, token_alignment: str | None = None
+) -> Index:
+    """Write the index and the data card over all shards of the plan; on one process only.
+
+    Raises:
+        InputError: A shard is not there, or a person is in two splits.
+    """
+    entries: list[ClipEntry] = []
+    for plan in _read_plan(target / PARTS / "plan.json"):
+        part = _read_part(plan, target)
+        if part is None:
+            problem = f"the shard {plan.name} is not complete"
+            raise InputError(
+                str(target), problem, "Run training/prepare.py again: it goes on where it stopped."
+            )
+        entries += part[1]
+    splits: dict[str, str] = {}
+    for clip in entries:
+        if splits.setdefault(clip.person, clip.split) != clip.split:
+            problem = f"the person {clip.person!r} is in the splits {splits[clip.person]} and {clip.split}"
+            raise InputError(str(target), problem, "Put all clips of a person into one split.")
+    entries.sort(key=lambda clip: clip.key)
+    index = Index(tracker, sound, sound_width, token_alignment, tuple(entries))
+    Index.from_json(index.to_json(), str(target))  # as strict about what we write as about what we read
+    write_card(target, index)
+    index.write(target)
+    return index
+
+
+def _read_plan(path: Path) -> list[ShardPlan]:
+    if not path.exists():
+        return []
+    try:
+        plans = json.loads(path.read_text(encoding="utf-8"))
+        return [ShardPlan(p["split"], p["number"], tuple(p["clips"])) for p in plans]
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = "Delete the data set and prepare it again, or copy it again."
+        raise InputError(str(path), "it is damaged", remedy) from error
+
+
+def _filled(folders: list[Path], limit: float) -> Iterator[tuple[str, ...]]:
+    """Clips shard by shard."""
+    keys: list[str] = []
+    size = 0
+    for folder in folders:
+        more = sum(file.stat().st_size for file in folder.iterdir())
+        if keys and size + more > limit:
+            yield tuple(keys)
+            keys, size = [], 0
+        keys.append(folder.name)
+        size += more
+    if keys:
+        yield tuple(keys)
+
+
+def _facts(folder: Path) -> ClipFacts:
+    path = folder / "clip.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(str(folder), "it is no finished clip: it has no clip.json", _AGAIN) from error
+    facts = ClipFacts.from_json(data, str(path))
+    if facts.key != folder.name:
+        raise InputError(str(path), f"its key is {facts.key!r}, and its folder is called otherwise", _AGAIN)
+    return facts
+
+
+def _write_shard(plan: ShardPlan, folders: Mapping[str, Path], target: Path, piece_frames: int) -> bool:
+    part = _read_part(plan, target)
+    missing = [key for key in plan.clips if key not in folders]
+    if missing:
+        if part is not None:
+            return False
+        problem = f"the clip {missing[0]} is gone, and its shard {plan.name} is not complete"
+        raise InputError(str(target), problem, "Prepare it again; the plan of the shards counts on it.")
+    digest = _digest([folders[key] for key in plan.clips])
+    if part is not None:
+        if part[0] == digest:
+            return False
+        problem = f"the clips of its complete shard {plan.name} have changed"
+        raise InputError(
+            str(target), problem, "Prepare into a new folder, or delete that shard and its part."
+        )
+    entries = _written([folders[key] for key in plan.clips], plan, target, piece_frames)
+    text = json.dumps({"digest": digest, "clips": [entry_to_json(entry) for entry in entries]})
+    write_atomically(target / PARTS / f"{plan.name}.json", text.encode())
+    return True
+
+
+def _read_part(plan: ShardPlan, target: Path) -> tuple[str, list[ClipEntry]] | None:
+    """What a complete shard was made of, and its share of the index; None where it is not complete."""
+    try:
+        part = json.loads((target / PARTS / f"{plan.name}.json").read_text(encoding="utf-8"))
+        entries = [entry_from_json(clip) for clip in part["clips"]]
+        for span in (span for entry in entries for span in (entry.record, entry.pieces[-1])):
+            if (target / span.shard).stat().st_size < span.offset + span.size:
+                return None
+        return part["digest"], entries
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(folders: Sequence[Path]) -> str:
+    """Tells clips apart by their facts, and by the names and sizes of their files."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update(_facts(folder).key.encode() + (folder / "clip.json").read_bytes())
+        for file in sorted(folder.iterdir()):
+            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _written(folders: list[Path], plan: ShardPlan, target: Path, piece_frames: int) -> list[ClipEntry]:
+    shard = f"{plan.name}.tar"
+    partial = [target / kind / f"{shard}.partial" for kind in ("frames", "clips")]
+    try:
+        for path in partial:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with partial[0].open("wb") as frames, partial[1].open("wb") as clips:
+            entries = [_append(folder, frames, clips, shard, piece_frames) for folder in folders]
+            for file in (frames, clips):
+                file.write(END_OF_TAR)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in partial:
+            path.rename(path.with_suffix(""))
+    except OSError as error:
+        for path in partial:
+            path.unlink(missing_ok=True)
+        raise cannot_write(target, error) from error
+    return entries
+
+
+def _append(folder: Path, frames: BinaryIO, clips: BinaryIO, shard: str, piece_frames: int) -> ClipEntry:
+    """Write one clip to the end of both tars."""
+    facts = _facts(folder)
+    expected = {f"{n:06d}.{kind}" for n in range(facts.frames) for kind in ("jpg", "png")}
+    found = {file.name for file in folder.iterdir() if file.suffix in (".jpg", ".png")}
+    if found != expected or not (folder / "clip.npz").is_file():
+        odd = min(found ^ expected, default="clip.npz")
+        raise InputError(str(folder), f"it is no finished clip of {facts.frames} frames (see {odd})", _AGAIN)
+    record = (
+        tar_member(f"{facts.key}.json", (folder / "clip.json").read_bytes()),
+        tar_member(f"{facts.key}.npz", (folder / "clip.npz").read_bytes()),
+    )
+    pieces = []
+    for numbers in even_pieces(facts.frames, piece_frames):
+        data = b"".join(_frame(folder, facts, number) for number in numbers)
+        span = _span(frames, f"frames/{shard}", data)
+        pieces.append(Piece(**dataclasses.asdict(span), first=numbers.start, count=len(numbers)))
+    names = ("key", "person", "dataset", "split", "frames", "own_speech")
+    return ClipEntry(
+        **{name: getattr(facts, name) for name in names},
+        record=_span(clips, f"clips/{shard}", b"".join(record)),
+        pieces=tuple(pieces),
+    )
+
+
+def _frame(folder: Path, facts: ClipFacts, number: int) -> bytes:
+    key = f"{facts.key}-{number:06d}"
+    about = json.dumps({"clip": facts.key, "frame": number, "person": facts.person})
+    return (
+        tar_member(f"{key}.jpg", (folder / f"{number:06d}.jpg").read_bytes())
+        + tar_member(f"{key}.mask.png", (folder / f"{number:06d}.png").read_bytes())
+        + tar_member(f"{key}.json", about.encode())
+    )
+
+
+def even_pieces(frames: int, longest: int) -> list[range]:
+    """As few pieces as possible, of nearly the same length, so that all frames are drawn as often."""
+    count = -(-frames // longest)
+    ends = [frames * i // count for i in range(count + 1)]
+    return [range(first, end) for first, end in zip(ends, ends[1:], strict=False)]
+
+
+def _span(file: BinaryIO, shard: str, data: bytes) -> Span:
+    span = Span(shard, file.tell(), len(data), zlib.crc32(data))
+    file.write(data)
+    return span
+
+
+def tar_member(name: str, data: bytes) -> bytes:
+    """Header and content; the same bytes whoever writes them, and when."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(padded(len(data)) - len(data))
