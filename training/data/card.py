@@ -38,7 +38,7 @@ FRAME = {
 TEXT = """
 # A prepared data set for SDTalk
 
-Written by `training/prepare.py`. {clips:,} clips of {people:,} people, {frames:,} frames ({hours:.2f} h) at 25 a second.
+Written by `training/prepare.py`. {clips:,} clips of {people:,} people, {frames:,} frames ({hours:.2f} h, 25 a second).
 
 {table}
 

@@ -91,8 +91,8 @@ class PreparedClip:
         camera = Camera.from_pose(poses[:, :3, :3], poses[:, :3, 3])
         if self.flame is None:
             return HeadTrack(camera, mesh, CompletionTemplate.bundled().place(mesh), self.eyes[frames])
-        rows = _flame().completion_rows
-        points = _flame().vertices(self.flame[frames])[:, rows]
+        rows = flame().completion_rows
+        points = flame().vertices(self.flame[frames])[:, rows]
         return HeadTrack(camera, mesh, points, self.eyes[frames], rows)
 
     @cached_property
@@ -114,7 +114,7 @@ class PreparedClip:
         """All vertices tracked in some frames: 468 of the face mesh's surface, or FLAME's 5,023."""
         if self.flame is None:
             return self.mesh[frames, :SURFACE_POINTS]
-        return _flame().vertices(self.flame[frames])
+        return flame().vertices(self.flame[frames])
 
 
 class PreparedSet:
@@ -230,7 +230,12 @@ def _parameters(arrays: dict[str, Tensor], frames: int) -> FlameParameters:
 
 
 @cache
-def _flame() -> FlameModel:
+def flame() -> FlameModel:
+    """The FLAME model on this machine.
+
+    Raises:
+        InputError: There is none.
+    """
     return load_flame()
 
 
