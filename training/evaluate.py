@@ -1,157 +1,182 @@
-"""Self-reenactment on clips of people the model never saw: picture quality, and whether the mouth follows the sound.
+"""Measure a model on people it never saw, or the videos of any other method beside their targets.
 
-    python -m training.evaluate SAMPLES/manifest.json [--model mini] [--split dev] [-o runs/evaluation]
+    accelerate launch training/evaluate.py DATA --model mini -o runs/evaluation
+    python -m training.evaluate SAMPLES/manifest.json --model runs/stage2 --split dev
+    python -m training.evaluate --predictions FOLDER --targets FOLDER -o runs/theirs
 
-Each clip is rendered from its own first frame, its sound, its tracked poses and its eye state (`sdtalk reenact`) and
-compared with its real frames in the same crop before the same black background. The frozen first frame is the
-baseline. The mouth is measured by tracking the *rendered* frames as if they were a video. Writes results.json, a
-Markdown table and a contact sheet per clip (source, then real above predicted frames).
+DATA is a prepared data set (a folder, or hf://datasets/USER/NAME) or a manifest.json of videos. Writes results.json,
+results.md, index.html and a contact sheet per clip. What cannot be measured is listed with the reason; a clip that
+fails is listed, and the others go on. Several processes share the clips.
 """
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
-from itertools import islice
+import platform
+import re
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+if __package__ in (None, ""):  # run by its path: the folder above holds the package `training`
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from sdtalk.arguments import USER_ERROR
+from sdtalk.checkpoint import load_model, locate, read_config
+from sdtalk.errors import InputError
+from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.reenact import ReenactOptions, frame_pairs, prepare
-from sdtalk.tracking.face_model import FaceModel
-from training.metrics import best_lag_correlation, psnr, ssim
+from sdtalk.tracking.flame_file import load_flame
+from training.data.clip import PreparedSet
+from training.evaluation.figures import Instruments, measure
+from training.evaluation.frames import write_sheet
+from training.evaluation.results import ClipResult, Results
+from training.evaluation.tables import as_markdown
+from training.evaluation.takes import PROTOCOLS, Recipe, prepared_recipes
+from training.evaluation.videos import manifest_recipes, prediction_recipes
+from training.evaluation.writing import write_results
 
-MAX_LAG_FRAMES = 6
-SHEET_COLUMNS = 8
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """Figures of one clip; the mouth's are None where the sound is not the speaker's own."""
-
-    clip: str
-    frames: int
-    psnr: float
-    psnr_frozen: float
-    ssim: float
-    ssim_frozen: float
-    mouth_correlation: float | None
-    mouth_lag_frames: int | None
-    mouth_spread: float | None
+PACKAGES = ("sdtalk", "torch", "numpy", "scipy", "face-alignment")
+REPORTED = (InputError, OSError, ValueError, RuntimeError)
+"""What may go wrong with one clip and must not stop the others."""
 
 
-def mouth_openings(pipeline: SDTalkPipeline, frames: list[np.ndarray], name: str) -> np.ndarray:
-    """Opening of the mouth in each picture, tracked as a video."""
-    track = pipeline.tracker.video(iter(frames), name).track
-    return FaceModel.bundled().mouth_opening(track.mesh).numpy()
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line.
 
-
-def evaluate_clip(
-    pipeline: SDTalkPipeline, path: Path, own_speech: bool, sheet: Path, seconds: float
-) -> ClipResult:
-    """Render one clip and compare it."""
-    repetition = prepare(pipeline, path, ReenactOptions())
-    limit = int(seconds * 25)
-    pairs = list(islice(frame_pairs(pipeline, repetition), limit))
-    predicted, real = [p for p, _ in pairs], [r for _, r in pairs]
-    correlation = lag = spread = None
-    if own_speech:
-        ours, theirs = (mouth_openings(pipeline, frames, str(path)) for frames in (predicted, real))
-        correlation, lag = best_lag_correlation(ours, theirs, MAX_LAG_FRAMES)
-        spread = float(ours.std() / max(theirs.std(), 1e-6))
-    write_sheet(sheet, predicted, real)
-    later = range(1, len(pairs))  # the first frame is the source itself
-    return ClipResult(
-        clip=path.stem,
-        frames=len(pairs),
-        psnr=float(np.mean([psnr(predicted[i], real[i]) for i in later])),
-        psnr_frozen=float(np.mean([psnr(real[0], real[i]) for i in later])),
-        ssim=float(np.mean([ssim(predicted[i], real[i]) for i in later[::5]])),
-        ssim_frozen=float(np.mean([ssim(real[0], real[i]) for i in later[::5]])),
-        mouth_correlation=correlation,
-        mouth_lag_frames=lag,
-        mouth_spread=spread,
-    )
-
-
-def write_sheet(path: Path, predicted: list[np.ndarray], real: list[np.ndarray]) -> None:
-    """Real frames above predicted ones, spread evenly over the clip."""
-    chosen = np.linspace(0, len(real) - 1, SHEET_COLUMNS).astype(int)
-    rows = [np.concatenate([frames[i] for i in chosen], axis=1) for frames in (real, predicted)]
-    sheet = Image.fromarray(np.concatenate(rows))
-    sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS).save(path, quality=92)
-
-
-def summary(results: list[ClipResult]) -> dict[str, float]:
-    """Means over clips."""
-    spoken = [r for r in results if r.mouth_correlation is not None]
-    means = {
-        name: float(np.mean([getattr(r, name) for r in results]))
-        for name in ("psnr", "psnr_frozen", "ssim", "ssim_frozen")
-    }
-    means["psnr_gain"] = means["psnr"] - means["psnr_frozen"]
-    for name in ("mouth_correlation", "mouth_spread"):
-        means[name] = float(np.mean([getattr(r, name) for r in spoken])) if spoken else float("nan")
-    return means
-
-
-def table(results: list[ClipResult], means: dict[str, float]) -> str:
-    """Markdown."""
-    rows = [
-        "| clip | PSNR | frozen | SSIM | frozen | mouth r | lag | spread |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        mouth = "- | - | -"
-        if r.mouth_correlation is not None:
-            mouth = f"{r.mouth_correlation:.2f} | {r.mouth_lag_frames:+d} | {r.mouth_spread:.2f}"
-        rows.append(
-            f"| {r.clip[:40]} | {r.psnr:.2f} | {r.psnr_frozen:.2f} | {r.ssim:.3f} | {r.ssim_frozen:.3f} | {mouth} |"
-        )
-    m = means
-    rows.append(
-        f"| **mean** | **{m['psnr']:.2f}** | {m['psnr_frozen']:.2f} | **{m['ssim']:.3f}** | {m['ssim_frozen']:.3f} "
-        f"| **{m['mouth_correlation']:.2f}** | | **{m['mouth_spread']:.2f}** |"
-    )
-    return "\n".join(rows)
-
-
-def main() -> None:
-    """Evaluate every clip of a split."""
+    Raises:
+        InputError: It asks for nothing, or for two things.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--split", default="dev")
-    parser.add_argument("--seconds", type=float, default=60.0, help="only the first seconds of each clip")
-    parser.add_argument("--clips", type=int, default=1000, help="only so many clips")
-    parser.add_argument("--spoken", action="store_true", help="only clips with the speaker's own sound")
+    parser.add_argument("data", nargs="?", help="prepared data set, or manifest.json")
+    parser.add_argument("--predictions", type=Path, help="folder of videos that any method predicted")
+    parser.add_argument("--targets", type=Path, help="folder of the real videos, of the same names")
+    parser.add_argument("--model", default="mini", help="mini, a folder, or USER/NAME on the Hub")
+    parser.add_argument("--split", default="dev", help="train, dev (default) or test")
+    parser.add_argument("--protocol", default="self", choices=PROTOCOLS)
+    parser.add_argument("--limit-seconds", type=float, default=60.0, help="only the beginning of each clip")
+    parser.add_argument("--clips", type=int, help="only so many clips")
+    parser.add_argument(
+        "--every", type=int, default=5, help="SSIM, LPIPS, identity: every so manieth frame (5)"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/evaluation"))
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    pipeline = SDTalkPipeline.from_pretrained(arguments.model)
-    results = []
-    entries = [
-        entry
-        for entry in json.loads(arguments.manifest.read_text(encoding="utf-8"))
-        if entry["split"] == arguments.split
-        and entry["file"].startswith("clips/")
-        and (entry["own_speech_audio"] is True or not arguments.spoken)
-    ]
-    for entry in entries[: arguments.clips]:
-        path = arguments.manifest.parent / entry["file"]
-        sheet = arguments.output / f"{path.stem}.jpg"
-        own = entry["own_speech_audio"] is True
-        results.append(evaluate_clip(pipeline, path, own, sheet, arguments.seconds))
-        print(results[-1], flush=True)
-    means = summary(results)
-    written = {"clips": [asdict(r) for r in results], "mean": means, "model": arguments.model}
-    (arguments.output / "results.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
-    (arguments.output / "results.md").write_text(table(results, means) + "\n", encoding="utf-8")
-    print(table(results, means))
+    arguments = parser.parse_args(argv)
+    folders = arguments.predictions, arguments.targets
+    if (arguments.data is None) == (folders == (None, None)) or (None in folders and any(folders)):
+        problem = "it is not clear what to measure"
+        raise InputError("evaluate", problem, "Give DATA, or --predictions FOLDER --targets FOLDER.")
+    for name, least in (("limit_seconds", 0.04), ("clips", 1), ("every", 1)):
+        value = getattr(arguments, name)
+        if value is not None and not value >= least:
+            raise InputError(f"--{name.replace('_', '-')} {value}", f"it is less than {least}", "Give more.")
+    return arguments
+
+
+def recipes_of(arguments: argparse.Namespace, device: str) -> tuple[list[Recipe], list[tuple[str, str]]]:
+    """What is to be rendered or read, and what is known to fail already."""
+    seconds = arguments.limit_seconds
+    if arguments.data is None:
+        recipes, alone = prediction_recipes(arguments.predictions, arguments.targets, seconds)
+        return recipes, [tuple(line.split(": ", 1)) for line in alone]
+    if arguments.data.endswith(".json"):
+        pipeline = SDTalkPipeline.from_pretrained(arguments.model, device)
+        path = Path(arguments.data)
+        return manifest_recipes(path, pipeline, arguments.split, arguments.protocol, seconds), []
+    prepared = PreparedSet.open(arguments.data)
+    if prepared.index.tracker == "flame":
+        load_flame()  # every clip needs it: what is missing shows at once
+    folder = locate(arguments.model)
+    precision = choose_precision("auto", read_config(folder), torch.device(device))
+    model = load_model(folder, device).in_precision(precision)
+    recipes = prepared_recipes(prepared, model, arguments.split, arguments.protocol, seconds, device)
+    return recipes, []
+
+
+def evaluate_clip(recipe: Recipe, instruments: Instruments, output: Path) -> ClipResult:
+    """Render one clip and measure it."""
+    sheet = f"sheets/{re.sub(r'[^A-Za-z0-9_.-]', '_', recipe.name)}.jpg"
+    with recipe.make() as take:
+        scores = measure(take, instruments)
+        write_sheet(output / sheet, [take.real, take.predicted])
+        frames = len(take.predicted)
+    return ClipResult(
+        recipe.name, recipe.person, recipe.group, recipe.source, frames, recipe.mouth, scores.figures,
+        scores.missing, sheet,
+    )  # fmt: skip
+
+
+def about(arguments: argparse.Namespace, argv: list[str], device: str) -> dict[str, object]:
+    """What was measured, with what."""
+    known = {}
+    for package in PACKAGES:
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    theirs = arguments.data is None
+    return {
+        "command": shlex.join(["training/evaluate.py", *argv]),
+        "model": arguments.predictions.resolve().name if theirs else arguments.model,
+        "data": str(arguments.targets) if theirs else f"{arguments.data}, split {arguments.split}",
+        "protocol": "predictions beside targets" if theirs else arguments.protocol,
+        "limit_seconds": arguments.limit_seconds,
+        "every": arguments.every,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
+        "versions": {"python": platform.python_version(), **known},
+    }
+
+
+def run(arguments: argparse.Namespace, argv: list[str]) -> Results | None:
+    """Measure all clips; None on all processes but the first.
+
+    Raises:
+        InputError: Nothing could be measured, or written.
+    """
+    state = PartialState(cpu=arguments.device == "cpu" or None)
+    device = str(state.device) if state.num_processes > 1 else str(choose_device(arguments.device))
+    recipes, failed = recipes_of(arguments, device)
+    recipes = recipes[: arguments.clips]
+    instruments = Instruments.installed(device, arguments.every)
+    output: Path = arguments.output
+    done: list[ClipResult] = []
+    mine = recipes[state.process_index :: state.num_processes]
+    for recipe in tqdm(mine, desc="clips", disable=not state.is_main_process):
+        try:
+            done.append(evaluate_clip(recipe, instruments, output))
+        except REPORTED as error:
+            failed.append((recipe.name, str(error)))
+            print(f"warning: {recipe.name}: {error}", file=sys.stderr, flush=True)
+    done, failed = gather_object(done), list(dict.fromkeys(gather_object(failed)))
+    if not state.is_main_process:
+        return None
+    done.sort(key=lambda clip: clip.name)
+    results = Results(about(arguments, argv, device), done, failed)
+    write_results(output, results)
+    if not done:
+        raise InputError(str(output), "no clip could be measured", f"The first reason: {failed[0][1]}")
+    return results
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line."""
+    try:
+        arguments = parse(argv)
+        results = run(arguments, sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    if results is not None:
+        print(as_markdown(results))
+        print(f"{arguments.output}/index.html shows it.")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -36,9 +36,9 @@ def ssim(
 
 def best_lag_correlation(
     ours: Float[np.ndarray, " frame"], theirs: Float[np.ndarray, " frame"], max_lag: int
-) -> tuple[float, int]:
-    """Largest Pearson correlation over shifts, and the shift (positive: ours comes late)."""
-    best = (-1.0, 0)
+) -> tuple[float, int | None]:
+    """Largest Pearson correlation over shifts, and the shift (positive: ours comes late); None where there is none."""
+    best: tuple[float, int | None] = (-1.0, None)
     for lag in range(-max_lag, max_lag + 1):
         a = ours[max(lag, 0) : len(ours) + min(lag, 0)]
         b = theirs[max(-lag, 0) : len(theirs) + min(-lag, 0)]

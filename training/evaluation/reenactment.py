@@ -1,6 +1,7 @@
 """A prepared clip, repeated by a model: its poses, eyes and sound move the head of one picture."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from sdtalk.errors import InputError
 from sdtalk.listener import Listener
 from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import hold_in_silence
+from sdtalk.poses import followed_cameras, followed_eyes
 from sdtalk.stream import BATCH, Performance, render_frames
 from sdtalk.tracking.head_track import HeadTrack
 from sdtalk.tracking.landmarks68 import eye_numbers_px, landmarks68
@@ -61,6 +63,7 @@ def predicted_frames(
     codes: Float[Tensor, "frame *field audio"] | None = None,
     device: torch.device | str = "cpu",
     batch: int = BATCH,
+    relative: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "512 512 3"]]:
     """Render frames of a clip before a black background, in inference mode; memory does not grow with their number.
 
@@ -72,14 +75,22 @@ def predicted_frames(
         codes: States of the mouth, one a frame; None: see `mouth_codes`.
         device: Where the model is.
         batch: Frames animated at once.
+        relative: Poses and eyes move from the source's own as the clip's move from its usual ones; for somebody else's
+            picture, whose head has another place and whose eyes have another shape.
     """
     chosen = torch.tensor(frames)
     image, mask, track = source
     with torch.inference_mode():
-        head = model.reconstruct(image.to(device), mask.to(device), track.to(device))
+        seen = replace(track, eyes=model_eyes(model.config, track)).to(device)
+        head = model.reconstruct(image.to(device), mask.to(device), seen)
         codes = mouth_codes(model, clip, frames, device) if codes is None else codes
-    track = clip.heads(chosen)
-    performance = Performance(codes.cpu(), model_eyes(model.config, track), track.camera)
+    moved = clip.heads(chosen)
+    camera, eyes = moved.camera, model_eyes(model.config, moved)
+    if relative:
+        camera = followed_cameras(track.camera, camera, len(chosen))
+        eyes = followed_eyes(model_eyes(model.config, track), eyes, len(chosen))
+        eyes = eyes.trunc() if model.config.eyes_in_px else eyes
+    performance = Performance(codes.cpu(), eyes, camera)
     black = torch.zeros(1, 3, FRAME_SIZE, FRAME_SIZE)
     for rendered in render_frames(model, head, performance, black, FRAME_SIZE, batch=batch):
         yield from rendered
@@ -89,7 +100,7 @@ def mouth_codes(
     model: SDTalk, clip: PreparedClip, frames: range, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "frame *field audio"]:
     """States of the mouth: heard where the sound is the speaker's own; else, see `mouth_from`."""
-    chosen, kind = torch.tensor(frames), mouth_from(model.config, clip)
+    chosen, kind = torch.tensor(frames), mouth_from(model.config, clip.entry.own_speech)
     if kind == "measured":
         return clip.mouth[chosen]
     if kind == "silence":
@@ -102,9 +113,9 @@ def mouth_codes(
     return hold_in_silence(codes, speech_level(clip.audio)[chosen])
 
 
-def mouth_from(config: SDTalkConfig, clip: PreparedClip) -> str:
+def mouth_from(config: SDTalkConfig, own_speech: bool) -> str:
     """What moves the mouth: "sound"; where it is not the speaker's own, "measured" codes, or "silence" for base."""
-    if clip.entry.own_speech:
+    if own_speech:
         return "sound"
     return "silence" if config.audio_encoder == "hubert" else "measured"
 

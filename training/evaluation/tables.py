@@ -1,0 +1,152 @@
+"""The tables of results.md and of the page: ours beside the paper's, clip by clip, and what is missing."""
+
+from dataclasses import dataclass
+
+from training.evaluation.figures import FIGURES
+from training.evaluation.results import ALL, Results, shown
+
+PAPER_COLUMNS = ("psnr", "lpips", "ssim", "lmd_fan", "sync_c", "fps")
+PAPER = {
+    "HDTF": {
+        "Wav2Lip": ("-", "-", "-", "2.40", "8.58", "23"),
+        "EAT": ("19.22", ".31", ".55", "10.83", "7.91", "8"),
+        "Real3DPortrait": ("21.51", ".21", ".72", "4.61", "6.70", "7"),
+        "NeRFFaceSpeech": ("19.15", ".26", ".61", "18.68", "3.46", "1"),
+        "MimicTalk": ("22.43", ".14", ".75", "4.38", "5.45", "19"),
+        "SDTalk (paper)": ("24.03", ".13", ".80", "3.47", "6.85", "45"),
+        "- without completion branch": ("22.99", ".15", ".78", "3.31", "5.79", "-"),
+        "- without fine motion field": ("23.81", ".13", ".80", "3.52", "6.48", "-"),
+    },
+    "MEAD, frontal": {
+        "NeRFFaceSpeech": ("26.26", ".13", ".80", "5.01", "4.83", "-"),
+        "EAT": ("25.59", ".19", ".77", "4.33", "7.72", "-"),
+        "Real3DPortrait": ("26.43", ".13", ".85", "2.68", "7.62", "-"),
+        "SDTalk (paper)": ("27.78", ".08", ".90", "3.34", "6.81", "-"),
+    },
+    "MEAD, other poses": {
+        "NeRFFaceSpeech": ("14.65", ".37", ".56", "26.61", "5.27", "-"),
+        "EAT": ("19.85", ".28", ".63", "9.61", "7.19", "-"),
+        "Real3DPortrait": ("19.91", ".29", ".68", "3.25", "6.78", "-"),
+        "SDTalk (paper)": ("21.17", ".20", ".75", "2.83", "5.41", "-"),
+    },
+}
+"""The paper's tables 1 and 2, by data set and method, in the order of `PAPER_COLUMNS`; rates on an RTX 4090."""
+
+CAVEAT = (
+    "The paper's rows are quoted. They were measured on other clips, with other crops and backgrounds and on other "
+    "hardware, and by what definition of LMD it does not say: read them as orders of magnitude, not as a contest."
+)
+PEOPLE = "Means of few clips say little: with the clips of ten people, a tenth of a dB is chance."
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, as text.
+
+    Attributes:
+        title: What it shows.
+        head: Headings.
+        rows: Cells.
+        ours: Numbers of the rows that were measured here, among quoted ones.
+    """
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    ours: frozenset[int] = frozenset()
+
+
+def tables(results: Results) -> list[Table]:
+    """Beside the paper; means of every group; every clip."""
+    return [_beside_paper(results), _by_group(results), _by_clip(results)]
+
+
+def _beside_paper(results: Results) -> Table:
+    groups, model = results.groups(), str(results.about.get("model", "ours"))
+    rows: list[list[str]] = []
+    ours = set()
+    for data, methods in PAPER.items():
+        if data != "HDTF" and data not in groups:  # MEAD only where it was measured
+            continue
+        rows += [[data, method, *cells] for method, cells in methods.items()]
+        if data in groups:
+            ours.add(len(rows))
+            rows.append([data, model, *(shown(name, groups[data].figures) for name in PAPER_COLUMNS)])
+    for name in (g for g in groups if g not in PAPER):
+        ours.add(len(rows))
+        rows.append([name, model, *(shown(column, groups[name].figures) for column in PAPER_COLUMNS)])
+    head = ["data", "method", *(FIGURES[name].title for name in PAPER_COLUMNS)]
+    head[head.index("LMD (face-alignment)")] = "LMD"
+    return Table("Beside the paper", head, rows, frozenset(ours))
+
+
+def _present(results: Results) -> list[str]:
+    """Columns that any clip has a number for; the others are listed with their reasons."""
+    return [name for name in FIGURES if any(name in clip.figures for clip in results.clips)]
+
+
+def _by_group(results: Results) -> Table:
+    names = _present(results)
+    rows = []
+    for group, part in results.groups().items():
+        cells = []
+        for name in names:
+            few = "" if part.counts[name] in (0, part.clips) else f" ({part.counts[name]})"
+            cells.append(shown(name, part.figures) + few)
+        rows.append([group, str(part.clips), *cells])
+    head = ["data", "clips", *(FIGURES[name].title for name in names)]
+    return Table("Means; in brackets the clips that have a number, where not all have", head, rows)
+
+
+def _by_clip(results: Results) -> Table:
+    names = _present(results)
+    rows = []
+    for clip in results.clips:
+        shown_from = f" from {clip.source}" if clip.source else ""
+        cells = [shown(name, clip.figures) for name in names]
+        rows.append(
+            [clip.name[:48] + shown_from[:48], clip.group, str(clip.frames), clip.mouth or "-", *cells]
+        )
+    head = ["clip", "data", "frames", "mouth from", *(FIGURES[name].title for name in names)]
+    return Table("Clip by clip", head, rows)
+
+
+def missing_lines(results: Results) -> list[str]:
+    """Every figure that some clip lacks, with the reason, and every clip that nothing is known of."""
+    lines = []
+    total = results.groups()[ALL]
+    for name, figure in FIGURES.items():
+        reasons: dict[str, int] = {}
+        for clip in results.clips:
+            if name in clip.missing:
+                reasons[clip.missing[name]] = reasons.get(clip.missing[name], 0) + 1
+        for reason, count in reasons.items():
+            which = "" if count == total.clips else f" ({count} of {total.clips} clips)"
+            lines.append(f"{figure.title}{which}: {reason}")
+    return lines + [f"{clip}: {reason}" for clip, reason in results.failed]
+
+
+def as_markdown(results: Results) -> str:
+    """The text of results.md."""
+    about = results.about
+    lines = [f"# Evaluation of {about.get('model', 'predictions')}", "", f"`{about['command']}`", ""]
+    lines += [f"{about['data']}, protocol {about['protocol']}.", ""]
+    beside, *others = tables(results)
+    lines += [f"## {beside.title}", "", *_markdown(beside), "", CAVEAT, PEOPLE, ""]
+    for table in others:
+        lines += [f"## {table.title}", "", *_markdown(table), ""]
+    missing = missing_lines(results)
+    if missing:
+        lines += ["## Not computed", "", *(f"- {line}" for line in missing), ""]
+    lines += ["## What the figures mean", ""]
+    lines += [f"- {figure.title}: {figure.meaning}." for figure in FIGURES.values()]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(table: Table) -> list[str]:
+    def line(cells: list[str], bold: bool = False) -> str:
+        cells = [c.replace("|", "\\|") for c in cells]
+        return "| " + " | ".join(f"**{c}**" if bold and c != "-" else c for c in cells) + " |"
+
+    rows = [line(row, number in table.ours) for number, row in enumerate(table.rows)]
+    return [line(table.head), "|" + "---|" * len(table.head), *rows]

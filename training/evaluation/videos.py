@@ -1,0 +1,192 @@
+"""Recipes for videos as they are: clips of a manifest, repeated as `sdtalk reenact` does, or predictions of others."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from sdtalk.audio import read_speech
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.errors import InputError
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.reenact import ReenactOptions, frame_pairs, prepare
+from sdtalk.stopwatch import Stopwatch
+from sdtalk.tracking.head_track import Portrait
+from sdtalk.video import probe, read_frames
+from training.evaluation.figures import Take
+from training.evaluation.frames import FrameStore
+from training.evaluation.takes import Recipe, group_of, limited, next_person
+
+VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
+SAME_LENGTH_FRAMES = 5
+"""Predictions may be so many frames longer or shorter than their targets; what both have is compared."""
+
+SAME_SHAPE = 0.01
+"""Largest difference of the logarithms of width over height."""
+
+
+def manifest_recipes(
+    path: Path, pipeline: SDTalkPipeline, split: str, protocol: str, seconds: float
+) -> list[Recipe]:
+    """Recipes for the clips of a manifest: a JSON list of {file, split, identity, dataset, own_speech_audio}.
+
+    Raises:
+        InputError: It cannot be read, or has no clips of the split.
+    """
+    entries = [e for e in _manifest(path) if e.get("split") == split and e["file"].startswith("clips/")]
+    if not entries:
+        raise InputError(str(path), f"it names no clips/ of the split {split!r}", "Give another --split.")
+    persons = {entry["file"]: str(entry.get("identity", entry["file"])) for entry in entries}
+    pairs = {file: file for file in persons}
+    if protocol == "cross-identity":
+        pairs = next_person(persons)
+    recipes = []
+    for entry in entries:
+        file, own = entry["file"], entry.get("own_speech_audio") is True
+        other = None if pairs[file] == file else path.parent / pairs[file]
+        make = partial(_repeated, pipeline, path.parent / file, other, own, seconds)
+        shown = persons[pairs[file]] if other else ""
+        group = group_of(str(entry.get("dataset", "")), file)
+        recipes.append(Recipe(Path(file).stem, persons[file], group, make, "sound", shown))
+    return recipes
+
+
+def _manifest(path: Path) -> list[dict[str, Any]]:
+    remedy = "Give a prepared data set, or a manifest.json: a list of {file, split, identity, dataset}."
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(str(path), f"it cannot be read ({error.strerror})", remedy) from error
+    except ValueError as error:
+        raise InputError(str(path), "it is no JSON", remedy) from error
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("file"), str) for e in entries
+    ):
+        raise InputError(str(path), "it is no list of entries with a `file`", remedy)
+    return entries
+
+
+@contextmanager
+def _repeated(
+    pipeline: SDTalkPipeline, clip: Path, other: Path | None, own_speech: bool, seconds: float
+) -> Iterator[Take]:
+    watch, portrait = Stopwatch(), None
+    with tempfile.TemporaryDirectory() as folder, FrameStore() as predicted, FrameStore() as real:
+        if other is not None:
+            portrait = str(Path(folder) / "source.png")
+            Image.fromarray(_first_frame(other)).save(portrait)
+        repetition = prepare(pipeline, clip, ReenactOptions(portrait))
+        count = limited(len(repetition.performance), seconds)
+        for ours, theirs in islice(frame_pairs(pipeline, repetition, watch), count):
+            predicted.append(ours)
+            real.append(theirs)
+        spent = sum(watch.seconds.get(stage, 0.0) for stage in ("motion", "rendering", "finishing"))
+        yield Take(
+            name=clip.stem,
+            predicted=predicted.frames(),
+            real=real.frames(),
+            samples=read_speech(clip).samples.numpy()[: count * 640] if probe(clip).has_sound else None,
+            own_speech=own_speech,
+            source=None if other is None else _shown(pipeline, other),
+            fps=count / spent if spent else None,
+        )
+
+
+def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    frames = read_frames(path)
+    try:
+        return next(frames)
+    finally:
+        frames.close()  # type: ignore[attr-defined]
+
+
+def _shown(pipeline: SDTalkPipeline, other: Path) -> UInt8[np.ndarray, "512 512 3"]:
+    """The source as it was cut out, before the same background."""
+    person: Portrait = pipeline.tracker.portrait(_first_frame(other), str(other))
+    picture = (person.image * person.mask)[0].permute(1, 2, 0).numpy()
+    return (picture * 255).round().astype(np.uint8)
+
+
+def prediction_recipes(predictions: Path, targets: Path, seconds: float) -> tuple[list[Recipe], list[str]]:
+    """Recipes for videos that others have predicted, matched with their targets by name.
+
+    Returns:
+        The recipes, and what was found without a counterpart.
+
+    Raises:
+        InputError: A folder is missing, has two videos of one name, or none that match.
+    """
+    ours, theirs = _videos(predictions), _videos(targets)
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        problem = f"none of its {len(ours)} videos has the name of one of the {len(theirs)} in {targets}"
+        raise InputError(str(predictions), problem, "Name each prediction like its target.")
+    recipes = [
+        Recipe(name, name, targets.resolve().name, partial(_beside, ours[name], theirs[name], seconds))
+        for name in both
+    ]
+    alone = [
+        f"{ours[name]}: it has no target of the same name" for name in sorted(ours.keys() - theirs.keys())
+    ]
+    alone += [
+        f"{theirs[name]}: it has no prediction of the same name"
+        for name in sorted(theirs.keys() - ours.keys())
+    ]
+    return recipes, alone
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(str(folder), "there is no such folder", "Give a folder of videos.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in VIDEOS:
+            if path.stem in found:
+                problem = f"{found[path.stem].name} and {path.name} have the same name"
+                raise InputError(str(folder), problem, "Keep one of them.")
+            found[path.stem] = path
+    return found
+
+
+@contextmanager
+def _beside(prediction: Path, target: Path, seconds: float) -> Iterator[Take]:
+    """Frames of both at 25 a second, as large as the target would be with a longer side of 512 px."""
+    ours, theirs = probe(prediction), probe(target)
+    if abs(np.log(ours.width / ours.height * theirs.height / theirs.width)) > SAME_SHAPE:
+        problem = f"it is {ours.width} x {ours.height} px, and its target {theirs.width} x {theirs.height} px"
+        raise InputError(str(prediction), problem, "Crop both alike.")
+    scale = FRAME_SIZE / max(theirs.width, theirs.height)
+    size = round(theirs.width * scale), round(theirs.height * scale)
+    with FrameStore() as predicted, FrameStore() as real:
+        most = limited(1 << 40, seconds)
+        extra = 0
+        for one, other in islice(zip_longest(read_frames(prediction), read_frames(target)), most):
+            if one is None or other is None:
+                extra += 1
+                continue
+            predicted.append(_resized(one, size))
+            real.append(_resized(other, size))
+        if extra > SAME_LENGTH_FRAMES:
+            problem = f"it and its target share {real.count} frames, and one has {extra} more"
+            raise InputError(str(prediction), problem, "Predict the whole target, frame by frame.")
+        sound = read_speech(target).samples.numpy() if theirs.has_sound else None
+        yield Take(
+            name=target.stem,
+            predicted=predicted.frames(),
+            real=real.frames(),
+            samples=None if sound is None else sound[: real.count * 640],
+            own_speech=sound is not None,
+        )
+
+
+def _resized(frame: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]) -> np.ndarray:
+    picture = Image.fromarray(frame)
+    return np.asarray(picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS))
