@@ -45,9 +45,10 @@ def write_work(
         np.arange(frames * SAMPLES_PER_FRAME) / SAMPLES_PER_FRAME - 0.5, np.arange(frames), opening
     )
     audio = 0.2 * random.normal(size=len(fine)) * (0.05 + fine) ** 2
-    arrays = _tracks(opening, random) | {"audio": (audio.clip(-1, 1) * 32767).astype(np.int16)}
+    arrays = _tracks(opening, random) | {"audio": (audio.clip(-1, 1) * 32767).round().astype(np.int16)}
     if sound == "mel":
-        arrays["mel"] = padded_mels(log_mel(torch.from_numpy(audio).float()), frames).half().numpy()
+        heard = torch.from_numpy(arrays["audio"]).float() / 32768
+        arrays["mel"] = padded_mels(log_mel(heard), frames).half().numpy()
     else:
         arrays["hubert"] = random.normal(size=(2 * frames + 14, HUBERT_WIDTH)).astype(np.float16)
     if tracker == "flame":

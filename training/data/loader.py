@@ -170,28 +170,32 @@ class PairLoader:
             with self._lock:
                 if self._damaged.intersection(spans):
                     continue
-            clip = self._undamaged(visit, spans[0], lambda visit=visit: self.prepared.clip(visit.clip))
-            target, source = (
-                self._undamaged(visit, piece, lambda piece=piece: self.prepared.piece(piece))
-                for piece in spans[1:]
-            )
-            if clip and target and source:
+            try:
+                clip = self._undamaged(visit.clip.record, lambda visit=visit: self.prepared.clip(visit.clip))
+                target, source = (
+                    self._undamaged(piece, lambda piece=piece: self.prepared.piece(piece))
+                    for piece in spans[1:]
+                )
                 return OpenVisit(visit, attempt, clip, target, source)
+            except Unreachable:
+                raise
+            except InputError as error:
+                self._warn(f"clip {visit.clip.key} is left out in part: {error}")
         problem = f"{ATTEMPTS} pieces drawn in a row are damaged"
         raise InputError(
             self.prepared.store.source, problem, "See the warnings, and copy the data set again."
         )
 
-    def _undamaged(self, visit: Visit, span: Span, read: Callable[[], Read]) -> Read | None:
+    def _undamaged(self, span: Span, read: Callable[[], Read]) -> Read:
+        """Read, and keep in mind where that fails."""
         try:
             return read()
         except Unreachable:
             raise
-        except InputError as error:
+        except InputError:
             with self._lock:
                 self._damaged.add(span)
-            self._warn(f"clip {visit.clip.key} is left out in part: {error}")
-            return None
+            raise
 
     def _warn(self, message: str) -> None:
         with self._lock:
