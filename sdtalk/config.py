@@ -51,6 +51,7 @@ class SDTalkConfig:
     head_depth: int = 1
 
     # completion branch
+    completion_branch: bool = True  # ablation (paper, Table 4): False makes no Gaussians but the visible ones
     template: str = "face_mesh"
     template_points: int = 1920
     template_width: int = 64  # length of the learned vector of each template point
@@ -59,6 +60,9 @@ class SDTalkConfig:
     feature_channels: int = 32
 
     # motion fields
+    fine_field: bool = (
+        True  # ablation (paper, Table 4): False lets the coarse field move completion Gaussians, too
+    )
     hash_levels: int = 6
     hash_base_resolution: int = 8
     hash_finest_resolution: int = 192
@@ -111,6 +115,11 @@ class SDTalkConfig:
                     f"{name} = {getattr(self, name)!r} does not fit the rest, which wants {fitting!r}"
                 )
 
+    @property
+    def two_fields(self) -> bool:
+        """Whether there is a fine field: it needs completion Gaussians to move."""
+        return self.completion_branch and self.fine_field
+
 
 BASE = SDTalkConfig(
     name="base",
@@ -137,5 +146,5 @@ BASE = SDTalkConfig(
 )
 """The paper's model (section 3)."""
 
-PUBLISHED_SLIPS = tuple(f.name for f in fields(SDTalkConfig) if f.type is bool and f.name != "priors")
+PUBLISHED_SLIPS = tuple(f.name for f in fields(SDTalkConfig) if f.type is bool and f.default is False)
 """The switches that only weights of the published code need."""

@@ -74,6 +74,10 @@ class Gaussians:
         """Move every field to a device."""
         return Gaussians(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def none(self) -> "Gaussians":
+        """No Gaussians, for the same batch."""
+        return Gaussians(**{f.name: getattr(self, f.name)[:, :0] for f in fields(self)})
+
     def __getitem__(self, index: slice) -> "Gaussians":
         return Gaussians(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 

@@ -19,8 +19,8 @@ class HeadGaussians:
         gaussians: The head as the photo shows it, in head space.
         completion_canonical: Positions of the completion Gaussians on the canonical face.
         visible_canonical: The same for the visible Gaussians that can move.
-        completion_code: What the fine field makes of the former.
-        visible_code: What the coarse field makes of the latter.
+        fine_code: What the fine field makes of the former; None without a fine field.
+        coarse_code: What the coarse field makes of the latter; without a fine field of both, the former first.
         moving: Which visible Gaussians can move in any head of the batch.
         support: How far they take part in facial motion; 0 for those that move in other heads only.
         head_weight: How far every Gaussian follows the head's pose.
@@ -34,8 +34,8 @@ class HeadGaussians:
     gaussians: Gaussians
     completion_canonical: Float[Tensor, "batch completion 3"]
     visible_canonical: Float[Tensor, "batch moving 3"]
-    completion_code: PointCode
-    visible_code: PointCode
+    fine_code: PointCode | None
+    coarse_code: PointCode
     moving: Tensor
     support: Float[Tensor, "batch moving"]
     head_weight: Float[Tensor, "batch gaussian"]
@@ -64,15 +64,15 @@ class Frame:
         return (self.colours + (1 - self.alpha) * background).clamp(0, 1)
 
 
-def scattered(fine: GaussianDelta, coarse: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
-    """Offsets of all Gaussians of a head: zero where none of the fields reaches."""
-    first, count = fine.means.shape[1], head.gaussians.means.shape[1]
+def scattered(moved: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
+    """Offsets of all Gaussians of a head, from those of its completion and its moving ones: zero elsewhere."""
+    first, count = head.completion_canonical.shape[1], head.gaussians.means.shape[1]
     index = torch.cat([torch.arange(first, device=head.moving.device), first + head.moving])
     parts = {}
     for name in ("means", "quats", "scales", "opacities"):
-        moved = torch.cat([getattr(fine, name), getattr(coarse, name)], dim=1)
-        still = moved.new_zeros(len(moved), count, *moved.shape[2:])
-        parts[name] = still.index_copy(1, index, moved)
+        offsets = getattr(moved, name)
+        still = offsets.new_zeros(len(offsets), count, *offsets.shape[2:])
+        parts[name] = still.index_copy(1, index, offsets)
     return GaussianDelta(**parts)
 
 

@@ -28,7 +28,7 @@ from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.head import Frame, HeadGaussians, posed, scattered
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
-from sdtalk.motion.motion_field import MotionField, scaled_difference
+from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
 from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
@@ -60,7 +60,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         self.config = config
         self.reconstructor = Reconstructor(config)
         self.coarse_field = self._field()
-        self.fine_field = self._field()
+        self.fine_field = self._field() if config.two_fields else None
         self.audio_encoder = _audio_encoder(config)
         self.neural_renderer = _neural_renderer(config)
         self.precision = torch.float32
@@ -71,6 +71,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
             c.hash_levels, c.hash_base_resolution, c.hash_finest_resolution, c.hash_log2_table
         )
         return MotionField(encoding, c.audio_code_width, EYE_NUMBERS, c.motion_width, eye_scale=c.eye_scale)
+
+    @property
+    def motion_fields(self) -> list[MotionField]:
+        """The fields there are: coarse and fine, or the coarse one alone."""
+        return [self.coarse_field] if self.fine_field is None else [self.coarse_field, self.fine_field]
 
     @classmethod
     def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "SDTalk":
@@ -99,7 +104,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         Args:
             options: For `torch.compile`, instead of the mode "reduce-overhead".
         """
-        for network in (self.coarse_field, self.fine_field, self.neural_renderer):
+        for network in (*self.motion_fields, self.neural_renderer):
             network.compile(fullgraph=True, **(options or {"mode": "reduce-overhead"}))
         return self
 
@@ -132,12 +137,13 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         takes_part = static.support > MIN_SUPPORT
         moving = takes_part.any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
+        fine_code, coarse_code = self._codes(static.completion_canonical, visible_canonical)
         head = HeadGaussians(
             gaussians=Gaussians.concatenate([static.completion, static.visible]),
             completion_canonical=static.completion_canonical,
             visible_canonical=visible_canonical,
-            completion_code=self.fine_field.encode(static.completion_canonical),
-            visible_code=self.coarse_field.encode(visible_canonical),
+            fine_code=fine_code,
+            coarse_code=coarse_code,
             moving=moving,
             support=(static.support * takes_part)[:, moving],  # what others of a batch move stays still here
             head_weight=static.head_weight,
@@ -156,14 +162,17 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
         """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
-        return replace(
-            head,
-            completion_code=self.fine_field.encode(head.completion_canonical),
-            visible_code=self.coarse_field.encode(head.visible_canonical),
-        )
+        fine_code, coarse_code = self._codes(head.completion_canonical, head.visible_canonical)
+        return replace(head, fine_code=fine_code, coarse_code=coarse_code)
+
+    def _codes(self, completion: Tensor, visible: Tensor) -> tuple[PointCode | None, PointCode]:
+        """What the fine and the coarse field make of canonical positions."""
+        if self.fine_field is None:
+            return None, self.coarse_field.encode(torch.cat([completion, visible], dim=1))
+        return self.fine_field.encode(completion), self.coarse_field.encode(visible)
 
     def listen(self, windows: Float[Tensor, "frame step channel"]) -> Float[Tensor, "frame *field audio"]:
-        """Sound windows -> audio codes: one for both fields (mini: the mouth code), or one each, coarse and fine."""
+        """Sound windows -> audio codes: one for all fields (mini: the mouth code), or one each, coarse and fine."""
         with self._autocast():
             return self.audio_encoder(windows).float()
 
@@ -178,18 +187,25 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         In the paper the fields lead from the photo to a state. With priors they lead from the canonical face to it,
         and the difference of two states moves the photo's face, so that the photo's own state gives the photo back.
         """
-        coarse_code, fine_code = audio_code.unbind(1) if audio_code.ndim == 3 else (audio_code, audio_code)
-        with self._autocast():
-            fine = self.fine_field(head.completion_code, fine_code, eyes)
-            coarse = self.coarse_field(head.visible_code, coarse_code, eyes)
         bounded = not self.config.unbounded_motion
+        with self._autocast():
+            offsets = self._offsets(head, audio_code, eyes)
         if not self.config.priors:
-            return head.gaussians.moved_by(GaussianDelta.concatenate([fine, coarse]), bounded)
-        photo = head.audio_code, head.eyes
-        everywhere = torch.ones_like(head.completion_code.position[..., 0])
-        fine = scaled_difference(fine, self.fine_field(head.completion_code, *photo), everywhere)
-        coarse = scaled_difference(coarse, self.coarse_field(head.visible_code, *photo), head.support)
-        return head.gaussians.moved_by(scattered(fine, coarse, head), bounded)
+            return head.gaussians.moved_by(offsets, bounded)
+        assert head.audio_code is not None
+        of_photo = self._offsets(head, head.audio_code, head.eyes)
+        everywhere = torch.ones_like(head.completion_canonical[..., 0])
+        offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
+        return head.gaussians.moved_by(scattered(offsets, head), bounded)
+
+    def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:
+        """What the fields say of a head's completion Gaussians and of its moving ones, in this order."""
+        codes = audio_code.unbind(1) if audio_code.ndim == 3 else [audio_code]
+        coarse = self.coarse_field(head.coarse_code, codes[0], eyes)
+        if self.fine_field is None:
+            return coarse
+        assert head.fine_code is not None
+        return GaussianDelta.concatenate([self.fine_field(head.fine_code, codes[-1], eyes), coarse])
 
     def render(self, head: HeadGaussians, gaussians: Gaussians, camera: Camera) -> Frame:
         """Render animated Gaussians of a head.
@@ -240,7 +256,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
 def _audio_encoder(config: SDTalkConfig) -> nn.Module:
     """The audio encoder a config names."""
     if config.audio_encoder == "hubert":
-        return TokenEncoders(config.audio_width, config.audio_code_width)
+        return TokenEncoders(config.audio_width, config.audio_code_width, fine=config.two_fields)
     return AudioEncoder(config.mel_bins, config.audio_width, config.audio_code_width)
 
 

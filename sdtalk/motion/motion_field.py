@@ -1,6 +1,7 @@
 """A motion field: where a Gaussian goes when the mouth and the eyes move (paper section 3.2).
 
-The coarse field moves the visible Gaussians, the fine field the completion Gaussians; both are this class.
+The coarse field moves the visible Gaussians, the fine field the completion Gaussians; both are this class. Without a
+fine field (an ablation of the paper) the coarse one moves them all.
 """
 
 from dataclasses import dataclass

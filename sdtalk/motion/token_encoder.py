@@ -49,16 +49,19 @@ class TokenEncoder(nn.Module):
 
 
 class TokenEncoders(nn.Module):
-    """The encoders of both motion fields, sizes as in `TokenEncoder`: windows in, one code for each field out."""
+    """The encoders of the motion fields, sizes as in `TokenEncoder`: windows in, one code for each field out."""
 
-    def __init__(self, token_width: int = 1024, code_width: int = 64, window: int = 16) -> None:
+    def __init__(
+        self, token_width: int = 1024, code_width: int = 64, window: int = 16, fine: bool = True
+    ) -> None:
         super().__init__()
         self.coarse = TokenEncoder(token_width, code_width, window)
-        self.fine = TokenEncoder(token_width, code_width, window)
+        if fine:
+            self.fine = TokenEncoder(token_width, code_width, window)
 
-    def forward(self, windows: Float[Tensor, "frame token width"]) -> Float[Tensor, "frame 2 code"]:
-        """Audio codes of each frame: the coarse field's, then the fine field's."""
-        return torch.stack([self.coarse(windows), self.fine(windows)], dim=1)
+    def forward(self, windows: Float[Tensor, "frame token width"]) -> Float[Tensor, "frame field code"]:
+        """Audio codes of each frame: the coarse field's, then, where there is one, the fine field's."""
+        return torch.stack([encoder(windows) for encoder in self.children()], dim=1)
 
 
 def _halved(width: int, times: int) -> int:

@@ -18,7 +18,10 @@ class ConvBlock(nn.Sequential):
 
 
 class ImageEncoder(nn.Module):
-    """Picture with priors -> local features on the lifting plane and one global feature."""
+    """Picture with priors -> local features on the lifting plane and one global feature.
+
+    A `global_width` of 0 leaves the global feature out.
+    """
 
     def __init__(self, inputs: int, width: int, local_channels: int, global_width: int) -> None:
         super().__init__()
@@ -32,16 +35,16 @@ class ImageEncoder(nn.Module):
             ConvBlock(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.to_local = nn.Conv2d(width, local_channels, 1)
-        self.to_global = nn.Linear(widths[-1], global_width)
+        self.to_global = nn.Linear(widths[-1], global_width) if global_width else None
 
     def forward(
         self, picture: Float[Tensor, "batch channel size size"]
-    ) -> tuple[Float[Tensor, "batch local size size"], Float[Tensor, "batch global"]]:
+    ) -> tuple[Float[Tensor, "batch local size size"], Float[Tensor, "batch global"] | None]:
         """Encode a picture whose side is a multiple of 16."""
         levels = [self.stem(picture)]
         for down in self.down:
             levels.append(down(levels[-1]))
-        code = self.to_global(levels[-1].mean((2, 3)))
+        code = self.to_global(levels[-1].mean((2, 3))) if self.to_global is not None else None
         x = levels.pop()
         for up in self.up:
             skip = levels.pop()

@@ -30,7 +30,7 @@ class StaticHead:
     """A reconstructed person before any motion; Gaussians in the order completion, back layer, front layer.
 
     Attributes:
-        completion: The completion Gaussians.
+        completion: The completion Gaussians; none without a completion branch.
         visible: The two layers of the visible branch.
         completion_canonical: Positions of the completion Gaussians on the canonical face.
         visible_canonical: The same for the visible ones.
@@ -58,15 +58,7 @@ class Reconstructor(nn.Module):
         self.visible_branch = VisibleBranch(
             c.local_channels, c.feature_channels, c.head_width, c.head_depth, c.priors, c.sigmoid_on_columns
         )
-        self.completion_branch = CompletionBranch(
-            c.template_points,
-            c.template_width,
-            c.global_width,
-            c.feature_channels,
-            c.head_width,
-            c.priors,
-            c.quats_over_points,
-        )
+        self.completion_branch = _completion_branch(c) if c.completion_branch else None
 
     def forward(
         self,
@@ -91,9 +83,11 @@ class Reconstructor(nn.Module):
         local, code = self.encoder(picture)
         layers = self.visible_branch(local, plane, track.camera)
         visible = Gaussians.concatenate([layers.back, layers.front])
-        completion = self.completion_branch(
-            code, track.completion_points, -track.camera.plane_normal, track.completion_rows
-        )
+        completion = visible.none()
+        if self.completion_branch is not None:
+            completion = self.completion_branch(
+                code, track.completion_points, -track.camera.plane_normal, track.completion_rows
+            )
         return StaticHead(
             completion=completion,
             visible=visible,
@@ -106,7 +100,6 @@ class Reconstructor(nn.Module):
     def _around_priors(self, image: Tensor, mask: Tensor, track: HeadTrack, plane: Tensor) -> StaticHead:
         """As mini does it: residuals around the photo's pixels on the tracked face."""
         face = FaceModel.bundled().to(image.device)
-        template = CompletionTemplate.bundled().to(image.device)
         size = self.plane_size
         priors = [
             plane_prior(track.camera[i : i + 1], track.mesh[i : i + 1], face, size) for i in range(len(track))
@@ -117,20 +110,24 @@ class Reconstructor(nn.Module):
         layers = self.visible_branch(
             local, plane, track.camera, layer_priors(colours, small_mask, plane, track.camera, priors)
         )
-        completion = self.completion_branch.around_priors(
-            code,
-            track.completion_points,
-            track.camera.plane_normal,
-            _sample(image, track, track.completion_points),
-            _skin_colour(colours, priors),
-        )
+        visible = Gaussians.concatenate([layers.back, layers.front])
+        completion, completion_canonical = visible.none(), visible.none().means
+        if self.completion_branch is not None:
+            completion = self.completion_branch.around_priors(
+                code,
+                track.completion_points,
+                track.camera.plane_normal,
+                _sample(image, track, track.completion_points),
+                _skin_colour(colours, priors),
+            )
+            template = CompletionTemplate.bundled().to(image.device)
+            completion_canonical = template.place(face.canonical_face[None]).expand(len(track), -1, -1)
         canonical = _flat([p.canonical for p in priors])
         weight = _flat([p.head_weight for p in priors])[..., 0]
-        batch = len(priors)
         return StaticHead(
             completion=completion,
-            visible=Gaussians.concatenate([layers.back, layers.front]),
-            completion_canonical=template.place(face.canonical_face[None]).expand(batch, -1, -1),
+            visible=visible,
+            completion_canonical=completion_canonical,
             visible_canonical=torch.cat([canonical, canonical], dim=1),
             support=_flat([p.support for p in priors])[..., 0].repeat(1, 2),
             head_weight=torch.cat([torch.ones_like(completion.opacities), weight, weight], dim=1),
@@ -144,12 +141,25 @@ class Reconstructor(nn.Module):
         return torch.cat([folded, mask, torch.stack(maps)], dim=1)
 
 
+def _completion_branch(config: SDTalkConfig) -> CompletionBranch:
+    """The completion branch of a config."""
+    c = config
+    return CompletionBranch(
+        c.template_points,
+        c.template_width,
+        c.global_width,
+        c.feature_channels,
+        c.head_width,
+        c.priors,
+        c.quats_over_points,
+    )
+
+
 def _encoder(config: SDTalkConfig) -> nn.Module:
     """The image encoder a config names."""
     if config.image_encoder == "unet":
-        return ImageEncoder(
-            PICTURE_CHANNELS, config.encoder_width, config.local_channels, config.global_width
-        )
+        global_width = config.global_width if config.completion_branch else 0  # nothing else looks at it
+        return ImageEncoder(PICTURE_CHANNELS, config.encoder_width, config.local_channels, global_width)
     from sdtalk.reconstruction.dino_encoder import (
         DinoEncoder,
     )  # transformers: slow to import, mini needs it not
