@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 from collections.abc import Container
 from itertools import chain, count
 from pathlib import Path
@@ -16,10 +15,10 @@ from torch import Tensor
 from sdtalk.assets import FOLDER, data_folder
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
+from sdtalk.hub import CONFIG, WEIGHTS, download, is_hub_name, split_revision
 from sdtalk.model import SDTalk
 
 BUNDLED = ("mini",)
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CONFIG_REMEDY = "Use the config.json that was saved with the weights."
 MODELS_FOLDER = "models"
 """Below the user's data folder: every folder in it with a config.json is a model."""
@@ -32,8 +31,8 @@ def load_model(source: str | Path, device: torch.device | str = "cpu") -> SDTalk
     """Load a checkpoint for inference; every tensor must be there, fit and be finite, and no other may be.
 
     Args:
-        source: Name of a bundled model, a folder with config.json and model.safetensors, or "user/name" on the
-            Hugging Face Hub (downloaded once, found in the cache later).
+        source: Name of a bundled model, a folder with config.json and model.safetensors, or "user/name" or
+            "user/name@revision" on the Hugging Face Hub (downloaded once, found in the cache later).
         device: Where the model goes.
 
     Raises:
@@ -85,26 +84,34 @@ def locate(source: str | Path) -> Path:
     )
     if Path(source).exists():
         raise InputError(f"model {str(source)!r}", "it is a file, not a folder", remedy)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
+    if not is_hub_name(str(source)):
         raise InputError(f"model {str(source)!r}", "there is no such folder", remedy)
     return _from_hub(str(source))
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download  # not needed, and slow to import, for the bundled model
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def _from_hub(source: str) -> Path:
+    from huggingface_hub import errors  # slow to import, and not needed for the bundled model
 
     try:
-        weights, _ = (Path(hf_hub_download(name, file)) for file in (WEIGHTS, CONFIG))
-    except LocalEntryNotFoundError as error:
+        return download(*split_revision(source))
+    except errors.LocalEntryNotFoundError as error:
+        problem = "the Hub cannot be reached and it is not in the cache"
         remedy = "Connect, check HF_HUB_OFFLINE, or use the bundled model 'mini'."
-        raise InputError(
-            f"model {name!r}", "the Hub cannot be reached and it is not in the cache", remedy
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+        cause: Exception = error
+    except errors.RepositoryNotFoundError as error:
+        problem = "there is no such repository on the Hub"
+        remedy = "Check its name; for a private one log in with `hf auth login`."
+        cause = error
+    except errors.RevisionNotFoundError as error:
+        problem, remedy = "there is no such revision", "Give a branch, tag or commit of this repository."
+        cause = error
+    except errors.EntryNotFoundError as error:
+        problem = f"it holds no {CONFIG} with {WEIGHTS} beside it"
+        remedy, cause = "Take a repository that SDTalk wrote.", error
+    except (errors.HfHubHTTPError, OSError, ValueError) as error:
         problem = f"it cannot be downloaded ({_first_line(error)})"
-        raise InputError(f"model {name!r}", problem, "Check its name and the network.") from error
-    return weights.parent
+        remedy, cause = "Check its name and the network.", error
+    raise InputError(f"model {source!r}", problem, remedy) from cause
 
 
 def read_config(folder: Path) -> SDTalkConfig:

@@ -12,20 +12,25 @@
 Three verbs without state between them: two portraits cannot mix.
 """
 
+import json
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
+from sdtalk.card import Card, card_text
 from sdtalk.config import SDTalkConfig
+from sdtalk.errors import InputError
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.head import Frame, HeadGaussians, posed, scattered
+from sdtalk.hub import CONFIG, WEIGHTS, download
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
@@ -52,7 +57,7 @@ DETAIL_RANGE = 0.5
 """Limit on the fine detail carried from the photo."""
 
 
-class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="apache-2.0"):
+class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
     """One photo and the sound of speech -> frames of a talking head."""
 
     def __init__(self, config: SDTalkConfig) -> None:
@@ -78,9 +83,44 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         return [self.coarse_field] if self.fine_field is None else [self.coarse_field, self.fine_field]
 
     @classmethod
-    def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "SDTalk":
-        """Load weights; unlike the mix-in's default, a missing or extra tensor is an error."""
-        return super().from_pretrained(*args, strict=strict, **kwargs)
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        strict: bool = True,
+        map_location: str = "cpu",
+        **options: Any,
+    ) -> "SDTalk":
+        """Load a model; unlike the mix-in's defaults, what is missing or does not belong there is an error.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or "user/name" on the Hugging Face Hub.
+            revision: A branch, tag or commit on the Hub; config and weights are always of one commit.
+            strict: Whether the weights have to be exactly those of the network.
+            map_location: Device to load to.
+            options: For downloads: token, cache_dir, local_files_only, force_download.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = download(str(pretrained_model_name_or_path), revision, **options)
+        _refuse_other_entries(folder / CONFIG)
+        return super().from_pretrained(folder, strict=strict, map_location=map_location)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls, *, model_id: str, config: SDTalkConfig, map_location: str, strict: bool, **_: Any
+    ) -> "SDTalk":
+        """The mix-in's second half; safetensors only, where the mix-in would fall back to a pickle."""
+        return cls._load_as_safetensor(cls(config), f"{model_id}/{WEIGHTS}", map_location, strict)
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The README.md of `save_pretrained` and `push_to_hub`.
+
+        Args:
+            facts: Fields of `sdtalk.card.Card`; as `model_card_kwargs` of the two.
+        """
+        return ModelCard(card_text(self.config, Card(**{"title": f"SDTalk {self.config.name}"} | facts)))
 
     def in_precision(self, dtype: torch.dtype) -> "SDTalk":
         """Compute frames in another precision from now on, for inference.
@@ -251,6 +291,14 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk", license="ap
         missing = image * picture.alpha - picture.features[:, RGB]
         trusted = weight > MIN_SOURCE_WEIGHT
         return (missing / weight.clamp_min(MIN_SOURCE_WEIGHT)).clamp(-DETAIL_RANGE, DETAIL_RANGE) * trusted
+
+
+def _refuse_other_entries(path: Path) -> None:
+    """A config that says more or less than this version knows describes another network."""
+    found = set(json.loads(path.read_text(encoding="utf-8")))
+    if wrong := sorted(found ^ {f.name for f in fields(SDTalkConfig)}):
+        problem = f"the entry {wrong[0]!r} is " + ("unknown" if wrong[0] in found else "missing")
+        raise InputError(str(path), problem, "Use the config.json that was saved with the weights.")
 
 
 def _audio_encoder(config: SDTalkConfig) -> nn.Module:

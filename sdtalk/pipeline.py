@@ -79,7 +79,7 @@ class SDTalkPipeline:
         """Load a checkpoint and what it sees and hears with.
 
         Args:
-            source: "mini" (bundled), a folder, or "user/name" on the Hugging Face Hub.
+            source: "mini" (bundled), a folder, or "user/name" or "user/name@revision" on the Hugging Face Hub.
             device: "cpu", "cuda", or "auto": CUDA where it can be used.
             precision: "float32", "bfloat16", or "auto": bfloat16 for large models where the processor knows it.
             compiled: Compile the networks, see `SDTalk.compiled`.

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hub_stand_in import HubStandIn
+
     from sdtalk.model import SDTalk
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/process.py
@@ -49,3 +53,13 @@ def published_model(converted: Path) -> "SDTalk":
     from sdtalk.checkpoint import load_model
 
     return load_model(converted)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[HubStandIn]":
+    """A stand-in for the Hugging Face Hub that the client of this process talks to, with an empty cache."""
+    from hub_stand_in import HubStandIn
+
+    with HubStandIn() as stand_in:
+        stand_in.point_to(monkeypatch, tmp_path / "hub-home")
+        yield stand_in

@@ -1,0 +1,107 @@
+"""What is done with a repository on the Hugging Face Hub, at once and with errors; `training.hub` does it in peace."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from sdtalk.errors import InputError
+
+LOG_IN = (
+    "Log in with `hf auth login`, or set HF_TOKEN; a token with the right to write is made at "
+    "https://huggingface.co/settings/tokens."
+)
+
+
+def prepare_repository(repo: str, private: bool) -> None:
+    """Make a model repository where there is none, and see that it can be written to.
+
+    Raises:
+        InputError: The token is wrong or may not write there, or it is public and is to be private.
+        Exception: The Hub cannot be reached.
+    """
+    subject, api = f"Hub repository {repo}", HfApi()
+    try:
+        user = api.whoami()["name"]
+    except HfHubHTTPError as error:
+        if status_of(error) != 401:
+            raise
+        raise InputError(subject, "the token is not valid (any more)", LOG_IN) from error
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        api.auth_check(repo, write=True)
+        public = not api.model_info(repo).private
+    except HfHubHTTPError as error:
+        if status_of(error) not in (401, 403, 404):
+            raise
+        problem = f"the token of {user} may not write there ({reason(error)})"
+        remedy = f"Choose {user}/NAME, or a token with the right to write: " + LOG_IN
+        raise InputError(subject, problem, remedy) from error
+    if private and public:
+        remedy = "Make it private in its settings on the Hub, or say `hub.private: false`."
+        raise InputError(subject, "it exists and is public, but is to be private", remedy)
+
+
+def commit_folder(repo: str, folder: Path, message: str, path_in_repo: str = "") -> None:
+    """Upload a folder's files as one commit; below the root, files that are not among them go.
+
+    `HfApi.upload_folder` may spread a folder over several commits, which would show half of a model.
+
+    Raises:
+        Exception: The Hub cannot be reached, or refuses.
+    """
+    api = HfApi()
+    prefix = f"{path_in_repo}/" if path_in_repo else ""
+    files = {prefix + p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    operations: list[Any] = [CommitOperationAdd(name, path) for name, path in files.items()]
+    if path_in_repo:
+        try:
+            present = [
+                f.path for f in api.list_repo_tree(repo, path_in_repo, recursive=True) if hasattr(f, "size")
+            ]
+        except EntryNotFoundError:
+            present = []
+        operations += [CommitOperationDelete(name) for name in present if name not in files]
+    api.create_commit(repo, operations, commit_message=message)
+
+
+def reason(error: BaseException) -> str:
+    """Why it failed, in a line: the causes, too, since the client wraps them."""
+    lines: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(lines) < 3:
+        status = status_of(seen, cause=False)
+        text = (str(seen).strip().splitlines() or [""])[0].split(" (Request ID")[0].rstrip(".:")
+        if isinstance(seen, HfHubHTTPError) and seen.server_message:
+            text = f"{status} {seen.server_message.splitlines()[0]}"
+        lines.append(text or type(seen).__name__)
+        seen = seen.__cause__
+    return ": ".join(dict.fromkeys(lines))
+
+
+def status_of(error: BaseException | None, cause: bool = True) -> int | None:
+    """The HTTP status behind an error."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return response.status_code
+        error = error.__cause__ if cause else None
+    return None
+
+
+def check_name(repo: str) -> None:
+    """Refuse what cannot be the name of a repository.
+
+    Raises:
+        InputError: It is not USER/NAME.
+    """
+    try:
+        validate_repo_id(repo)
+        well_formed = "/" in repo
+    except HFValidationError:
+        well_formed = False
+    if not well_formed:
+        remedy = "Give USER/NAME of letters, digits, '-', '_' and '.', such as my-name/sdtalk-base."
+        raise InputError(f"Hub repository {repo!r}", "this is not the name of one", remedy)
