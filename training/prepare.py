@@ -1,108 +1,213 @@
-"""Talking clips -> tracked, cropped frames with masks, mouth codes and aligned sound, ready for training.
+"""Videos of talking people -> a data set to train from: clips at 25 frames a second, tracked, cropped, with sound.
 
-    python -m training.prepare SAMPLES/manifest.json -o data/prepared [--split train] [--every 3]
+    python -m training.prepare VIDEOS -o data/prepared
+    accelerate launch training/prepare.py VIDEOS -o data/prepared --set limits.yaw_deg=40 sound=hubert
 
-Each clip becomes a folder: `clip.npz` (camera, mesh, eyes and mouth of every 25 fps frame, sound at 16 kHz moved by
-the manifest's `audio_late_ms`) and every n-th frame as a JPEG with its person mask as a PNG. A folder appears
-complete or not at all, so an interrupted run continues where it stopped.
+VIDEOS is a folder (a sub-folder is a person), a manifest.json, or the folder of HDTF (--recipe hdtf) or MEAD (--recipe
+mead). An interrupted run goes on where it stopped, a finished one takes in what is new. report/report.md says what was
+kept, and why the rest was not.
 """
 
 import argparse
-import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+if __package__ in (None, ""):  # run by its path: the folder above holds the package `training`
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from sdtalk.process import tune_process
+
+tune_process()
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from sdtalk.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.errors import InputError
-from sdtalk.image import crop_picture
-from sdtalk.tracking.face_model import FaceModel
+from sdtalk.hubert import HubertFeatures
+from sdtalk.tracking.flame_tracker import FlameTracker
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import read_frames
+from training.data.index import cannot_write
+from training.data.shards import finish, plan_shards, write_shards
+from training.preparation.clips import DISK_ERRORS, ClipMaker, hubert_features, mel_features
+from training.preparation.report import read_reports, summary, write_report
+from training.preparation.settings import PrepareSettings
+from training.preparation.sources import RECIPES, Source, find_sources, with_splits
+from training.preparation.sync import bundled_hearing
+from training.preparation.video import Folders, VideoPreparer, VideoReport, failed, file_bytes
+from training.settings import plain, read_settings, write_settings
 
-JPEG_QUALITY = 95
+CONFIG = Path(__file__).parent / "configs" / "prepare.yaml"
+LONGEST_WAIT = timedelta(days=30)
+"""Of a process for the others, whose videos may be longer."""
 
-
-def prepare_clip(path: Path, late_ms: float, tracker: Tracker, target: Path, every: int) -> None:
-    """Track one clip and write its folder.
-
-    Args:
-        path: The clip.
-        late_ms: How late its sound is.
-        tracker: Finds the face.
-        target: The folder to make.
-        every: Keep every n-th frame as a picture.
-    """
-    video = tracker.video(read_frames(path), str(path))
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    frames = len(video.track)
-    for index, frame in enumerate(_every(read_frames(path), every)):
-        if index * every >= frames:
-            break
-        crop = crop_picture(frame, video.crop, 512)
-        mask = tracker.person_masks(crop[None])[0, 0]
-        name = f"{index * every:05d}"
-        Image.fromarray(crop).save(partial / f"{name}.jpg", quality=JPEG_QUALITY)
-        Image.fromarray((mask.numpy() * 255).round().astype(np.uint8)).save(partial / f"{name}.png")
-    track = video.track
-    np.savez(
-        partial / "clip.npz",
-        world_to_camera=track.camera.world_to_camera.numpy(),
-        mesh=track.mesh.numpy(),
-        eyes=track.eyes.numpy(),
-        mouth=FaceModel.bundled().mouth_code(track.mesh).numpy(),
-        audio=_sound(path, late_ms, frames),
-    )
-    partial.rename(target)
+MEL_WIDTH = 80
 
 
-def _every(frames: Iterator[np.ndarray], step: int) -> Iterator[np.ndarray]:
-    return (frame for index, frame in enumerate(frames) if index % step == 0)
-
-
-def _sound(path: Path, late_ms: float, frames: int) -> np.ndarray:
-    """The clip's sound, moved earlier by how late it is; empty where there is none."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0: there is a data set, 2: the user has to do something, and is told what."""
+    arguments = _arguments(argv)
     try:
-        samples = read_speech(path).samples.numpy()
-    except InputError:
-        return np.zeros(0, np.float32)
-    shift = round(late_ms / 1000 * SAMPLE_RATE_HZ)
-    samples = np.pad(samples[max(shift, 0) :], (max(-shift, 0), max(shift, 0)))
-    return samples[: frames * SAMPLE_RATE_HZ // 25].astype(np.float32)
+        return _run(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        return 130
 
 
-def main() -> None:
-    """Prepare every clip of the manifest that is not there yet."""
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--every", type=int, default=3)
-    arguments = parser.parse_args()
-    tracker = Tracker.from_bundled()
-    entries = json.loads(arguments.manifest.read_text(encoding="utf-8"))
-    clips = [e for e in entries if e["split"] == arguments.split and e["file"].startswith("clips/")]
-    for entry in tqdm(clips, unit="clip"):
-        target = arguments.output / Path(entry["file"]).stem
-        if target.exists():
-            continue
-        try:
-            late_ms = entry.get("audio_late_ms") or 0
-            prepare_clip(arguments.manifest.parent / entry["file"], late_ms, tracker, target, arguments.every)
-        except InputError as error:
-            tqdm.write(f"skipped {error}")
-            continue
-        facts = {k: entry.get(k) for k in ("identity", "own_speech_audio", "dataset")}
-        (target / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    parser.add_argument("videos", type=Path, help="a folder of videos, or a manifest.json")
+    parser.add_argument("-o", "--output", type=Path, default=Path("data/prepared"), help="the data set")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="settings (default: %(default)s)")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), help="how the videos are laid out")
+    return parser.parse_args(argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = read_settings(arguments.config, PrepareSettings, arguments.set)
+    sources = with_splits(find_sources(arguments.videos, arguments.recipe), settings.splits)
+    state = PartialState(timeout=LONGEST_WAIT)
+    folders = Folders(arguments.output)
+    if state.is_main_process:
+        _open(folders, settings)
+    state.wait_for_everyone()
+    _prepare_videos(_share(sources, state), folders, settings, state)
+    state.wait_for_everyone()
+    if not read_reports(folders.reports) or not _pack(folders, settings, state):
+        _say(folders, state)
+        problem = "none of its videos could be used"
+        raise InputError(str(arguments.videos), problem, f"See {folders.target / 'report' / 'report.md'}.")
+    _say(folders, state)
+    return 0
+
+
+def _open(folders: Folders, settings: PrepareSettings) -> None:
+    """Make the folder, or see that an earlier run with the same settings made it."""
+    path = folders.target / "prepare.yaml"
+    try:
+        folders.reports.mkdir(parents=True, exist_ok=True)
+        folders.clips.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_settings(path, settings)
+    except OSError as error:
+        raise cannot_write(folders.target, error) from error
+    before, now = plain(read_settings(path, PrepareSettings)), plain(settings)
+    changed = [name for name in now if before[name] != now[name]]
+    if changed:
+        name = changed[0]
+        problem = f"it was begun with other settings ({name}: {before[name]}, now {now[name]})"
+        raise InputError(str(folders.target), problem, f"Give another folder, or --config {path}.")
+
+
+def _share(sources: Sequence[Source], state: PartialState) -> list[Source]:
+    """This process's videos: the longest first, each to the process that has least; the same on all processes."""
+    loads = [0] * state.num_processes
+    mine = []
+    for source in sorted(sources, key=lambda s: (-file_bytes(s.path), s.video_id)):
+        process = loads.index(min(loads))
+        loads[process] += file_bytes(source.path) + 1
+        if process == state.process_index:
+            mine.append(source)
+    return sorted(mine, key=lambda source: source.video_id)
+
+
+def _is_done(source: Source, folders: Folders) -> bool:
+    """Whether a video has its report; one that could not be read is tried again when its file has changed."""
+    path = folders.reports / f"{source.video_id}.json"
+    if not path.exists():
+        return False
+    report = VideoReport.read(path)
+    return bool(report.seconds) or report.file_bytes == file_bytes(source.path)
+
+
+def _prepare_videos(
+    sources: Sequence[Source], folders: Folders, settings: PrepareSettings, state: PartialState
+) -> None:
+    """Prepare those that are not done yet."""
+    left = [source for source in sources if not _is_done(source, folders)]
+    if not left:
+        return
+    preparer = _preparer(folders, settings, state)
+    total = sum(file_bytes(source.path) for source in left)
+    with tqdm(total=total, unit="B", unit_scale=True, disable=not state.is_main_process) as bar:
+        for source in left:
+            bar.set_description(source.video_id[-30:])
+            begun, size = bar.n, file_bytes(source.path)
+            report = _prepare_one(source, preparer, lambda share, size=size: bar.update(share * size))
+            bar.update(begun + size - bar.n)
+            if report.problem:
+                tqdm.write(f"warning: {report.problem}", file=sys.stderr)
+
+
+def _preparer(folders: Folders, settings: PrepareSettings, state: PartialState) -> VideoPreparer:
+    """Load what the settings ask for; what is missing is missed before any video is read."""
+    device, features = state.device, mel_features
+    if settings.sound == "hubert":
+        features = hubert_features(HubertFeatures.installed(device), settings.token_alignment)
+    if settings.tracker == "flame":
+        tracker: Tracker = FlameTracker.from_installed(device, eyes_in_px=False, landmarks="mesh")
+    else:
+        tracker = Tracker.from_bundled(device)
+    maker = ClipMaker(tracker, settings.sound, features, settings.limits.person_on_face)
+    return VideoPreparer(settings, tracker, maker, bundled_hearing(), folders)
+
+
+def _prepare_one(source: Source, preparer: VideoPreparer, progress: Callable[[float], object]) -> VideoReport:
+    """Prepare a video; one that cannot be used is reported, and only a disk that takes nothing more ends the run."""
+    try:
+        return preparer.prepare(source, progress)
+    except Exception as error:  # whatever one of thousands of files does to a decoder or a network
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and (isinstance(error, InputError) or cause.errno in DISK_ERRORS):
+            raise cannot_write(preparer.folders.target, cause) from error
+        preparer.forget(source)
+        report = failed(source, error)
+        report.write(preparer.folders.reports)
+        return report
+
+
+def _pack(folders: Folders, settings: PrepareSettings, state: PartialState) -> bool:
+    """Write shards, index and data card; False where there is not one clip."""
+    clips = sorted(path for path in folders.clips.iterdir() if not path.name.endswith(".partial"))
+    plans = [plan_shards(clips, folders.target, settings.shard_mb) if state.is_main_process else []]
+    plans = broadcast_object_list(plans)[0]
+    if not plans:
+        return False
+    done = write_shards(
+        plans, clips, folders.target, settings.piece_frames, state.process_index, state.num_processes
+    )
+    for plan, _ in done:
+        for key in plan.clips:
+            shutil.rmtree(folders.clips / key, ignore_errors=True)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        finish(folders.target, settings.tracker, settings.sound, *_sound_of(settings))
+    return True
+
+
+def _sound_of(settings: PrepareSettings) -> tuple[int, str | None]:
+    """Numbers per row of the features, and the alignment of tokens."""
+    if settings.sound == "mel":
+        return MEL_WIDTH, None
+    return HubertFeatures.installed().model.config.hidden_size, settings.token_alignment
+
+
+def _say(folders: Folders, state: PartialState) -> None:
+    """Write the report and print its sums."""
+    if state.is_main_process:
+        videos = read_reports(folders.reports)
+        write_report(videos, folders.target / "report")
+        print(*summary(videos), f"Report: {folders.target / 'report' / 'report.md'}", sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,0 +1,203 @@
+"""Second reading of a video: each of its clips becomes a folder, complete or not at all."""
+
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int16, UInt8
+from PIL import Image
+from torch import Tensor
+
+from sdtalk.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.errors import InputError
+from sdtalk.hubert import HubertFeatures
+from sdtalk.hubert.windows import TOKENS_BEFORE, TOKENS_PER_FRAME, WINDOW
+from sdtalk.image import crop_picture
+from sdtalk.tracking.tracker import Tracker, VideoTrack
+from training.data.index import ClipFacts, cannot_write
+
+JPEG_QUALITY = 95
+PNG_LEVEL = 4
+BATCH = 16
+"""Frames whose person masks are computed together."""
+
+BLACK_BELOW = round(0.02 * 255)
+"""Where the mask is at most this, of 255, the picture is black."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A clip that is to be made.
+
+    Attributes:
+        track: The head, and the square that is kept.
+        facts: What is known about it.
+        audio: Its sound, aligned.
+    """
+
+    track: VideoTrack
+    facts: ClipFacts
+    audio: Int16[np.ndarray, " samples"]
+
+
+Features = Callable[[Tensor, int], np.ndarray]
+"""From a clip's samples and its count of frames to what is kept under the name of the kind of sound."""
+
+
+def mel_features(samples: Float[Tensor, " samples"], frames: int) -> Float[np.ndarray, "padded 80"]:
+    """Log-mel features, padded so that frame t hears rows 4 t to 4 t + 36."""
+    return padded_mels(log_mel(samples), frames).numpy().astype(np.float16)
+
+
+def hubert_features(hubert: HubertFeatures, alignment: str) -> Features:
+    """HuBERT's tokens, padded so that frame t hears rows 2 t to 2 t + 15."""
+
+    def features(samples: Tensor, frames: int) -> np.ndarray:
+        tokens = torch.cat([block.cpu() for block in hubert.tokens(samples)]).numpy()
+        total, before = TOKENS_PER_FRAME * (frames - 1) + WINDOW, TOKENS_BEFORE[alignment]
+        padded = np.zeros((total, tokens.shape[1]), np.float16)
+        kept = tokens[: total - before]
+        padded[before : before + len(kept)] = kept
+        return padded
+
+    return features
+
+
+def aligned_sound(samples: Float[Tensor, " samples"], start: int, frames: int, late_ms: float) -> np.ndarray:
+    """A clip's part of a video's sound as 16-bit numbers, moved earlier by how late it is; zeros beyond the ends."""
+    first = start * SAMPLES_PER_FRAME + round(late_ms * SAMPLES_PER_FRAME / 40)
+    piece = samples[max(first, 0) : max(first + frames * SAMPLES_PER_FRAME, 0)].numpy()
+    sound = np.zeros(frames * SAMPLES_PER_FRAME, np.int16)
+    offset = max(-first, 0)
+    sound[offset : offset + len(piece)] = np.clip(np.round(piece * 32767), -32768, 32767).astype(np.int16)
+    return sound
+
+
+class ClipMaker:
+    """Writes the folders of clips.
+
+    Args:
+        tracker: Its networks find the person masks.
+        sound: "mel" or "hubert".
+        features: The features of that kind.
+        person_on_face: Least mean of the person mask on the face.
+    """
+
+    def __init__(self, tracker: Tracker, sound: str, features: Features, person_on_face: float) -> None:
+        self.tracker, self.sound, self.features = tracker, sound, features
+        self.person_on_face = person_on_face
+
+    def make(self, cut: Cut, frames: Iterator[np.ndarray], folder: Path) -> str:
+        """Make a clip of the next frames of a video.
+
+        Args:
+            cut: What to make.
+            frames: Its frames; exactly as many as it has are taken.
+            folder: Where; it appears when it is complete.
+
+        Returns:
+            Why it is rejected all the same; "" when it was made.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        partial = folder.with_name(f"{folder.name}.partial")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            on_face = self._write_frames(cut, islice(frames, cut.facts.frames), partial)
+            if on_face < self.person_on_face:
+                shutil.rmtree(partial)
+                return f"the mask covers {on_face:.0%} of the face, at least {self.person_on_face:.0%} are wanted"
+            write_file(partial / "clip.npz", self._arrays(cut))
+            write_file(partial / "clip.json", json.dumps(asdict(cut.facts)).encode())
+            _settle(partial)
+            partial.rename(folder)
+            _sync(folder.parent)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise cannot_write(folder, error) from error
+        return ""
+
+    def _write_frames(self, cut: Cut, frames: Iterator[np.ndarray], folder: Path) -> float:
+        """Write pictures and masks; tells the mean of the mask on the face."""
+        number, on_face = 0, 0.0
+        points = cut.track.track.camera.project(cut.track.track.mesh).long()
+        while batch := list(islice(frames, BATCH)):
+            crops = np.stack([crop_picture(frame, cut.track.crop, FRAME_SIZE) for frame in batch])
+            masks = (self.tracker.person_masks(crops)[:, 0] * 255).round().to(torch.uint8).numpy()
+            for crop, mask in zip(crops, masks, strict=True):
+                column, row = points[number].clamp(0, FRAME_SIZE - 1).unbind(1)
+                on_face += float(mask[row, column].mean()) / 255
+                crop[mask <= BLACK_BELOW] = 0
+                write_file(folder / f"{number:06d}.jpg", encoded(crop))
+                write_file(folder / f"{number:06d}.png", encoded(mask))
+                number += 1
+        if number < cut.facts.frames:
+            problem = f"its second reading gave {number} frames of a clip of {cut.facts.frames}"
+            raise InputError(cut.facts.video, problem, "Was the file changed meanwhile? Run it again.")
+        return on_face / number
+
+    def _arrays(self, cut: Cut) -> bytes:
+        track, flame = cut.track.track, cut.track.flame
+        arrays = {
+            "world_to_camera": track.camera.world_to_camera,
+            "mesh": track.mesh,
+            "eyes": track.eyes,
+            "mouth": self.tracker.face.mouth_code(track.mesh),
+        }
+        if flame is not None:
+            arrays |= {
+                "flame_shape": flame.shape[0],
+                "flame_expression": flame.expression,
+                "flame_jaw": flame.jaw,
+                "flame_eyes": flame.eyes,
+            }
+        samples = torch.from_numpy(cut.audio.astype(np.float32) / 32768)
+        data = {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
+        data |= {"audio": cut.audio, self.sound: self.features(samples, cut.facts.frames)}
+        buffer = io.BytesIO()
+        np.savez(buffer, **data)
+        return buffer.getvalue()
+
+
+def encoded(picture: UInt8[np.ndarray, "height width *channels"]) -> bytes:
+    """RGB as JPEG without subsampling of colours, a mask as PNG."""
+    buffer = io.BytesIO()
+    if picture.ndim == 3:
+        Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        Image.fromarray(picture).save(buffer, "PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of a folder that is not yet complete."""
+    with path.open("wb") as file:
+        file.write(data)
+
+
+def _settle(folder: Path) -> None:
+    """Bring a folder's files to the disk, so that after a power cut its final name never stands for less."""
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

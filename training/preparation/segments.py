@@ -1,0 +1,286 @@
+"""Which parts of a surveyed video become clips, and why the others do not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from sdtalk.audio import FRAME_RATE_HZ
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.image import Crop
+from sdtalk.tracking.camera_fit import fit_camera
+from sdtalk.tracking.face_model import FaceModel
+from sdtalk.tracking.framing import ROOM, choose_crop
+from sdtalk.tracking.smoothing import fill_gaps
+from training.preparation.settings import Limits, PrepareSettings
+from training.preparation.survey import Survey
+
+CHUNK = 4096
+"""Frames whose landmarks are in memory at once, but for a clip's own."""
+
+STEADY = 5
+"""A limit is passed where most of so many frames pass it: not at a landmark's slip."""
+
+JUMP = 0.35
+"""A face that moves farther from one frame to the next (share of its size) is another one, or elsewhere after a cut."""
+
+REASONS = {
+    "not_wanted": "outside of the intervals that are wanted",
+    "fade": "a fade or dissolve between shots",
+    "no_face": "no face",
+    "several_faces": "several faces",
+    "small_face": "the face is too small",
+    "outside": "the face is cut off by the border",
+    "extreme_pose": "the head is turned too far",
+    "short": "too short between two cuts",
+    "roams": "the head roams too far",
+    "crop_outside": "too little around the head",
+    "no_person_mask": "the person cannot be separated from the background",
+}
+"""Why parts are rejected; where several apply, the first one counts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames [start, stop) of a video that were looked at together.
+
+    Attributes:
+        start: The first frame.
+        stop: The one after the last.
+        reason: Why it is rejected, one of `REASONS`; "" for a clip.
+        detail: The same with numbers.
+    """
+
+    start: int
+    stop: int
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return (self.stop - self.start) / FRAME_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What limits apply to, for every frame; NaN where there is no face.
+
+    Attributes:
+        face_px: Longer side of the face.
+        angles_deg: Yaw (to the subject's left), pitch (up) and roll.
+        outside: Share of the landmarks beyond the border of the picture.
+        centre: Of the face, px.
+    """
+
+    face_px: Float[np.ndarray, " frame"]
+    angles_deg: Float[np.ndarray, "frame 3"]
+    outside: Float[np.ndarray, " frame"]
+    centre: Float[np.ndarray, "frame 2"]
+
+
+def measure(records: np.ndarray, width: int, height: int) -> Measures:
+    """Measure the faces of a survey's records, some at a time."""
+    parts = []
+    for first in range(0, len(records), CHUNK):
+        points = torch.from_numpy(np.array(records["points"][first : first + CHUNK]))
+        beyond = (points[..., :2] < -0.5) | (points[..., :2] > points.new_tensor([width, height]) - 0.5)
+        low, high = points[..., :2].amin(1), points[..., :2].amax(1)
+        side = (high - low).amax(1)
+        outside = beyond.any(2).float().mean(1)
+        outside[side.isnan()] = torch.nan
+        parts.append([t.numpy() for t in (side, head_angles(points), outside, (low + high) / 2)])
+    return Measures(*(np.concatenate(series) for series in zip(*parts, strict=True)))
+
+
+def head_angles(points_px: Float[torch.Tensor, "frame 478 3"]) -> Float[torch.Tensor, "frame 3"]:
+    """Yaw, pitch and roll in degrees of landmarks in px of a picture; NaN where there are none."""
+    seen = points_px.isfinite().all(2).all(1)
+    angles = torch.full((len(points_px), 3), torch.nan)
+    if not seen.any():
+        return angles
+    points, face = points_px[seen], FaceModel.bundled()
+    low, high = points[..., :2].amin(1), points[..., :2].amax(1)
+    side = ROOM * (high - low).amax(1)[:, None, None]
+    corner = torch.cat([(low + high) / 2, torch.zeros(len(points), 1)], dim=1)[:, None] - side / 2
+    corner[..., 2] = 0
+    camera, _ = fit_camera((points - corner) * (FRAME_SIZE / side), face.mean_face, face.pose_weights)
+    rotation = camera.rotation
+    out_of_face, up = rotation[:, :, 2], rotation[:, :, 1]  # the camera's axes: x right, y down, z away
+    yaw = torch.atan2(out_of_face[:, 0], -out_of_face[:, 2])
+    pitch = torch.asin((-out_of_face[:, 1]).clamp(-1, 1))
+    roll = torch.atan2(up[:, 0], -up[:, 1])
+    angles[seen] = torch.stack([yaw, pitch, roll], dim=1).rad2deg()
+    return angles
+
+
+def find_parts(
+    survey: Survey, records: np.ndarray, measures: Measures, settings: PrepareSettings
+) -> list[Part]:
+    """Divide a video into clips and rejected parts, in order and without gaps."""
+    codes, others = _verdicts(survey, records, measures, settings.limits)
+    starts = _shot_starts(records, measures)
+    parts = []
+    for start, stop in _runs(codes, starts):
+        reason = ([""] + list(REASONS))[codes[start]]
+        if reason:
+            detail = _detail(reason, slice(start, stop), measures, others, settings.limits)
+            parts.append(Part(start, stop, reason, detail))
+        elif (stop - start) / FRAME_RATE_HZ < settings.shortest_seconds:
+            detail = f"{(stop - start) / FRAME_RATE_HZ:.2f} s, wanted {settings.shortest_seconds:g} s"
+            parts.append(Part(start, stop, "short", detail))
+        else:
+            parts += _split(start, stop, survey, records, settings)
+    return parts
+
+
+def landmarks_of(records: np.ndarray, part: Part) -> Float[torch.Tensor, "frame 478 3"]:
+    """The landmarks of a clip, gaps filled."""
+    points = torch.from_numpy(np.array(records["points"][part.start : part.stop]))
+    return fill_gaps(points, "clip", longest=part.stop - part.start)
+
+
+def _verdicts(
+    survey: Survey, records: np.ndarray, measures: Measures, limits: Limits
+) -> tuple[Int[np.ndarray, " frame"], Float[np.ndarray, " frame"]]:
+    """For each frame 0, or the place of its reason in `REASONS` from 1 on; and the size of a second face there."""
+    names = list(REASONS)
+    seen = np.isfinite(measures.face_px)
+    others = _others(records["other_px"])
+    angles = np.abs(np.nan_to_num(measures.angles_deg))
+    fades = np.zeros(len(records), bool)
+    for start, stop in survey.fades:
+        fades[start:stop] = True
+    bad = {
+        "extreme_pose": _mostly((angles > [limits.yaw_deg, limits.pitch_deg, limits.roll_deg]).any(1)),
+        "outside": _mostly(np.nan_to_num(measures.outside) > limits.face_outside),
+        "small_face": _mostly(seen & (np.nan_to_num(measures.face_px) < limits.face_px)),
+        "several_faces": seen & (others >= limits.other_face * np.nan_to_num(measures.face_px)),
+        "no_face": ~seen & ~_bridged(seen, records["shot"] > 0, limits.gap_frames),
+        "fade": fades,
+        "not_wanted": records["wanted"] == 0,
+    }
+    codes = np.zeros(len(records), int)
+    for name, where in bad.items():  # the last one counts
+        codes[where] = names.index(name) + 1
+    return codes, others
+
+
+def _mostly(flags: Bool[np.ndarray, " frame"]) -> Bool[np.ndarray, " frame"]:
+    return (
+        np.convolve(np.pad(flags.astype(int), STEADY // 2, mode="edge"), np.ones(STEADY), "valid")
+        > STEADY / 2
+    )
+
+
+def _others(looked: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
+    """Size of a second face between the looks around: what the look before or the one after found, 0 for none."""
+    at = np.flatnonzero(np.isfinite(looked))
+    if not len(at):
+        return np.zeros(len(looked))
+    frames = np.arange(len(looked))
+    after = np.searchsorted(at, frames).clip(max=len(at) - 1)
+    before = np.where(at[after] == frames, after, (after - 1).clip(min=0))
+    return np.maximum(looked[at[before]], looked[at[after]])
+
+
+def _bridged(seen: np.ndarray, shot: np.ndarray, longest: int) -> Bool[np.ndarray, " frame"]:
+    """Frames without a face in short gaps within a shot."""
+    bridged = np.zeros(len(seen), bool)
+    edges = np.flatnonzero(np.diff(np.r_[True, seen, True].astype(int)))
+    for start, stop in edges.reshape(-1, 2):
+        if 0 < start and stop < len(seen) and stop - start <= longest and not shot[start : stop + 1].any():
+            bridged[start:stop] = True
+    return bridged
+
+
+def _shot_starts(records: np.ndarray, measures: Measures) -> Bool[np.ndarray, " frame"]:
+    """Where a shot begins, by the pictures or because the face is suddenly elsewhere."""
+    starts = records["shot"] > 0
+    at = np.flatnonzero(np.isfinite(measures.face_px))
+    moved = np.linalg.norm(np.diff(measures.centre[at], axis=0), axis=1)
+    grown = np.abs(np.diff(measures.face_px[at]))
+    far = np.maximum(moved, grown) > JUMP * np.diff(at) ** 0.5 * measures.face_px[at][:-1]
+    starts[at[1:][far]] = True
+    return starts
+
+
+def _runs(codes: np.ndarray, starts: np.ndarray) -> list[tuple[int, int]]:
+    """Stretches of one verdict; shots part what is good, but not what is rejected."""
+    change = np.r_[True, codes[1:] != codes[:-1]] | (starts & (codes == 0))
+    edges = np.r_[np.flatnonzero(change), len(codes)]
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _split(
+    start: int, stop: int, survey: Survey, records: np.ndarray, settings: PrepareSettings
+) -> list[Part]:
+    """Even pieces that are short enough, and in each of which the head stays within one square."""
+    count = int(np.ceil((stop - start) / (settings.longest_seconds * FRAME_RATE_HZ)))
+    ends = np.linspace(start, stop, count + 1).round().astype(int).tolist()
+    parts = []
+    for first, end in zip(ends, ends[1:], strict=False):
+        part = _framed(Part(first, end), survey, records, settings.limits)
+        middle = (first + end) // 2
+        if part.reason == "roams" and (middle - first) / FRAME_RATE_HZ >= settings.shortest_seconds:
+            parts += _split(first, middle, survey, records, settings)
+            parts += _split(middle, end, survey, records, settings)
+        else:
+            parts.append(part)
+    return parts
+
+
+def _framed(part: Part, survey: Survey, records: np.ndarray, limits: Limits) -> Part:
+    """The part, rejected where no square shows its head well."""
+    landmarks = landmarks_of(records, part)
+    crop = choose_crop(landmarks, survey.width, survey.height)
+    share, beyond = face_share(landmarks, crop), crop_outside(crop, survey.width, survey.height)
+    if share < limits.face_in_crop:
+        detail = f"the face takes {share:.2f} of the square that shows all its ways, wanted {limits.face_in_crop:g}"
+        return Part(part.start, part.stop, "roams", detail)
+    if beyond > limits.crop_outside:
+        detail = f"{beyond:.0%} of the square lie beyond the border, at most {limits.crop_outside:.0%} may"
+        return Part(part.start, part.stop, "crop_outside", detail)
+    return part
+
+
+def face_share(landmarks_px: Float[torch.Tensor, "frame 478 3"], crop: Crop) -> float:
+    """Median longer side of the face, as a share of the square's side."""
+    extent = landmarks_px[..., :2].amax(1) - landmarks_px[..., :2].amin(1)
+    return float(extent.amax(1).median()) / crop.side
+
+
+def crop_outside(crop: Crop, width: int, height: int) -> float:
+    """Share of a square that lies beyond the border of the picture."""
+    inside_x = max(0.0, min(crop.left + crop.side, width) - max(crop.left, 0))
+    inside_y = max(0.0, min(crop.top + crop.side, height) - max(crop.top, 0))
+    return 1 - inside_x * inside_y / crop.side**2
+
+
+def _detail(reason: str, run: slice, measures: Measures, others: np.ndarray, limits: Limits) -> str:
+    """The numbers behind a verdict."""
+
+    def middle(values: np.ndarray) -> float:
+        finite = values[np.isfinite(values)]
+        return float(np.median(finite)) if len(finite) else 0.0
+
+    if reason == "small_face":
+        return f"{middle(measures.face_px[run]):.0f} px, wanted {limits.face_px:g} px"
+    if reason == "several_faces":
+        return (
+            f"another face of {others[run].max():.0f} px beside one of {middle(measures.face_px[run]):.0f} px"
+        )
+    if reason == "outside":
+        return f"{middle(measures.outside[run]):.0%} of the face, at most {limits.face_outside:.0%} may be"
+    if reason == "extreme_pose":
+        yaw, pitch, roll = (middle(np.abs(series)) for series in measures.angles_deg[run].T)
+        allowed = f"{limits.yaw_deg:g}, {limits.pitch_deg:g}, {limits.roll_deg:g}"
+        return f"yaw {yaw:.0f}, pitch {pitch:.0f}, roll {roll:.0f} degrees, at most {allowed}"
+    return ""
+
+
+def percentiles(values: Sequence[float] | np.ndarray) -> list[float]:
+    """2nd, 50th and 98th percentile, rounded for a report."""
+    return [round(float(value), 2) for value in np.nanpercentile(values, (2, 50, 98))]

@@ -1,0 +1,104 @@
+"""How late a video's sound is: where what the bundled model hears of the mouth's opening fits what is seen best."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from sdtalk.audio import FRAME_RATE_HZ, log_mel, padded_mels
+from sdtalk.checkpoint import load_model
+from sdtalk.motion.audio_encoder import AudioEncoder
+from training.mini.lips_metrics import correlation_by_lag
+from training.preparation.settings import Sync
+
+FRAME_MS = 1000 / FRAME_RATE_HZ
+LEAST_FRAMES = 25
+"""Of shorter stretches with the sound and the mouth no correlation is taken."""
+
+Hearing = Callable[[torch.Tensor], Float[np.ndarray, " frame"]]
+"""From samples (640 a frame) to the opening of the mouth that they let expect."""
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """What was found out about a video's sound.
+
+    Attributes:
+        late_ms: Move the sound earlier by so much.
+        source: "manifest", "measured", or "none" where it could not be told.
+        r: Correlation of the heard and the seen opening after that; None where there is nothing to compare.
+        r_before: The same before.
+    """
+
+    late_ms: float
+    source: str
+    r: float | None
+    r_before: float | None
+
+
+def bundled_hearing() -> Hearing:
+    """The opening that the package's small model expects."""
+    encoder = load_model("mini").audio_encoder
+    assert isinstance(encoder, AudioEncoder)
+
+    @torch.inference_mode()
+    def hear(samples: torch.Tensor) -> np.ndarray:
+        frames = len(samples) * FRAME_RATE_HZ // 16_000
+        return encoder.forward_clip(padded_mels(log_mel(samples), frames))[:, 0].numpy()
+
+    return hear
+
+
+def lateness(
+    heard: Sequence[Float[np.ndarray, " frame"]],
+    seen: Sequence[Float[np.ndarray, " frame"]],
+    known_ms: float | None,
+    sync: Sync,
+) -> Lateness:
+    """Estimate how late the sound of a video is from all its clips together.
+
+    Args:
+        heard: For each clip the opening its uncorrected sound lets expect.
+        seen: And the tracked one.
+        known_ms: What is known already; it is believed.
+        sync: What counts as found.
+    """
+    scores = scores_by_lag(heard, seen, sync.reach_frames)
+    if scores is None:
+        return Lateness(known_ms or 0.0, "none" if known_ms is None else "manifest", None, None)
+    if known_ms is not None:
+        at = min(max(known_ms / FRAME_MS, -sync.reach_frames), sync.reach_frames)
+        r = float(np.interp(at, list(scores), list(scores.values())))
+        return Lateness(known_ms, "manifest", r, scores[0])
+    best = max(scores, key=lambda lag: (scores[lag], -abs(lag)))
+    if scores[best] < sync.least_r:
+        return Lateness(0.0, "none", scores[0], scores[0])
+    if scores[best] - scores[0] < sync.gain:
+        return Lateness(0.0, "measured", scores[0], scores[0])
+    late_ms = round((best + _peak(scores, best)) * FRAME_MS, -1)
+    return Lateness(late_ms, "measured", scores[best], scores[0])
+
+
+def scores_by_lag(
+    heard: Sequence[np.ndarray], seen: Sequence[np.ndarray], reach: int
+) -> dict[int, float] | None:
+    """Mean correlation over a video's clips, by their lengths, for each lag in frames; positive: sound late."""
+    total: dict[int, float] = dict.fromkeys(range(-reach, reach + 1), 0.0)
+    frames = 0
+    for expected, opening in zip(heard, seen, strict=True):
+        if len(opening) < LEAST_FRAMES + reach or np.ptp(expected) < 1e-3:
+            continue
+        for lag, r in correlation_by_lag(expected, opening, reach).items():
+            total[lag] += r * len(opening)
+        frames += len(opening)
+    return {lag: r / frames for lag, r in total.items()} if frames else None
+
+
+def _peak(scores: dict[int, float], lag: int) -> float:
+    """Where the parabola through the best lag and its neighbours has its top, in frames from that lag."""
+    if lag - 1 not in scores or lag + 1 not in scores:
+        return 0.0
+    before, top, after = scores[lag - 1], scores[lag], scores[lag + 1]
+    return 0.5 * (before - after) / min(before - 2 * top + after, -1e-9)
