@@ -89,7 +89,7 @@ def probe(path: str | Path) -> VideoInfo:
     if re.search(r"Input #0, (image2|\w+_pipe)", log):
         raise InputError(str(path), "it is a still picture", OTHER_FILE)
     source = log.partition("Stream mapping:")[0]
-    rate = re.search(r"Video: .* ([\d.]+)(k?) (?:fps|tbr)", source)
+    rate = re.search(r"Video: .*? ([\d.]+)(k?) (?:fps|tbr)", source)
     fps = float(rate[1]) * (1000 if rate[2] else 1) if rate else float(FRAME_RATE_HZ)
     duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", source)
     if not duration:  # recorded by a browser: only reading to the end tells
