@@ -104,13 +104,25 @@ def make_prepared(
     shard_mb: float = 256,
     piece_frames: int = 4,
 ) -> PreparedSet:
-    """A data set with so many clips in each split, each of another person; folder / "work" holds what it is made of."""
+    """A data set with so many clips in each split, each of another person; what it is made of lies in FOLDER-work."""
     work = []
     for split in splits:
         for number in range(clips):
             at = seed * 1000 + len(work)
             path = folder.with_name(f"{folder.name}-work") / f"{split}-{number:02d}"
             work.append(write_work(path, split, frames, sound, tracker, at))
+    return packed(folder, work, sound, tracker, shard_mb, piece_frames)
+
+
+def packed(
+    folder: Path,
+    work: Sequence[Path],
+    sound: str = "mel",
+    tracker: str = "face_mesh",
+    shard_mb: float = 256,
+    piece_frames: int = 4,
+) -> PreparedSet:
+    """A data set of finished clips."""
     for _ in write_shards(plan_shards(work, folder, shard_mb), work, folder, piece_frames):
         pass
     hubert = sound == "hubert"

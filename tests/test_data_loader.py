@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_data import HUBERT_WIDTH, make_prepared
+from made_up_data import HUBERT_WIDTH, make_prepared, packed
 
 from sdtalk.errors import InputError
 from training.data.clip import PreparedSet
@@ -139,12 +139,7 @@ def test_a_frame_that_is_no_picture_is_replaced(tmp_path: Path) -> None:
     work = tmp_path / "set-work"
     (work / "train-00" / "000001.jpg").write_bytes(b"no picture")
     shutil.rmtree(folder)
-    from training.data.shards import finish, plan_shards, write_shards
-
-    clips = sorted(work.iterdir())
-    for _ in write_shards(plan_shards(clips, folder), clips, folder):
-        pass
-    finish(folder, "face_mesh", "mel")
+    packed(folder, sorted(work.iterdir()))
     runs = []
     for start in (0, 3):
         with pytest.warns(UserWarning, match="train-00, frames .* no picture"):

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_data import packed, write_work
 from safetensors.torch import load_file
 
 from sdtalk.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
@@ -42,17 +42,6 @@ def babble(seconds: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def clip(seconds: float, seed: int) -> Clip:
     mouth, audio = babble(seconds, seed)
     return Clip(f"clip{seed}", f"person{seed}", mouth, audio)
-
-
-def write_clips(folder: Path, seeds: range, own: object = True) -> Path:
-    for seed in seeds:
-        mouth, audio = babble(2.5, seed)
-        target = folder / f"clip{seed}"
-        target.mkdir(parents=True)
-        np.savez(target / "clip.npz", mouth=mouth.numpy(), audio=audio.numpy())
-        facts = {"identity": f"person{seed}", "own_speech_audio": own, "dataset": "made up"}
-        (target / "facts.json").write_text(json.dumps(facts))
-    return folder
 
 
 def test_correlation_and_lag() -> None:
@@ -118,12 +107,29 @@ def test_synthetic_speech_is_the_same_by_seed() -> None:
     assert len(one) == len(other) and all(a.visemes == b.visemes for a, b in zip(one, other, strict=True))
 
 
-def test_clips_without_own_sound_are_left_out(tmp_path: Path) -> None:
-    write_clips(tmp_path, range(2))
-    write_clips(tmp_path, range(2, 3), own="unverified")
-    assert [c.person for c in load_clips(tmp_path)] == ["person0", "person1"]
-    with pytest.raises(SystemExit, match="no clips of people talking"):
-        load_clips(tmp_path / "clip0")
+def test_only_long_clips_with_their_own_sound_are_taken(tmp_path: Path) -> None:
+    work = [
+        write_work(tmp_path / "work" / name, split, frames, seed=seed, own_speech=own)
+        for seed, (name, split, frames, own) in enumerate(
+            [
+                ("a", "train", 25, True),
+                ("b", "train", 25, False),
+                ("c", "train", 24, True),
+                ("d", "dev", 25, True),
+            ]
+        )
+    ]
+    prepared = packed(tmp_path / "set", work)
+    (one,) = load_clips(prepared, "train")
+    assert (one.name, one.person) == ("a", "person-0")
+    assert one.mouth.shape == (25, 5) and one.audio.shape == (16_000,)
+    assert [clip.name for clip in load_clips(prepared, "dev")] == ["d"]
+
+
+def test_a_set_without_talkers_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    packed(tmp_path / "set", [write_work(tmp_path / "work" / "a", frames=2)])
+    assert main(["--clips", str(tmp_path / "set"), "--output", str(tmp_path / "out")]) == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_examples_keep_sound_and_mouth_together_at_any_speed() -> None:
@@ -177,11 +183,10 @@ def test_training_learns_finds_lags_and_sets_the_spread() -> None:
     assert code[:, 0].std() / held[0].mouth[:, 0].std() == pytest.approx(0.95, abs=0.1)
 
 
-def test_the_script_runs_and_repeats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    write_clips(tmp_path / "train", range(6))
-    write_clips(tmp_path / "dev", range(10, 11))
+def test_the_script_runs_and_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    splits = ["train"] * 6 + ["dev"]
+    clips = [write_work(tmp_path / "work" / f"clip{n}", s, 62, seed=n) for n, s in enumerate(splits)]
+    packed(tmp_path / "set", clips)
     rng = np.random.default_rng(0)
     frames = np.array([60, 40, 80])
     np.savez(
@@ -191,11 +196,11 @@ def test_the_script_runs_and_repeats(
         curves=rng.random((frames.sum(), 3)).astype(np.float16),
         frames=frames,
     )
-    options = ["--dev", str(tmp_path / "dev"), "--synthetic", str(tmp_path / "synthetic.npz")]
+    options = ["--synthetic", str(tmp_path / "synthetic.npz")]
     options += ["--pretrained", str(tmp_path / "start.safetensors")]
     options += [
         "--clips",
-        str(tmp_path / "train"),
+        str(tmp_path / "set"),
         "--steps",
         "2",
         "--pretrain-steps",
@@ -214,8 +219,7 @@ def test_the_script_runs_and_repeats(
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "dev, still in silence" in first.stdout and "synthetic, unseen sentences" in first.stdout
-    monkeypatch.setattr(sys, "argv", ["train_lips", *options, "--output", str(tmp_path / "b.safetensors")])
-    main()
+    assert main([*options, "--output", str(tmp_path / "b.safetensors")]) == 0
     assert "unseen sentences" not in capsys.readouterr().out  # pre-training is kept
     one, other = load_file(tmp_path / "a.safetensors"), load_file(tmp_path / "b.safetensors")
     assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)

@@ -15,7 +15,7 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.model import SDTalk
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     """Write the checkpoint."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -23,13 +23,14 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--audio-encoder", type=Path, help="weights from train_lips.py")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.manual_seed(arguments.seed)
     model = SDTalk(SDTalkConfig())
     if arguments.audio_encoder is not None:
         model.audio_encoder.load_state_dict(load_file(arguments.audio_encoder))
     model.save_pretrained(arguments.output)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
