@@ -45,4 +45,4 @@ def filled(network: Network, asset: str) -> Network | None:
 def absence(asset: str) -> str:
     """Why a figure that needs an asset cannot be computed, and what helps."""
     found = next(a for a in OPTIONAL_ASSETS if a.name == asset)
-    return f"{found.what} is not on this machine: get it from {found.where}"
+    return f"not on this machine: {found.what}. Get it from {found.where}"

@@ -19,6 +19,7 @@ from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.reenact import ReenactOptions, frame_pairs, prepare
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.stream import BATCH
 from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import probe, read_frames
 from training.evaluation.figures import Take
@@ -88,6 +89,8 @@ def _repeated(
         for ours, theirs in islice(frame_pairs(pipeline, repetition, watch), count):
             predicted.append(ours)
             real.append(theirs)
+            if real.count == BATCH:
+                watch.seconds.clear()  # while the first ones are made, kernels are compiled
         spent = sum(watch.seconds.get(stage, 0.0) for stage in ("motion", "rendering", "finishing"))
         yield Take(
             name=clip.stem,
@@ -96,7 +99,7 @@ def _repeated(
             samples=read_speech(clip).samples.numpy()[: count * 640] if probe(clip).has_sound else None,
             own_speech=own_speech,
             source=None if other is None else _shown(pipeline, other),
-            fps=count / spent if spent else None,
+            fps=(count - BATCH) / spent if spent and count > BATCH else None,
         )
 
 
