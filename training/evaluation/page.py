@@ -11,6 +11,9 @@ from training.evaluation.tables import CAVEAT, PEOPLE, Table, missing_lines, tab
 SHEETS_INSIDE = 24
 """So many contact sheets are part of the page; further ones are files beside it."""
 
+TOLD = ("psnr", "ssim", "mouth_correlation")
+"""Figures under a contact sheet."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6470; --line: #d9dee5; --ground: #fff; --ours: #eaf3ff; }
 @media (prefers-color-scheme: dark) {
@@ -88,11 +91,7 @@ def _figure(clip: ClipResult, folder: Path, inside: bool) -> str:
     source = clip.sheet
     if inside:
         source = f"data:image/jpeg;base64,{base64.b64encode((folder / clip.sheet).read_bytes()).decode()}"
-    told = [
-        f"{FIGURES[n].title} {shown(n, clip.figures)}"
-        for n in ("psnr", "ssim", "mouth_correlation")
-        if n in clip.figures
-    ]
+    told = [f"{FIGURES[n].title} {shown(n, clip.figures)}" for n in TOLD if n in clip.figures]
     name = f"{clip.name}, shown by {clip.source}" if clip.source else clip.name
     caption = ", ".join([name, *told])
     return (
