@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_data import HUBERT_WIDTH, make_prepared, packed
+from made_up_data import HUBERT_WIDTH, make_prepared, packed, write_work
 
 from sdtalk.errors import InputError
 from training.data.clip import PreparedSet
@@ -194,3 +194,18 @@ def test_hubert_and_flame(tmp_path: Path, monkeypatch) -> None:
 
 def test_without_sound(prepared: PreparedSet) -> None:
     assert "target_sound" not in next(iter(loader(prepared, with_sound=False)))
+
+
+def test_only_clips_with_their_own_voice_on_request(tmp_path: Path) -> None:
+    spoken = {"a": False, "b": True, "c": False}
+    work = [
+        write_work(tmp_path / "work" / key, frames=2, seed=seed, own_speech=own)
+        for seed, (key, own) in enumerate(spoken.items())
+    ]
+    prepared = packed(tmp_path / "set", work)
+    said = torch.cat([batch["target_own_speech"] for batch in loader(prepared, steps=10)])
+    assert said.unique().tolist() == [0, 1]
+    said = torch.cat([batch["target_own_speech"] for batch in loader(prepared, spoken_only=True)])
+    assert said.unique().tolist() == [1]
+    with pytest.raises(InputError, match="with their own voice"):
+        loader(packed(tmp_path / "silent", work[:1]), spoken_only=True)
