@@ -14,7 +14,10 @@ NOT_STATED = "Not stated by whoever saved this model."
 NOT_MEASURED = "Nothing was measured on this model, or not written here."
 TAGS = ("talking-head", "gaussian-splatting", "audio-driven")
 
-PAPER = '"SDTalk: Structured Facial Priors and Dual-Branch Motion Fields for Generalizable Gaussian Talking Head Synthesis"'
+PAPER = (
+    '"SDTalk: Structured Facial Priors and Dual-Branch Motion Fields for Generalizable Gaussian Talking Head '
+    'Synthesis"'
+)
 OURS = f"A model of an independent implementation of the paper {PAPER}, not by its authors."
 PUBLISHED = (
     f"A model with what the published code of the paper {PAPER} does against the paper ({{slips}} in config.json): "
@@ -100,10 +103,12 @@ def _parts(config: SDTalkConfig) -> str:
         if c.template == "flame"
         else "Face tracking uses MediaPipe's weights (Apache-2.0), which are part of the package."
     )
+    completion = f"a completion branch adds {c.template_points:,} points {mouth}"
+    fields = "a coarse and a fine motion field move" if c.two_fields else "one motion field moves"
     hubert = " It hears with HuBERT's weights, to be added in the same way." if "HuBERT" in sound else ""
     return (
         f"`{c.name}`: {encoder} {lifting} the photo to 2 × {c.plane_size}² 3D Gaussians with {c.feature_channels} "
-        f"features; a completion branch adds {c.template_points:,} points {mouth}; a coarse and a fine motion field "
-        f"move them with what is heard in {sound} and with the state of the eyes; {renderer} refines the rasterised "
+        f"features; {completion if c.completion_branch else 'no branch completes them'}; {fields} "
+        f"them with what is heard in {sound} and with the state of the eyes; {renderer} refines the rasterised "
         f"picture. 512 × 512 pixels, 25 frames a second. {tracker}{hubert}"
     )

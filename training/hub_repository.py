@@ -44,10 +44,13 @@ def prepare_repository(repo: str, private: bool) -> None:
         raise InputError(subject, "it exists and is public, but is to be private", remedy)
 
 
-def commit_folder(repo: str, folder: Path, message: str, path_in_repo: str = "") -> None:
+def commit_folder(repo: str, folder: Path, message: str, path_in_repo: str = "") -> str:
     """Upload a folder's files as one commit; below the root, files that are not among them go.
 
     `HfApi.upload_folder` may spread a folder over several commits, which would show half of a model.
+
+    Returns:
+        Address of the commit.
 
     Raises:
         Exception: The Hub cannot be reached, or refuses.
@@ -64,30 +67,30 @@ def commit_folder(repo: str, folder: Path, message: str, path_in_repo: str = "")
         except EntryNotFoundError:
             present = []
         operations += [CommitOperationDelete(name) for name in present if name not in files]
-    api.create_commit(repo, operations, commit_message=message)
+    return api.create_commit(repo, operations, commit_message=message).commit_url
 
 
 def reason(error: BaseException) -> str:
-    """Why it failed, in a line: the causes, too, since the client wraps them."""
+    """Why it failed, in a line: with the causes, since the client wraps them, down to what the Hub says."""
     lines: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(lines) < 3:
-        status = status_of(seen, cause=False)
-        text = (str(seen).strip().splitlines() or [""])[0].split(" (Request ID")[0].rstrip(".:")
         if isinstance(seen, HfHubHTTPError) and seen.server_message:
-            text = f"{status} {seen.server_message.splitlines()[0]}"
+            lines.append(f"{seen.response.status_code} {seen.server_message.splitlines()[0]}")
+            break
+        text = (str(seen).strip().splitlines() or [""])[0].split(" (Request ID")[0].rstrip(".:")
         lines.append(text or type(seen).__name__)
         seen = seen.__cause__
     return ": ".join(dict.fromkeys(lines))
 
 
-def status_of(error: BaseException | None, cause: bool = True) -> int | None:
+def status_of(error: BaseException | None) -> int | None:
     """The HTTP status behind an error."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:
             return response.status_code
-        error = error.__cause__ if cause else None
+        error = error.__cause__
     return None
 
 

@@ -59,6 +59,7 @@ class OptimiserSettings:
     Attributes:
         rates: Learning rate of each part, see `GROUPS`.
         betas: Of Adam.
+        eps: Of Adam: gradients well below it hardly move a weight.
         warmup_steps: Rising linearly to the full rate.
         final_rate: Share of the rate at the last step.
         max_grad_norm: Longer gradients are shortened to it.
@@ -67,6 +68,7 @@ class OptimiserSettings:
 
     rates: dict[str, float]
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    eps: float = 1e-8
     warmup_steps: int = 50
     final_rate: float = 0.1
     max_grad_norm: float = 1.0
@@ -107,12 +109,14 @@ class HubSettings:
         private: Whether a new repository is.
         every: Steps between uploads; the end is always uploaded.
         state: Also upload what `--resume USER/NAME` needs: about three times the size of the model.
+        licence: Of the weights, for the model card: an identifier of the Hub's, such as cc-by-nc-4.0; None: not stated.
     """
 
     repo: str | None = None
     private: bool = True
     every: int = 2000
     state: bool = False
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
