@@ -39,7 +39,8 @@ def best_lag_correlation(
 ) -> tuple[float, int | None]:
     """Largest Pearson correlation over shifts, and the shift (positive: ours comes late); None where there is none."""
     best: tuple[float, int | None] = (-1.0, None)
-    for lag in range(-max_lag, max_lag + 1):
+    most = max(0, min(max_lag, len(ours) - 3))
+    for lag in range(-most, most + 1):
         a = ours[max(lag, 0) : len(ours) + min(lag, 0)]
         b = theirs[max(-lag, 0) : len(theirs) + min(-lag, 0)]
         if len(a) > 2 and a.std() > 1e-9 and b.std() > 1e-9:

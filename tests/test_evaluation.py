@@ -1,0 +1,324 @@
+"""Evaluation: clips repeated by a model, the protocols, other methods' videos, and what is written."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up_clips import VIEW_PX, make_faces, wandering
+from made_up_data import make_prepared
+from toy import save_speech, toy_base, toy_model
+
+from sdtalk.audio import speech_level
+from sdtalk.checkpoint import load_model
+from sdtalk.errors import InputError
+from sdtalk.image import to_frames
+from sdtalk.motion.audio_encoder import hold_in_silence
+from sdtalk.tracking.tracker import Tracker
+from sdtalk.video import VideoWriter
+from training.data.clip import PreparedSet, frames_of
+from training.evaluate import main
+from training.evaluation.figures import FIGURES, Instruments, Take, measure
+from training.evaluation.frames import FrameStore, Timed
+from training.evaluation.identity import IrSe50
+from training.evaluation.page import as_page
+from training.evaluation.pictures import psnr
+from training.evaluation.reenactment import Source, check_fits, mouth_codes, predicted_frames
+from training.evaluation.results import ClipResult, Results, means, summary_for_card
+from training.evaluation.syncnet import SyncNet
+from training.evaluation.tables import PAPER, as_markdown
+from training.evaluation.takes import group_of, next_person, prepared_recipes
+from training.lpips import Lpips
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return make_faces(tmp_path_factory.mktemp("faces") / "data")
+
+
+@pytest.fixture(scope="module")
+def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "toy"
+    toy_model().save_pretrained(folder)
+    return folder
+
+
+def source_of(prepared: PreparedSet, number: int = 0) -> Source:
+    entry = prepared.index.of("dev")[number]
+    _, image, mask = next(frames_of(prepared, entry))
+    return image[None], mask[None], prepared.clip(entry).track[0:1]
+
+
+def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedSet) -> None:
+    """Written out for one frame; the bundled model shows its source nearly as it is."""
+    model, entry = load_model("mini"), faces.index.of("dev")[0]
+    clip, source = faces.clip(entry), source_of(faces)
+    found = list(predicted_frames(model, clip, source, range(2, 5)))
+    assert len(found) == 3 and found[0].shape == (512, 512, 3) and found[0].dtype == np.uint8
+    with torch.inference_mode():
+        head = model.reconstruct(*source)
+        code = model.listen(clip.sound(torch.tensor([3]))) * speech_level(clip.audio)[3]
+        track = clip.track[3:4]
+        frame = model(head, code, track.eyes, track.camera)
+        wanted = to_frames(frame.over(torch.zeros(1, 3, 512, 512)))[0]
+    assert np.abs(found[1].astype(int) - wanted).max() <= 1
+    first = next(predicted_frames(model, clip, source, range(1), clip.mouth[:1]))
+    assert psnr(first, to_frames(source[0] * source[1])[0]) > 24
+    assert (first[:4, :4] == 0).all()
+
+
+def test_where_nobody_speaks_the_mouth_is_measured(faces: PreparedSet) -> None:
+    model, clip = toy_model(), faces.clip(faces.index.of("dev")[0])
+    heard = mouth_codes(model, clip, range(1, 4))
+    frames = torch.arange(1, 4)
+    with torch.inference_mode():
+        plain = model.listen(clip.sound(frames))
+    assert torch.allclose(heard, hold_in_silence(plain, speech_level(clip.audio)[frames]))
+    mute = replace(clip, entry=replace(clip.entry, own_speech=False))
+    assert torch.equal(mouth_codes(model, mute, range(1, 4)), clip.mouth[1:4])
+
+
+def test_base_repeats_a_clip(tmp_path: Path, toy_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDTALK_HOME", str(toy_home))
+    prepared = make_prepared(tmp_path / "data", 1, 3, "hubert", "flame", ("dev",))
+    model = toy_base()
+    check_fits(model.config, prepared.index, "data")
+    clip = prepared.clip(prepared.index.of("dev")[0])
+    frames = list(predicted_frames(model, clip, source_of(prepared), range(3), batch=2))
+    assert len(frames) == 3 and frames[0].shape == (512, 512, 3)
+    assert not np.array_equal(frames[0], frames[2])
+    mute = replace(clip, entry=replace(clip.entry, own_speech=False))
+    codes = mouth_codes(model, mute, range(3))
+    assert torch.equal(codes[0], codes[2]) and codes.shape == mouth_codes(model, clip, range(3)).shape
+
+
+def test_data_of_another_model_are_refused(tmp_path: Path, faces: PreparedSet) -> None:
+    with pytest.raises(
+        InputError, match="its tracker is 'face_mesh', and the model 'toy base' needs 'flame'"
+    ):
+        check_fits(toy_base().config, faces.index, "data")
+    with pytest.raises(InputError, match="its sound is 'hubert'"):
+        check_fits(toy_model().config, replace(faces.index, sound="hubert"), "data")
+    with pytest.raises(InputError, match="its sound_width is 1024"):
+        index = replace(
+            faces.index, tracker="flame", sound="hubert", sound_width=1024, token_alignment="ahead"
+        )
+        check_fits(toy_base().config, index, "data")
+
+
+def test_persons_are_paired_in_a_circle() -> None:
+    persons = {"b2": "ben", "a1": "ann", "c1": "cem", "b1": "ben"}
+    assert next_person(persons) == {"a1": "b1", "b1": "c1", "b2": "c1", "c1": "a1"}
+    with pytest.raises(InputError, match="show the same person"):
+        next_person({"a": "ann", "b": "ann"})
+
+
+@pytest.mark.parametrize(
+    "dataset, clip, group",
+    [
+        ("HDTF", "RD_Radio1_front_00", "HDTF"),
+        ("MEAD", "M003_front_angry_level_1_001_00", "MEAD, frontal"),
+        ("MEAD", "M003-left_60-angry-001_00", "MEAD, other poses"),
+        ("MEAD", "W009_down_happy_00", "MEAD, other poses"),
+        ("MEAD", "M003_00", "MEAD"),
+        ("", "x", "unnamed"),
+    ],
+)
+def test_mead_is_parted_by_view(dataset: str, clip: str, group: str) -> None:
+    assert group_of(dataset, clip) == group
+
+
+def test_frames_on_disk_are_what_they_were() -> None:
+    frames = [np.full((4, 6, 3), i, np.uint8) for i in range(5)]
+    with FrameStore() as store:
+        timed = Timed(iter(frames), skipped=2)
+        for frame in timed:
+            store.append(frame)
+        assert np.array_equal(store.frames(), np.stack(frames)) and timed.rate_hz is not None
+        with pytest.raises(ValueError, match="frames of"):
+            store.append(np.zeros((2, 2, 3), np.uint8))
+    assert Timed(iter(frames), skipped=9).rate_hz is None
+
+
+def test_with_all_networks_every_figure_is_there() -> None:
+    """Networks with made-up weights; a prediction that is the real video is perfect."""
+    torch.manual_seed(0)
+    networks = [n.eval().requires_grad_(False) for n in (Lpips(), SyncNet(), IrSe50())]
+    instruments = Instruments(
+        Tracker.from_bundled(), networks[0], networks[1], None, networks[2], torch.device("cpu"), 5
+    )
+    frames = np.stack(wandering(8))
+    samples = np.random.default_rng(0).normal(0, 0.1, 8 * 640).astype(np.float32)
+    scores = measure(Take("clip", frames, frames, samples, True, fps=25.0), instruments)
+    assert scores.missing.keys() == {"lmd_fan"} and "face-alignment" in scores.missing["lmd_fan"]
+    found = scores.figures
+    assert (found["psnr"], found["lpips"], found["lmd_mesh"], found["mouth_lag_frames"]) == (100, 0, 0, 0)
+    assert found["ssim"] == pytest.approx(1) and found["identity"] == pytest.approx(1, abs=1e-5)
+    assert found["mouth_correlation"] == pytest.approx(1) and found["mouth_spread"] == pytest.approx(1)
+    assert found["sync_c"] == found["sync_c_real"] and found["sync_d"] == found["sync_d_real"] > 0
+    assert found["psnr_frozen"] < 40 and found["fps"] == 25
+
+
+def test_what_cannot_be_measured_has_a_reason() -> None:
+    instruments = Instruments(Tracker.from_bundled(), None, None, None, None, torch.device("cpu"))
+    blank = np.zeros((3, 64, 64, 3), np.uint8)
+    scores = measure(Take("blank", blank, blank, None, False), instruments)
+    assert scores.figures.keys() == {"psnr", "psnr_frozen", "ssim", "ssim_frozen"}
+    assert scores.figures.keys() | scores.missing.keys() == FIGURES.keys()
+    assert "sdtalk assets add lpips" in scores.missing["lpips"]
+    assert "no face" in scores.missing["lmd_mesh"] and "own" in scores.missing["sync_c"]
+    other = measure(Take("blank", blank, blank, None, True, source=blank[0]), instruments)
+    assert "another person" in other.missing["psnr"] and "another person" in other.missing["lmd_mesh"]
+    single = measure(Take("blank", blank[:1], blank[:1], None, True), instruments)
+    assert "one frame" in single.missing["psnr"]
+
+
+def test_a_prepared_set_is_evaluated(faces: PreparedSet, mini_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [str(faces.store.source), "--model", str(mini_folder), "--device", "cpu", "-o", str(out)]
+    assert main([*arguments, "--limit-seconds", "0.2"]) == 0
+    written = json.loads((out / "results.json").read_text())
+    assert [clip["name"] for clip in written["clips"]] == ["face-0", "face-1"]
+    for clip in written["clips"]:
+        assert clip["frames"] == 5 and clip["mouth"] == "sound"
+        assert clip["figures"].keys() | clip["missing"].keys() == FIGURES.keys()
+        assert (out / clip["sheet"]).is_file()
+    total = written["groups"]["all clips"]["figures"]
+    assert total["psnr"] == pytest.approx(np.mean([clip["figures"]["psnr"] for clip in written["clips"]]))
+    assert written["protocol"] == "self" and written["versions"]["torch"]
+    text = (out / "results.md").read_text()
+    assert "SDTalk (paper)" in text and "LPIPS: not on this machine" in text
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 and "<script" not in page
+    assert main([*arguments, "--protocol", "cross-identity", "--clips", "1", "--limit-seconds", "0.12"]) == 0
+    crossed = json.loads((out / "results.json").read_text())["clips"]
+    assert [(clip["name"], clip["source"]) for clip in crossed] == [("face-0", "person-1")]
+    assert "another person" in crossed[0]["missing"]["psnr"] and "mouth_spread" in crossed[0]["figures"]
+
+
+def test_one_bad_clip_does_not_stop_the_others(
+    faces: PreparedSet, mini_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "damaged"
+    for path in Path(faces.store.source).rglob("*"):
+        if path.is_file():
+            copy = folder / path.relative_to(faces.store.source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    piece = faces.index.of("dev")[0].pieces[0]
+    shard = bytearray((folder / piece.shard).read_bytes())
+    shard[piece.offset + 1000 : piece.offset + 3000] = bytes(2000)
+    (folder / piece.shard).write_bytes(shard)
+    out = tmp_path / "out"
+    assert main([str(folder), "--model", str(mini_folder), "--limit-seconds", "0.1", "-o", str(out)]) == 0
+    written = json.loads((out / "results.json").read_text())
+    assert [clip["name"] for clip in written["clips"]] == ["face-1"]
+    assert [entry["clip"] for entry in written["failed"]] == ["face-0"]
+    assert "warning: face-0" in capsys.readouterr().err
+    assert "face-0: " in (out / "results.md").read_text()
+
+
+def video(path: Path, frames: list[np.ndarray], sound: Path | None = None) -> None:
+    with VideoWriter(path, frames[0].shape[1::-1], sound=sound) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def test_videos_of_others_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    ours, theirs, out = tmp_path / "ours", tmp_path / "theirs", tmp_path / "out"
+    ours.mkdir(), theirs.mkdir()
+    frames = wandering(8)
+    sound = save_speech(tmp_path / "hum.wav", 0.32)
+    video(theirs / "same.mp4", frames, sound)
+    video(ours / "same.mp4", [frame[::2, ::2] for frame in frames[:-1]])  # half as large, a frame shorter
+    video(theirs / "short.mp4", frames)
+    video(ours / "short.mp4", frames[:2])
+    video(theirs / "wide.mp4", frames)
+    video(ours / "wide.mp4", [frame[: VIEW_PX // 2] for frame in frames])
+    video(ours / "alone.mp4", frames[:2])
+    assert main(["--predictions", str(ours), "--targets", str(theirs), "-o", str(out)]) == 0
+    written = json.loads((out / "results.json").read_text())
+    (clip,) = written["clips"]
+    assert clip["name"] == "same" and clip["frames"] == 7 and clip["group"] == "theirs"
+    assert clip["figures"]["psnr"] > 25 and clip["figures"]["lmd_mesh"] < 2 and "fps" in clip["missing"]
+    failed = {Path(entry["clip"]).stem: entry["reason"] for entry in written["failed"]}
+    assert failed.keys() == {"short", "wide", "alone"}
+    assert "one has 6 more" in failed["short"] and "400 x 200 px" in failed["wide"]
+    assert "no target" in failed["alone"]
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        ([], "Give DATA, or --predictions"),
+        (["data", "--predictions", "x", "--targets", "y"], "Give DATA, or --predictions"),
+        (["--predictions", "x"], "Give DATA, or --predictions"),
+        (["--predictions", "nowhere", "--targets", "nowhere"], "no such folder"),
+        (["nowhere.json"], "cannot be read"),
+        (["FACES", "--split", "test"], "it has no clips (train 0, dev 2, test 0)"),
+        (["FACES", "--model", "nowhere"], "nowhere"),
+        (["FACES", "--clips", "0"], "--clips 0: it is less than 1"),
+        (["FACES", "--limit-seconds", "nan"], "--limit-seconds nan"),
+    ],
+)
+def test_mistakes_are_told(
+    arguments: list[str], problem: str, faces: PreparedSet, capsys: pytest.CaptureFixture
+) -> None:
+    given = [str(faces.store.source) if a == "FACES" else a for a in arguments]
+    assert main([*given, "--device", "cpu"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and problem in printed and "Traceback" not in printed
+
+
+def test_recipes_name_the_source_of_crossed_clips(faces: PreparedSet) -> None:
+    recipes = prepared_recipes(faces, toy_model(), "dev", "cross-identity", 1.0, "cpu")
+    assert [(r.name, r.person, r.source) for r in recipes] == [
+        ("face-0", "person-0", "person-1"),
+        ("face-1", "person-1", "person-0"),
+    ]
+
+
+def made_up_results() -> Results:
+    def clip(name: str, group: str, figures: dict[str, float], **missing: str) -> ClipResult:
+        return ClipResult(name, name, group, "", 10, "sound", figures, missing, "")
+
+    clips = [
+        clip("a", "HDTF", {"psnr": 20.0, "lmd_mesh": 3.0, "mouth_spread": 0.5}, lpips="no <weights>"),
+        clip("b", "HDTF", {"psnr": 22.0}, lpips="no <weights>", mouth_spread="it is mute"),
+        clip("c|d", "MEAD, frontal", {"psnr": 27.0, "lmd_fan": 2.0}, lpips="no <weights>"),
+    ]
+    about = {"command": "evaluate x", "model": "mine", "data": "x", "protocol": "self"}
+    return Results(about, clips, [("e", "it is damaged")])
+
+
+def test_means_by_hand() -> None:
+    groups = made_up_results().groups()
+    assert list(groups) == ["HDTF", "MEAD, frontal", "all clips"]
+    assert groups["HDTF"].figures == {"psnr": 21.0, "lmd_mesh": 3.0, "mouth_spread": 0.5}
+    assert groups["HDTF"].counts["mouth_spread"] == 1 and groups["all clips"].figures["psnr"] == 23.0
+    assert groups["all clips"].missing["lpips"] == "no <weights>"
+    assert means([]).figures == {} and means([]).missing.keys() == FIGURES.keys()
+    assert ("PSNR", 23.0) in summary_for_card(made_up_results())
+
+
+def test_tables_stand_beside_the_papers(tmp_path: Path) -> None:
+    text = as_markdown(made_up_results())
+    assert "| **HDTF** | **mine** | **21.00** | - | - | **3.00 (mesh)** | - | - |" in text
+    assert "| **MEAD, frontal** | **mine** | **27.00** | - | - | **2.00** | - | - |" in text
+    assert "| HDTF | SDTalk (paper) | 24.03 | .13 | .80 | 3.47 | 6.85 | 45 |" in text
+    assert "other clips" in text and "MEAD, other poses" not in text
+    assert "- spread (1 of 3 clips): it is mute" in text and "- LPIPS: no <weights>" in text
+    assert "- e: it is damaged" in text and "c\\|d" in text and "0.50 (1)" in text
+    assert all(len(cells) == 6 for methods in PAPER.values() for cells in methods.values())
+    page = as_page(made_up_results(), tmp_path)
+    assert (
+        "no &lt;weights&gt;" in page and "no <weights>" not in page and "prefers-color-scheme: dark" in page
+    )
