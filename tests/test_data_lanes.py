@@ -117,3 +117,14 @@ def test_pieces_are_even_and_cover_the_clip() -> None:
         assert [n for piece in pieces for n in piece] == list(range(frames))
         lengths = {len(piece) for piece in pieces}
         assert max(lengths) <= 64 and max(lengths) - min(lengths) <= 1
+
+
+def test_a_few_epochs_show_every_frame_piece() -> None:
+    clips = [entry(f"clip{n}", 512) for n in range(20)]  # of eight pieces and one visit an epoch
+    plan = SamplingPlan(clips, 1, 0)
+    assert plan.epoch_length == 21
+    seen: dict[str, set[int]] = {clip.key: set() for clip in clips}
+    for number in range(8 * 21):
+        visit = plan.visit(0, number)
+        seen[visit.clip.key].add(visit.target.first)
+    assert sum(map(len, seen.values())) > 0.95 * 20 * 8

@@ -18,7 +18,6 @@ from sdtalk.audio import MELS_PER_FRAME, WINDOW_MELS
 from sdtalk.camera import Camera
 from sdtalk.errors import InputError
 from sdtalk.hubert.windows import TOKENS_PER_FRAME, WINDOW
-from sdtalk.image import to_tensor
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.flame_file import load_flame
@@ -51,10 +50,11 @@ class EncodedFrame:
             OSError, ValueError, SyntaxError: They are damaged.
         """
         with Image.open(io.BytesIO(self.jpg)) as image:
-            picture = to_tensor(np.asarray(image.convert("RGB"))[None])[0]
+            pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         with Image.open(io.BytesIO(self.mask)) as image:
-            mask = torch.from_numpy(np.array(image.convert("L"))).float()[None] / 255
-        return picture, mask
+            mask = np.array(image.convert("L"))[None]
+        picture = torch.from_numpy(np.ascontiguousarray(pixels))  # moving bytes is cheaper than moving floats
+        return picture.float().div_(255), torch.from_numpy(mask).float().div_(255)
 
 
 @dataclass(frozen=True)

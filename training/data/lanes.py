@@ -20,7 +20,7 @@ from jaxtyping import Int
 from training.data.index import ClipEntry, Piece
 
 # What a random number is for, so that no two uses share one.
-_EPOCH, _VISIT, _DRAW, _INSTEAD = range(4)
+_EPOCH, _VISIT, _DRAW, _INSTEAD, _FIRST = range(5)
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,16 @@ class SamplingPlan:
         """Clip and piece of an epoch's visits.
 
         Clips have stretches as long as their weights on a line; points one apart, from a random start, pick them.
-        A clip's visits go round its pieces, from a random one on.
+        A clip's visits go round its pieces, on from where those of the epochs before have come to.
         """
         random = self._random(_EPOCH, epoch)
         points = random.random() + np.arange(self.epoch_length)
         clip = np.searchsorted(self._ends, points, side="right").clip(max=len(self.clips) - 1)
         turn = np.arange(self.epoch_length) - np.searchsorted(clip, clip)
         pieces = np.array([len(entry.pieces) for entry in self.clips])
-        piece = (random.integers(1 << 30, size=len(pieces))[clip] + turn) % pieces[clip]
+        visited = np.diff(self._ends, prepend=0) * epoch
+        first = self._random(_FIRST).integers(1 << 30, size=len(pieces)) + visited.astype(np.int64)
+        piece = (first[clip] + turn) % pieces[clip]
         return random.permutation(np.stack([clip, piece], axis=1).astype(np.int32))
 
     def _random(self, *what: int) -> np.random.Generator:

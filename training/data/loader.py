@@ -102,8 +102,8 @@ class PairLoader:
         """
         clips = [clip for clip in prepared.index.of(split) if clip.own_speech or not spoken_only]
         if not clips:
-            remedy = "Prepare videos for it, or give another split."
-            raise InputError(prepared.store.source, f"it has no clips in the split {split!r}", remedy)
+            problem = f"it has no clips in the split {split!r}" + " with their own voice" * spoken_only
+            raise InputError(prepared.store.source, problem, "Prepare videos for it, or give another split.")
         self.prepared, self.with_sound, self.pin_memory = prepared, with_sound, pin_memory
         self.threads, self.prefetch = threads, prefetch
         self.start_step, self.steps = start_step, steps
