@@ -40,7 +40,7 @@ class Publisher:
         )
         self.uploader: HubUploader | None = None
         if settings.hub.repo and self.main:
-            self.uploader = HubUploader(settings.hub.repo, private=settings.hub.private)
+            self.uploader = HubUploader(settings.hub.repo, settings.hub.private, spool=run.path / ".hub")
             self.uploader.start()
 
     def samples(self, step: int, pictures: Tensor) -> None:
@@ -67,7 +67,9 @@ class Publisher:
         if not self.main:
             return
         with replaced(self.run.model) as draft:
-            card = card_of_run(self.average.module.config, self.settings, self.prepared.index, step)
+            processes = self.accelerator.num_processes
+            config = self.average.module.config
+            card = card_of_run(config, self.settings, self.prepared.index, step, processes)
             (draft / "README.md").write_text(card, encoding="utf-8")
             save_model(self.average.module, draft)
         if step % self.settings.hub.every == 0:
@@ -87,7 +89,7 @@ class Publisher:
         if step % self.settings.hub.every:
             self._upload(step)
         self.reporter.tell(f"uploading to {self.settings.hub.repo} ...")
-        for failure in self.uploader.close(timeout=UPLOAD_SECONDS):
+        for failure in self.uploader.close(UPLOAD_SECONDS):
             self.reporter.tell(f"warning: {failure}")
 
 

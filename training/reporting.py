@@ -71,9 +71,6 @@ class Reporter:
             rates: Learning rates by group.
             norm: Length of the gradient before it was shortened.
             waited: Seconds that the loader has made this process wait since the start.
-
-        Raises:
-            InputError: The losses are no numbers any more.
         """
         self.steps += 1
         self.bar.update()
@@ -105,12 +102,6 @@ class Reporter:
         self.micro_steps = 0
         values = {f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)}
         values["loss/total"] = float(means.sum())
-        if not np.isfinite(values["loss/total"]):
-            wrong = [name for name, value in values.items() if not np.isfinite(value)]
-            kept = self.run.checkpoints()
-            last = f"{kept[-1].name} is from before that" if kept else "no checkpoint was saved yet"
-            problem = f"{wrong[0]} is no number any more at step {step}; {last}"
-            raise InputError(str(self.run.path), problem, "Lower the learning rates, or use precision: no.")
         return values
 
     def pictures(self, step: int, pictures: Tensor) -> None:
@@ -121,8 +112,9 @@ class Reporter:
         sheet = np.concatenate(list(to_frames(pictures)))
         Image.fromarray(sheet).save(self.run.samples / f"step{step:06d}.jpg", quality=90)
         for tracker in self.accelerator.trackers:
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             if hasattr(tracker, "log_images"):
-                tracker.log_images({"rasterised, finished, real": sheet[None]}, step=step)
+                tracker.log_images({"rasterised, finished, real": sheet[None]}, step=step, **layout)
 
     def video(self, step: int, path: Path) -> None:
         """Hand a sample video to the trackers that show videos; the file stays where it is."""

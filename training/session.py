@@ -14,7 +14,9 @@ from torch.optim.swa_utils import AveragedModel
 from sdtalk.checkpoint import CONFIG, WEIGHTS, load_model, read_config
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
+from sdtalk.hub import split_revision
 from sdtalk.model import SDTalk
+from sdtalk.tracking.flame_file import load_flame
 from training.checkpoints import COMPLETE, RunFolder, facts_of, replaced, step_of
 from training.data.clip import PreparedSet
 from training.hub import download_state
@@ -57,16 +59,11 @@ def begin(
 
 def _to_resume(run: RunFolder, resume: str) -> Path:
     if resume != LATEST:
-        return Path(resume) if Path(resume).is_dir() else download_state(*_name_and_revision(resume))
+        return Path(resume) if Path(resume).is_dir() else download_state(*split_revision(resume))
     if not (kept := run.checkpoints()):
         remedy = "Leave --resume out to start it."
         raise InputError(str(run.path), "this run has no checkpoint to resume from", remedy)
     return kept[-1]
-
-
-def _name_and_revision(resume: str) -> tuple[str, str | None]:
-    name, _, revision = resume.partition("@")
-    return name, revision or None
 
 
 def _check_settings(settings: TrainSettings, checkpoint: Path) -> None:
@@ -98,7 +95,7 @@ def check_data(prepared: PreparedSet, config: SDTalkConfig, settings: TrainSetti
     """Refuse data that was tracked or heard in another way than the model needs.
 
     Raises:
-        InputError: Says what differs, and how to prepare the data.
+        InputError: Says what differs, and how to prepare the data; or FLAME, which it needs, is not on this machine.
     """
     wanted = {
         "tracker": config.template,
@@ -112,6 +109,8 @@ def check_data(prepared: PreparedSet, config: SDTalkConfig, settings: TrainSetti
             remedy = f"Prepare it with --set {name}={kind}."
             problem = f"it was prepared with {name} {found}, and the model needs {kind}"
             raise InputError(settings.data.source, problem, remedy)
+    if prepared.index.tracker == "flame":
+        load_flame()  # places its vertices; what is missing shows now
     if not prepared.index.of(settings.data.split):
         remedy = "Set data.split to one that has clips, or prepare more videos."
         raise InputError(settings.data.source, f"its split {settings.data.split!r} is empty", remedy)

@@ -121,13 +121,12 @@ class Stage(nn.Module):
         """Vertices, and the Gaussians that should lie on them.
 
         The paper holds the Gaussians against the target's vertices. mini's are lifted to the source's mesh to begin
-        with, so they are held there, before any motion, and those that no face reaches are left out.
+        with, so they are held there, before any motion.
         """
         completion = head.completion_canonical.shape[1]
         every = self.settings.lifting_step
         if self.model.config.priors:
-            visible = head.gaussians.means[:, completion:][:, head.moving]
-            return batch["source_mesh"][:, :SURFACE_POINTS:every], [visible]
+            return batch["source_mesh"][:, :SURFACE_POINTS:every], [head.gaussians.means[:, completion:]]
         groups = [moved.means[:, completion:]]
         if self.settings.stage == 2 and completion:
             groups.append(moved.means[:, :completion])

@@ -13,6 +13,7 @@ import argparse
 import shlex
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 if __package__ in (None, ""):  # run by its path: the folder above holds the package `training`
@@ -69,30 +70,32 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     reporter = Reporter(accelerator, run, settings, step)
     publisher = Publisher(accelerator, run, settings, prepared, average, reporter)
     loader = batches_of(prepared, settings, accelerator, step, last)
-    batches, stopping = iter(loader), Stopping(accelerator)
-    while step < last and not stopping(step):
-        rates = set_rates(optimiser, settings, step)
-        norm = None
-        for _ in range(settings.accumulation):
-            batch = send_to_device(next(batches), accelerator.device)
-            with accelerator.accumulate(stage):
-                losses: dict[str, Tensor] = stage(batch)
-                pictures = losses.pop("pictures")
-                accelerator.backward(torch.stack(list(losses.values())).sum())
-                if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(trainable(optimiser), settings.optimiser.max_grad_norm)
-                optimiser.step()
-                optimiser.zero_grad()
-            reporter.add(losses)
-        step += 1
-        average.update_parameters(accelerator.unwrap_model(stage).model)
-        reporter.step(step, rates, norm, loader.wait_seconds)
-        if due(step, settings.log.samples_every, settings):
-            publisher.samples(step, pictures)
-        if due(step, settings.checkpoints.every, settings):
-            save_state(accelerator, run, settings, step)
-            publisher.model(step)
-    loader.close()
+    stopping = Stopping(accelerator)
+    with closing(iter(loader)) as batches:  # type: ignore[type-var]
+        while step < last and not stopping(step):
+            rates = set_rates(optimiser, settings, step)
+            norm = None
+            for _ in range(settings.accumulation):
+                batch = send_to_device(next(batches), accelerator.device)
+                with accelerator.accumulate(stage):
+                    losses: dict[str, Tensor] = stage(batch)
+                    pictures = losses.pop("pictures")
+                    accelerator.backward(summed(losses, run, step))
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(
+                            trainable(optimiser), settings.optimiser.max_grad_norm
+                        )
+                    optimiser.step()
+                    optimiser.zero_grad()
+                reporter.add(losses)
+            step += 1
+            average.update_parameters(accelerator.unwrap_model(stage).model)
+            reporter.step(step, rates, norm, loader.wait_seconds)
+            if due(step, settings.log.samples_every, settings):
+                publisher.samples(step, pictures)
+            if due(step, settings.checkpoints.every, settings):
+                save_state(accelerator, run, settings, step)
+                publisher.model(step)
     if run.checkpoint(step) not in run.checkpoints():
         save_state(accelerator, run, settings, step)
         publisher.model(step)
@@ -106,7 +109,23 @@ def learner(model: torch.nn.Module, settings: TrainSettings) -> tuple[Stage, tor
     stage = Stage(model, settings)
     groups = [{"params": parameters, "name": name} for name, parameters in stage.groups().items()]
     beta1, beta2 = settings.optimiser.betas
-    return stage, torch.optim.Adam(groups, lr=0.0, betas=(beta1, beta2))
+    return stage, torch.optim.Adam(groups, lr=0.0, betas=(beta1, beta2), eps=settings.optimiser.eps)
+
+
+def summed(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
+    """The loss of a batch.
+
+    Raises:
+        InputError: It is no number any more.
+    """
+    total = torch.stack(list(losses.values())).sum()
+    if not total.isfinite():
+        wrong = next((name for name, value in losses.items() if not value.isfinite()), "their sum")
+        kept = run.checkpoints()
+        last = f"{kept[-1].name} is from before that" if kept else "no checkpoint was saved yet"
+        problem = f"the loss {wrong} is no number any more after step {step}; {last}"
+        raise InputError(str(run.path), problem, "Lower the learning rates, or use precision: no.")
+    return total
 
 
 def batches_of(
