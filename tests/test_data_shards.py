@@ -128,6 +128,16 @@ def test_complete_shards_need_no_clips(work: list[Path], tmp_path: Path) -> None
     assert files(tmp_path) == before
 
 
+def test_clips_are_discarded_whole(work: list[Path], tmp_path: Path, monkeypatch) -> None:
+    clip = Path(shutil.copytree(work[0], tmp_path / work[0].name))
+    with monkeypatch.context() as patched:
+        patched.setattr(shards.shutil, "rmtree", lambda *_, **__: None)  # killed before it has begun
+        shards.discard(clip)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{clip.name}.partial"]
+    shards.discard(clip)
+    assert not list(tmp_path.iterdir())
+
+
 def test_changed_clips_do_not_pass_for_what_was_written(work: list[Path], tmp_path: Path) -> None:
     clips = [Path(shutil.copytree(work[0], tmp_path / "work" / work[0].name))]
     pack(clips, tmp_path / "set")

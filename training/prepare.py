@@ -9,7 +9,6 @@ kept, and why the rest was not.
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -22,8 +21,9 @@ from sdtalk.process import tune_process
 
 tune_process()
 
+import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from tqdm import tqdm
 
 from sdtalk.errors import InputError
@@ -31,7 +31,7 @@ from sdtalk.hubert import HubertFeatures
 from sdtalk.tracking.flame_tracker import FlameTracker
 from sdtalk.tracking.tracker import Tracker
 from training.data.index import cannot_write
-from training.data.shards import finish, plan_shards, write_shards
+from training.data.shards import discard, finish, plan_shards, write_shards
 from training.preparation.clips import DISK_ERRORS, ClipMaker, hubert_features, mel_features
 from training.preparation.report import read_reports, summary, write_report
 from training.preparation.settings import PrepareSettings
@@ -75,17 +75,29 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.config, PrepareSettings, arguments.set)
     sources = with_splits(find_sources(arguments.videos, arguments.recipe), settings.splits)
-    state = PartialState(timeout=LONGEST_WAIT)
+    without_gpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    state = PartialState(cpu=without_gpu, timeout=LONGEST_WAIT)
     folders = Folders(arguments.output)
     if state.is_main_process:
         _open(folders, settings)
     state.wait_for_everyone()
+    lock = _lock(folders, state.process_index)
+    try:
+        return _prepare_all(arguments.videos, sources, folders, settings, state)
+    finally:
+        os.close(lock)
+
+
+def _prepare_all(
+    videos: Path, sources: Sequence[Source], folders: Folders, settings: PrepareSettings, state: PartialState
+) -> int:
+    """Clips, then shards, then the report."""
     _prepare_videos(_share(sources, state), folders, settings, state)
     state.wait_for_everyone()
     if not read_reports(folders.reports) or not _pack(folders, settings, state):
         _say(folders, state)
         problem = "none of its videos could be used"
-        raise InputError(str(arguments.videos), problem, f"See {folders.target / 'report' / 'report.md'}.")
+        raise InputError(str(videos), problem, f"See {folders.target / 'report' / 'report.md'}.")
     _say(folders, state)
     return 0
 
@@ -106,6 +118,20 @@ def _open(folders: Folders, settings: PrepareSettings) -> None:
         name = changed[0]
         problem = f"it was begun with other settings ({name}: {before[name]}, now {now[name]})"
         raise InputError(str(folders.target), problem, f"Give another folder, or --config {path}.")
+
+
+def _lock(folders: Folders, process: int) -> int:
+    """Keep a second run out of the same folder; the lock ends with this process, however it ends."""
+    handle = os.open(folders.target / "work" / f"process-{process}.lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        problem = "another run is preparing videos into it"
+        raise InputError(str(folders.target), problem, "Wait for it, or end it.") from error
+    except OSError:  # a file system without locks
+        pass
+    return handle
 
 
 def _share(sources: Sequence[Source], state: PartialState) -> list[Source]:
@@ -187,7 +213,7 @@ def _pack(folders: Folders, settings: PrepareSettings, state: PartialState) -> b
     )
     for plan, _ in done:
         for key in plan.clips:
-            shutil.rmtree(folders.clips / key, ignore_errors=True)
+            discard(folders.clips / key)
     state.wait_for_everyone()
     if state.is_main_process:
         finish(folders.target, settings.tracker, settings.sound, *_sound_of(settings))

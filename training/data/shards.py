@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +122,15 @@ def write_shards(
     folders = {folder.name: folder for folder in clips}
     for plan in plans[rank::processes]:
         yield plan, _write_shard(plan, folders, target, piece_frames)
+
+
+def discard(clip: Path) -> None:
+    """Remove the folder of a clip whose shard is complete; if that is cut short, nothing is left that looks finished."""
+    going = clip.with_name(f"{clip.name}.partial")
+    shutil.rmtree(going, ignore_errors=True)
+    if clip.exists():
+        clip.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def finish(
