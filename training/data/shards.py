@@ -125,7 +125,7 @@ def write_shards(
 
 
 def discard(clip: Path) -> None:
-    """Remove the folder of a clip whose shard is complete; if that is cut short, nothing is left that looks finished."""
+    """Remove the folder of a clip whose shard is complete, so that no half of it ever looks like a finished clip."""
     going = clip.with_name(f"{clip.name}.partial")
     shutil.rmtree(going, ignore_errors=True)
     if clip.exists():
