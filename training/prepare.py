@@ -9,6 +9,8 @@ kept, and why the rest was not.
 """
 
 import argparse
+import fcntl
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta

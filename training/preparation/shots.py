@@ -1,7 +1,7 @@
 """Where one shot of a video ends and the next begins, from small copies of its frames."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,8 +15,8 @@ BINS = 16
 LEAST_DIFFERENCE, LEAST_RECOLOURED = 0.04, 0.06
 """A cut changes pixels by so much of their range on average, and so much of the colour histogram."""
 
-CONTRAST = 3.0
-"""And pixels change so many times as much as in the frames before and after: fast motion lasts, a cut does not."""
+CONTRAST, RECOLOURED_CONTRAST = 1.2, 2.5
+"""And so many times as much as in the frames before and after, on average: fast motion lasts, and keeps the colours."""
 
 AROUND = 6
 """Frames to either side that are compared with; so far the detector looks ahead."""
@@ -114,10 +114,19 @@ def _cut_at(looks: list[np.ndarray], at: int) -> bool:
     change = difference(looks[at - 1], looks[at])
     if change < LEAST_DIFFERENCE or recoloured(looks[at - 1], looks[at]) < LEAST_RECOLOURED:
         return False
-    steps = [difference(a, b) for a, b in zip(looks, looks[1:], strict=False)]
-    before, after = steps[max(0, at - 1 - AROUND) : at - 1], steps[at : at + AROUND]
-    if any(side and change < CONTRAST * np.mean(side) for side in (before, after)):
+    if not _stands_out(looks, at, difference, CONTRAST):
+        return False
+    if not _stands_out(looks, at, recoloured, RECOLOURED_CONTRAST):
         return False
     back = [difference(looks[at - 1], look) for look in looks[at + 1 : at + 3]]
     back += [difference(looks[at], look) for look in looks[max(0, at - 3) : at - 1]]
     return min(back, default=change) >= FLASH * change
+
+
+def _stands_out(
+    looks: list[np.ndarray], at: int, change: Callable[[np.ndarray, np.ndarray], float], times: float
+) -> bool:
+    """Whether the change to a frame is so many times the mean change before it, and after it."""
+    steps = [change(one, other) for one, other in zip(looks, looks[1:], strict=False)]
+    before, after = steps[max(0, at - 1 - AROUND) : at - 1], steps[at : at + AROUND]
+    return all(steps[at - 1] >= times * np.mean(side) for side in (before, after) if side)
