@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 MAIN = "main"
+OWNER = "somebody"
 
 
 class Refused(Exception):
