@@ -24,6 +24,9 @@ AROUND_PRIORS = {
 FROM_NOTHING = {"image_encoder": "dinov2", "neural_renderer": "style_unet"}
 """Parts that only work with priors, and only without."""
 
+PRIORS = ("prior_depth", "prior_colour", "still_shoulders", "canonical_positions")
+"""What `priors` switches on; each can be left out by itself."""
+
 
 @dataclass(frozen=True)
 class SDTalkConfig:
@@ -33,6 +36,11 @@ class SDTalkConfig:
 
     # what mini adds to the paper: it starts from the photo's own pixels on the tracked face and learns residuals
     priors: bool = True
+    # and four of these, each of which an ablation can leave out by itself
+    prior_depth: bool = True  # False: no depth of the mesh; lifting starts from flat layers
+    prior_colour: bool = True  # False: colours start mid-grey, and no detail of the photo is carried
+    still_shoulders: bool = True  # False: the whole picture follows the head's pose
+    canonical_positions: bool = True  # False: the motion fields see head-space positions as they are
 
     # image encoder: a small U-Net, or DINOv2 with a feature pyramid
     image_encoder: str = "unet"
@@ -60,9 +68,7 @@ class SDTalkConfig:
     feature_channels: int = 32
 
     # motion fields
-    fine_field: bool = (
-        True  # ablation (paper, Table 4): False lets the coarse field move completion Gaussians, too
-    )
+    fine_field: bool = True  # ablation (paper, Table 4): False lets the coarse field move all Gaussians
     hash_levels: int = 6
     hash_base_resolution: int = 8
     hash_finest_resolution: int = 192
@@ -102,6 +108,9 @@ class SDTalkConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is none of {', '.join(known)}")
+        for name in PRIORS:
+            if not (self.priors or getattr(self, name)):
+                raise ValueError(f"{name} = False leaves out one of the priors, and priors = False has none")
         wanted: dict[str, object] = {**(AROUND_PRIORS if self.priors else FROM_NOTHING)}
         wanted["template_points"] = TEMPLATES[self.template]
         if self.eyes_in_px:

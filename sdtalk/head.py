@@ -17,7 +17,7 @@ class HeadGaussians:
 
     Attributes:
         gaussians: The head as the photo shows it, in head space.
-        completion_canonical: Positions of the completion Gaussians on the canonical face.
+        completion_canonical: Where the fields see the completion Gaussians: on the canonical face, or where they are.
         visible_canonical: The same for the visible Gaussians that can move.
         fine_code: What the fine field makes of the former; None without a fine field.
         coarse_code: What the coarse field makes of the latter; without a fine field of both, the former first.
@@ -28,7 +28,7 @@ class HeadGaussians:
         eyes: The state of the eyes in the photo.
         audio_code: The state of the mouth in the photo; None without priors.
         detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera; None
-            without priors.
+            without priors of colour.
     """
 
     gaussians: Gaussians

@@ -198,7 +198,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
         shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
         code = torch.cat([opening[:, None], shape], dim=1)
-        return replace(head, audio_code=code, detail=self._detail(image, head.gaussians, track.camera))
+        detail = self._detail(image, head.gaussians, track.camera) if self.config.prior_colour else None
+        return replace(head, audio_code=code, detail=detail)
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
         """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
@@ -255,7 +256,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             gaussians: From `animate`; one set per frame.
             camera: One camera per frame.
         """
-        if head.detail is None:
+        if not self.config.priors:
             rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
             picture = rasterise(gaussians, camera, rules)
             features = picture.features.to(self.precision, memory_format=torch.channels_last)
@@ -264,7 +265,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         picture = rasterise(posed(gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
-        colours = rasterised + _carried_detail(source, head.detail)
+        colours = rasterised if head.detail is None else rasterised + _carried_detail(source, head.detail)
         # without a gradient: the reconstruction must not learn to hide the photo to free the renderer
         freedom = (picture.alpha - FAITH * source[:, 2:]).clamp_min(0).detach()
         refined = self.neural_renderer(picture.features[:, LEARNED], colours, picture.alpha, freedom)

@@ -1,6 +1,6 @@
 """Raw network channels in, valid Gaussians out: the only place that knows the activations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,20 @@ SCALE_RANGE = 0.4
 OFFSET_RANGE = 0.25
 """How far a learned residual may move a prior depth, head-space units (5 cm)."""
 
+GREY = 0.5
+"""Where colours start without a prior; the residual then reaches all others."""
+
+FREE_OFFSET = 0.5
+"""Without a prior depth a layer starts so far from the lifting plane, and may go from it to twice as far: 0 to 1
+head-space units, the range of the paper."""
+
 RGB = slice(0, 3)
 SOURCE = slice(3, 6)
 LEARNED = slice(6, None)
 """Feature channels: colour, where in the photo it comes from (x, y in [-1, 1] times weight, weight), the rest."""
+
+COLOUR_RAW = slice(8, 11)
+"""The raw channels of the colour around a prior, behind those of quats, scales and opacity."""
 
 
 MAX_SCALE = 0.05
@@ -37,12 +47,19 @@ class GaussianPrior:
         opacities: In (0, 1).
         colours: RGB in [0, 1].
         source: Position in the photo times weight, and the weight (1 for pixels of the photo, 0 for made-up points).
+        colour_range: How far a learned residual may move the colours.
     """
 
     scales: Float[Tensor, "batch gaussian 3"]
     opacities: Float[Tensor, "batch gaussian"]
     colours: Float[Tensor, "batch gaussian 3"]
     source: Float[Tensor, "batch gaussian 3"]
+    colour_range: float = COLOUR_RANGE
+
+    def without_colour(self) -> "GaussianPrior":
+        """The same, knowing nothing of colours and of where they come from."""
+        grey = torch.full_like(self.colours, GREY)
+        return replace(self, colours=grey, source=torch.zeros_like(self.source), colour_range=GREY)
 
 
 def learned_channels(feature_channels: int) -> int:
@@ -61,7 +78,7 @@ def gaussians_from(
     """Activate raw channels around a prior."""
     quats, scales, opacities, colours, learned = raw.split([4, 3, 1, 3, raw.shape[-1] - 11], dim=-1)
     identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
-    rgb = (prior.colours + COLOUR_RANGE * torch.tanh(colours)).clamp(0, 1)
+    rgb = (prior.colours + prior.colour_range * torch.tanh(colours)).clamp(0, 1)
     return Gaussians(
         means=means,
         quats=F.normalize(identity + quats, dim=-1),
@@ -104,9 +121,11 @@ def first_columns(rows: int, columns: int, channels: int) -> Bool[Tensor, "point
     return (torch.arange(rows * columns) % columns < RGB.stop)[:, None].expand(-1, channels)
 
 
-def lifted_offset(raw: Float[Tensor, "*any"], prior: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Height over the lifting plane: the prior depth plus a bounded residual."""
-    return prior + OFFSET_RANGE * torch.tanh(raw)
+def lifted_offset(
+    raw: Float[Tensor, "*any"], prior: Float[Tensor, "*any"], reach: float = OFFSET_RANGE
+) -> Float[Tensor, "*any"]:
+    """Height over the lifting plane: the prior depth plus a residual within a reach."""
+    return prior + reach * torch.tanh(raw)
 
 
 def free_offset(raw: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:

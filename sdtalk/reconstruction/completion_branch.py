@@ -84,6 +84,7 @@ class CompletionBranch(nn.Module):
         normal: Float[Tensor, "batch 3"],
         photo_colours: Float[Tensor, "batch point 3"],
         skin: Float[Tensor, "batch 3"],
+        coloured: bool = True,
     ) -> Gaussians:
         """Gaussians at the template points, residuals around priors.
 
@@ -93,10 +94,11 @@ class CompletionBranch(nn.Module):
             normal: Direction towards the camera, head space.
             photo_colours: The photo's colour where each point lies.
             skin: Mean colour of the face.
+            coloured: False leaves these colours out of the priors.
         """
         raw = self.out(F.silu(self.hidden(self._inputs(code))))
         prior, means = self.part_priors(points, normal, photo_colours, skin)
-        return gaussians_from(means, raw, prior)
+        return gaussians_from(means, raw, prior if coloured else prior.without_colour())
 
     def forward(
         self,

@@ -1,6 +1,6 @@
 """What the two layers of the visible branch are before anything is learned: the photo's pixels on an average head."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,10 @@ class LayerPrior:
     rays: Float[Tensor, "batch point 3"]
     offset: Float[Tensor, "batch point"]
     gaussians: GaussianPrior
+
+    def without_colour(self) -> "LayerPrior":
+        """The same, knowing nothing of colours."""
+        return replace(self, gaussians=self.gaussians.without_colour())
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ photo's own pixels to this depth already gives a convincing head (measured, see 
 learns residuals only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdtalk.camera import Camera
+from sdtalk.reconstruction.activations import FREE_OFFSET
 from sdtalk.reconstruction.mesh_raster import distance_to, draw_mesh, fill_outwards
 from sdtalk.tracking.face_model import LOWER_LIDS, UPPER_LIDS, FaceModel
 
@@ -59,6 +60,11 @@ class PlanePrior:
     canonical: Float[Tensor, "3 size size"]
     support: Float[Tensor, "1 size size"]
     head_weight: Float[Tensor, "1 size size"]
+
+    def flat(self) -> "PlanePrior":
+        """The same, knowing nothing of depth: the layers are planes before and behind the lifting plane."""
+        front = torch.full_like(self.offset, FREE_OFFSET)
+        return replace(self, offset=front, back_offset=-front)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.completion_branch import CompletionBranch
 from sdtalk.reconstruction.image_encoder import ImageEncoder
-from sdtalk.reconstruction.layer_prior import layer_priors
+from sdtalk.reconstruction.layer_prior import LayerPriors, layer_priors
 from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, plane_prior
 from sdtalk.reconstruction.visible_branch import VisibleBranch
@@ -19,7 +19,8 @@ from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.head_track import HeadTrack
 
-PICTURE_CHANNELS = 12 + 1 + 1 + 3 + 1  # photo folded 2x2, mask, offset, canonical position, support
+PICTURE_CHANNELS = 12 + 1 + 1  # photo folded 2x2, mask, support
+MESH_CHANNELS = 1 + 3  # what the mesh's depth adds: offset, canonical position
 
 SURE = 0.95
 """Where the mask is below this, a pixel's colour is mixed with the background's and is not the person's."""
@@ -51,12 +52,19 @@ class Reconstructor(nn.Module):
 
     def __init__(self, config: SDTalkConfig) -> None:
         super().__init__()
-        c = config
+        self.config = c = config
         self.plane_size, self.plane_to_border = c.plane_size, c.plane_to_border
         self.priors, self.picture_px = c.priors, c.backbone_picture_px
         self.encoder = _encoder(c)
         self.visible_branch = VisibleBranch(
-            c.local_channels, c.feature_channels, c.head_width, c.head_depth, c.priors, c.sigmoid_on_columns
+            c.local_channels,
+            c.feature_channels,
+            c.head_width,
+            c.head_depth,
+            c.priors,
+            c.sigmoid_on_columns,
+            c.prior_depth,
+            c.prior_colour,
         )
         self.completion_branch = _completion_branch(c) if c.completion_branch else None
 
@@ -100,16 +108,19 @@ class Reconstructor(nn.Module):
     def _around_priors(self, image: Tensor, mask: Tensor, track: HeadTrack, plane: Tensor) -> StaticHead:
         """As mini does it: residuals around the photo's pixels on the tracked face."""
         face = FaceModel.bundled().to(image.device)
-        size = self.plane_size
+        c, size = self.config, self.plane_size
         priors = [
             plane_prior(track.camera[i : i + 1], track.mesh[i : i + 1], face, size) for i in range(len(track))
         ]
+        if not c.prior_depth:
+            priors = [p.flat() for p in priors]
         colours = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
         small_mask = F.interpolate(mask, size=(size, size), mode="bilinear", antialias=True)
         local, code = self.encoder(self._picture(image, small_mask, priors))
-        layers = self.visible_branch(
-            local, plane, track.camera, layer_priors(colours, small_mask, plane, track.camera, priors)
-        )
+        around = layer_priors(colours, small_mask, plane, track.camera, priors)
+        if not c.prior_colour:
+            around = LayerPriors(around.back.without_colour(), around.front.without_colour())
+        layers = self.visible_branch(local, plane, track.camera, around)
         visible = Gaussians.concatenate([layers.back, layers.front])
         completion, completion_canonical = visible.none(), visible.none().means
         if self.completion_branch is not None:
@@ -119,16 +130,21 @@ class Reconstructor(nn.Module):
                 track.camera.plane_normal,
                 _sample(image, track, track.completion_points),
                 _skin_colour(colours, priors),
+                c.prior_colour,
             )
             template = CompletionTemplate.bundled().to(image.device)
             completion_canonical = template.place(face.canonical_face[None]).expand(len(track), -1, -1)
-        canonical = _flat([p.canonical for p in priors])
+        canonical = _flat([p.canonical for p in priors]).repeat(1, 2, 1)
+        if not c.canonical_positions:
+            completion_canonical, canonical = completion.means.detach(), visible.means.detach()
         weight = _flat([p.head_weight for p in priors])[..., 0]
+        if not c.still_shoulders:
+            weight = torch.ones_like(weight)
         return StaticHead(
             completion=completion,
             visible=visible,
             completion_canonical=completion_canonical,
-            visible_canonical=torch.cat([canonical, canonical], dim=1),
+            visible_canonical=canonical,
             support=_flat([p.support for p in priors])[..., 0].repeat(1, 2),
             head_weight=torch.cat([torch.ones_like(completion.opacities), weight, weight], dim=1),
         )
@@ -137,7 +153,8 @@ class Reconstructor(nn.Module):
         folded = F.pixel_unshuffle(
             F.interpolate(image, size=(2 * self.plane_size,) * 2, mode="bilinear", antialias=True), 2
         )
-        maps = [torch.cat([p.offset, p.canonical, p.support]) for p in priors]
+        known = ("offset", "canonical", "support") if self.config.prior_depth else ("support",)
+        maps = [torch.cat([getattr(p, name) for name in known]) for p in priors]
         return torch.cat([folded, mask, torch.stack(maps)], dim=1)
 
 
@@ -159,7 +176,8 @@ def _encoder(config: SDTalkConfig) -> nn.Module:
     """The image encoder a config names."""
     if config.image_encoder == "unet":
         global_width = config.global_width if config.completion_branch else 0  # nothing else looks at it
-        return ImageEncoder(PICTURE_CHANNELS, config.encoder_width, config.local_channels, global_width)
+        channels = PICTURE_CHANNELS + (MESH_CHANNELS if config.prior_depth else 0)
+        return ImageEncoder(channels, config.encoder_width, config.local_channels, global_width)
     from sdtalk.reconstruction.dino_encoder import (
         DinoEncoder,
     )  # transformers: slow to import, mini needs it not

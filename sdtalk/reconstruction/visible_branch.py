@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import (
+    COLOUR_RAW,
+    FREE_OFFSET,
+    OFFSET_RANGE,
     first_columns,
     free_gaussians,
     free_offset,
@@ -24,7 +27,7 @@ from sdtalk.reconstruction.layer_prior import LayerPrior, LayerPriors
 
 PHOTO_TRUST = 0.1
 """Share of the learned residual that may change what the photo shows: with all of it, training hides the photo's
-detail behind smooth Gaussians (a better L1, a worse picture)."""
+detail behind smooth Gaussians (a better L1, a worse picture). What no prior takes from the photo is free."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ class VisibleBranch(nn.Module):
         depth: int = 1,
         priors: bool = True,
         sigmoid_on_columns: bool = False,
+        prior_depth: bool = True,
+        prior_colour: bool = True,
     ) -> None:
         super().__init__()
+        self.offset_range = OFFSET_RANGE if prior_depth else FREE_OFFSET
         self.priors, self.sigmoid_on_columns = priors, sigmoid_on_columns
         self.feature_channels = feature_channels
         inputs = local_channels + (0 if priors else DIRECTION_CODE_WIDTH)
@@ -85,6 +91,10 @@ class VisibleBranch(nn.Module):
         if priors:  # start at the priors
             trust = torch.full((outputs,), PHOTO_TRUST)
             trust[-learned_channels(feature_channels) :] = 1.0
+            if not prior_depth:
+                trust[0] = 1.0
+            if not prior_colour:
+                trust[1:][COLOUR_RAW] = 1.0
             self.register_buffer("trust", trust, persistent=False)
             for parameter in (*self.front.out.parameters(), *self.back.out.parameters()):
                 nn.init.zeros_(parameter)
@@ -121,11 +131,10 @@ class VisibleBranch(nn.Module):
             front=self._lifted(self.front(local), plane, towards, squashed),
         )
 
-    @staticmethod
     def _around(
-        raw: Float[Tensor, "batch point raw"], plane: Float[Tensor, "batch point 3"], prior: LayerPrior
+        self, raw: Float[Tensor, "batch point raw"], plane: Float[Tensor, "batch point 3"], prior: LayerPrior
     ) -> Gaussians:
-        height = lifted_offset(raw[..., 0], prior.offset)
+        height = lifted_offset(raw[..., 0], prior.offset, self.offset_range)
         return gaussians_from(plane + prior.rays * height[..., None], raw[..., 1:], prior.gaussians)
 
     @staticmethod
