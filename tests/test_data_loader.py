@@ -10,7 +10,7 @@ import torch
 from made_up_data import HUBERT_WIDTH, make_prepared, packed, write_work
 
 from sdtalk.errors import InputError
-from training.data.clip import PreparedSet
+from training.data.clip import PreparedSet, flame
 from training.data.loader import PairLoader, track_of
 
 CLIPS, FRAMES = 3, 9
@@ -175,10 +175,19 @@ def test_a_split_without_clips_is_refused(prepared: PreparedSet) -> None:
         loader(prepared, split="dev")
 
 
+def test_a_set_tracked_with_flame_needs_it(tmp_path: Path, monkeypatch) -> None:
+    prepared = make_prepared(tmp_path / "set", clips=1, frames=2, tracker="flame")
+    monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "nothing"))
+    flame.cache_clear()
+    with pytest.raises(InputError, match="FLAME"):
+        list(loader(prepared))
+
+
 def test_hubert_and_flame(tmp_path: Path, monkeypatch) -> None:
     from face_like_flame import face_like_flame
 
     monkeypatch.setattr("training.data.clip.load_flame", face_like_flame)
+    flame.cache_clear()
     prepared = make_prepared(tmp_path / "set", clips=1, frames=5, sound="hubert", tracker="flame")
     batch = next(iter(loader(prepared)))
     assert batch["target_sound"].shape == (2, 16, HUBERT_WIDTH)
@@ -190,6 +199,7 @@ def test_hubert_and_flame(tmp_path: Path, monkeypatch) -> None:
     assert torch.allclose(
         clip.track.completion_points, clip.vertices(torch.arange(5))[:, track.completion_rows], atol=1e-6
     )
+    flame.cache_clear()
 
 
 def test_without_sound(prepared: PreparedSet) -> None:

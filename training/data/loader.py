@@ -217,6 +217,8 @@ class PairLoader:
             draw = self.plan.draw(lane, step, opened.visit)
             try:
                 return self._decoded(opened, draw)
+            except InputError:  # FLAME is not on this machine
+                raise
             except (OSError, ValueError, SyntaxError) as error:
                 key = opened.visit.clip.key
                 where = f"{opened.visit.target.shard}, clip {key}, frames {draw.source} and {draw.target}"
