@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace, argv: list[str]) -> Results | None:
     Raises:
         InputError: Nothing could be measured, or written.
     """
-    state = PartialState(cpu=arguments.device == "cpu" or None)
+    state = PartialState(cpu=arguments.device == "cpu")
     device = str(state.device) if state.num_processes > 1 else str(choose_device(arguments.device))
     recipes, failed = recipes_of(arguments, device)
     recipes = recipes[: arguments.clips]

@@ -69,7 +69,7 @@ def as_page(results: Results, folder: Path) -> str:
 
 def _table(table: Table) -> str:
     def cells(kind: str, row: list[str]) -> str:
-        return "".join(f"<{kind}{_side(c, table, i)}>{escape(c)}</{kind}>" for i, c in enumerate(row))
+        return "".join(f"<{kind}{_side(table, i)}>{escape(c)}</{kind}>" for i, c in enumerate(row))
 
     rows = [
         f"<tr{' class=ours' if number in table.ours else ''}>{cells('td', row)}</tr>"
@@ -81,7 +81,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _side(cell: str, table: Table, column: int) -> str:
+def _side(table: Table, column: int) -> str:
     """Words stand at the left, numbers at the right."""
     words = table.head[column] in ("data", "method", "clip", "mouth from")
     return ' class="text"' if words else ""

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from training.evaluation.figures import FIGURES
-from training.evaluation.results import Means, Results, shown
+from training.evaluation.results import ALL, Means, Results, shown
 
 PAPER_COLUMNS = ("psnr", "lpips", "ssim", "lmd_fan", "sync_c", "fps")
 PAPER = {
@@ -73,7 +73,8 @@ def _beside_paper(results: Results) -> Table:
         if data in groups:
             ours.add(len(rows))
             rows.append([data, model, *_ours(groups[data])])
-    for name in (g for g in groups if g not in PAPER):
+    others = [name for name in groups if name not in PAPER and (name != ALL or len(groups) > 2)]
+    for name in others:
         ours.add(len(rows))
         rows.append([name, model, *_ours(groups[name])])
     head = ["data", "method", *(FIGURES[name].title for name in PAPER_COLUMNS)]
