@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # run by its path: the folder above holds the pac
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import send_to_device
 from torch import Tensor
 
@@ -224,7 +224,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{run.model} holds the model: sdtalk photo.jpg speech.wav -o talk.mp4 --model {run.model}")
+    if PartialState().is_main_process:
+        print(f"{run.model} holds the model: sdtalk photo.jpg speech.wav -o talk.mp4 --model {run.model}")
     return 0
 
 
