@@ -373,6 +373,12 @@ def test_lateness_of_noise_is_not_found() -> None:
     assert (found.late_ms, found.source) == (0, "none")
 
 
+def test_a_still_mouth_is_not_compared() -> None:
+    seen, heard = openings(2, 0.5)
+    assert lateness([heard], [0.01 * seen], None, SETTINGS.sync).r is None
+    assert lateness([heard[:30]], [seen[:30]], None, SETTINGS.sync).r is None
+
+
 def test_known_lateness_is_believed() -> None:
     seen, heard = openings(2, 0.5)
     found = lateness([heard], [seen], 80, SETTINGS.sync)

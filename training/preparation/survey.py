@@ -82,21 +82,16 @@ def survey_video(
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "survey.bin"
     known, last = _whole_groups(store)
-    detector, frames, size, problem = ShotDetector(), 0, (0, 0), ""
+    detector, reading, frames, size = ShotDetector(), _Reading(path), 0, (0, 0)
     with store.open("ab") as file:
-        try:
-            for group in _groups(detector.watch(read_frames(path, strict=True)), wanted):
-                size = group.pictures[0].shape[1::-1]
-                if frames + len(group.pictures) > known:
-                    records, last = _look(group, networks, None if group.shot else last, frames)
-                    file.write(records.tobytes())
-                frames += len(group.pictures)
-                progress(len(group.pictures))
-        except InputError as error:
-            if frames == 0:
-                raise
-            problem = str(error)
-    survey = Survey(frames, *size, [list(fade) for fade in detector.fades], problem)
+        for group in _groups(detector.watch(reading.frames()), wanted):
+            size = group.pictures[0].shape[1::-1]
+            if frames + len(group.pictures) > known:
+                records, last = _look(group, networks, None if group.shot else last, frames)
+                file.write(records.tobytes())
+            frames += len(group.pictures)
+            progress(len(group.pictures))
+    survey = Survey(frames, *size, [list(fade) for fade in detector.fades], reading.problem)
     write_atomically(done, json.dumps(asdict(survey)).encode())
     return survey
 
@@ -104,6 +99,24 @@ def survey_video(
 def records_of(folder: Path) -> np.ndarray:
     """The findings of a complete survey, read from the file as they are used."""
     return np.memmap(folder / "survey.bin", RECORD, "r")
+
+
+class _Reading:
+    """Frames up to where a file is damaged; what is wrong there is kept, so that what came before is, too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.problem = path, ""
+
+    def frames(self) -> Iterator[np.ndarray]:
+        count = 0
+        try:
+            for frame in read_frames(self.path, strict=True):
+                yield frame
+                count += 1
+        except InputError as error:
+            if count == 0:
+                raise
+            self.problem = str(error)
 
 
 @dataclass(frozen=True)

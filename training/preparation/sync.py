@@ -14,8 +14,11 @@ from training.mini.lips_metrics import correlation_by_lag
 from training.preparation.settings import Sync
 
 FRAME_MS = 1000 / FRAME_RATE_HZ
-LEAST_FRAMES = 25
-"""Of shorter stretches with the sound and the mouth no correlation is taken."""
+LEAST_FRAMES = 40
+"""Shorter clips are not compared: over few frames noise correlates, too."""
+
+LEAST_MOTION = 0.05
+"""Nor are clips in which the mouth's opening has a smaller standard deviation: it does not speak."""
 
 Hearing = Callable[[torch.Tensor], Float[np.ndarray, " frame"]]
 """From samples (640 a frame) to the opening of the mouth that they let expect."""
@@ -88,7 +91,7 @@ def scores_by_lag(
     total: dict[int, float] = dict.fromkeys(range(-reach, reach + 1), 0.0)
     frames = 0
     for expected, opening in zip(heard, seen, strict=True):
-        if len(opening) < LEAST_FRAMES + reach or np.ptp(expected) < 1e-3:
+        if len(opening) < LEAST_FRAMES or opening.std() < LEAST_MOTION or np.ptp(expected) < 1e-3:
             continue
         for lag, r in correlation_by_lag(expected, opening, reach).items():
             total[lag] += r * len(opening)

@@ -15,7 +15,7 @@ import torch
 from sdtalk.audio import FRAME_RATE_HZ, read_soundtrack
 from sdtalk.errors import InputError
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import probe, read_frames
+from sdtalk.video import VideoInfo, probe, read_frames
 from training.data.index import ClipFacts, write_atomically
 from training.preparation.clips import ClipMaker, Cut, aligned_sound
 from training.preparation.segments import (
@@ -33,6 +33,9 @@ from training.preparation.sheets import Sheet
 from training.preparation.sources import Source
 from training.preparation.survey import Survey, records_of, survey_video
 from training.preparation.sync import Hearing, Lateness, lateness
+
+MISSING_SECONDS = 0.5
+"""A file whose pictures end earlier than it lasts by so much gets a remark."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class VideoPreparer:
             source_size=[survey.width, survey.height],
             own_speech=self._own_speech(source, samples, late),
             sound=asdict(late) | {"there": bool(len(samples))},
-            problem=survey.problem,
+            problem=survey.problem or _missing(source, survey, info),
         )
         maker = _VideoClips(self, source, report, survey, records, measures, samples)
         report = maker.make(parts, progress=lambda frames: progress(frames * frame_share))
@@ -307,6 +310,14 @@ def _identity(source: Source) -> dict[str, Any]:
 def file_bytes(path: Path) -> int:
     """Size of a file; 0 where there is none."""
     return path.stat().st_size if path.is_file() else 0
+
+
+def _missing(source: Source, survey: Survey, info: VideoInfo) -> str:
+    """What to say of a file whose pictures end early, though nothing in it looked damaged."""
+    seconds = survey.frames / FRAME_RATE_HZ
+    if seconds > info.duration - MISSING_SECONDS:
+        return ""
+    return f"{source.path}: its pictures end after {seconds:.1f} s, though it says it lasts {info.duration:.1f} s"
 
 
 def _as_samples(sound: np.ndarray) -> torch.Tensor:
