@@ -146,7 +146,7 @@ def crop_picture(
     left, top = math.floor(crop.left) - reach, math.floor(crop.top) - reach
     rows = np.arange(top, math.ceil(crop.top + crop.side) + reach).clip(0, pixels.shape[0] - 1)
     columns = np.arange(left, math.ceil(crop.left + crop.side) + reach).clip(0, pixels.shape[1] - 1)
-    window = Image.fromarray(pixels[np.ix_(rows, columns)])
+    window = Image.fromarray(pixels.take(rows, 0).take(columns, 1))  # a fraction of the time of np.ix_
     x, y = crop.left - left, crop.top - top
     box = (x, y, x + crop.side, y + crop.side)
     return np.array(window.resize((size, size), Image.Resampling.LANCZOS, box))
