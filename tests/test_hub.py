@@ -26,6 +26,7 @@ from sdtalk.model import SDTalk
 from sdtalk.pipeline import SDTalkPipeline
 from training import hub as training_hub
 from training.hub import HubUploader, download_state
+from training.hub_repository import commit_folder
 
 REPO = f"{OWNER}/head"
 TINY = replace(TOY, plane_size=8, hash_levels=1)
@@ -425,6 +426,26 @@ def test_a_disk_that_is_full_costs_an_upload_only(
         uploader.upload(tmp_path / "nowhere", "Step 2", "training")
     lines = uploader.close()
     assert "No space left" in lines[0] and "is empty" in lines[1]
+
+
+def test_a_panic_of_the_client_is_no_end(
+    hub: HubStandIn, uploader: HubUploader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Panic(BaseException):
+        pass
+
+    uploader.start()
+    calls = []
+
+    def panics_once(*arguments: str) -> str:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise Panic("index out of bounds")
+        return commit_folder(*arguments)
+
+    monkeypatch.setattr(training_hub, "commit_folder", panics_once)
+    uploader.upload(saved(1, tmp_path / "model"), "Step 1")
+    assert uploader.close() == [] and steps_on(hub) == [1] and len(calls) == 2
 
 
 def test_large_files_go_in_parts(hub: HubStandIn, uploader: HubUploader, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ class HubUploader:
         try:
             self._prepare()
             commit_folder(self.repo, upload.folder, upload.message, upload.path_in_repo)
-        except Exception as error:
+        except BaseException as error:  # hf_xet's panics are no Exceptions
             upload.attempts += 1
             upload.problem = reason(error)
             upload.hopeless = isinstance(error, InputError) or status_of(error) in HOPELESS
