@@ -287,7 +287,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         image: Float[Tensor, "batch 3 height width"], gaussians: Gaussians, camera: Camera
     ) -> Float[Tensor, "batch 3 height width"]:
         """What the Gaussians miss of the photo from its own camera; carried along by every later frame."""
-        picture = rasterise(gaussians, camera)
+        # the learned channels are not looked at, and would be most of the work
+        picture = rasterise(replace(gaussians, features=gaussians.features[..., : LEARNED.start]), camera)
         weight = picture.features[:, SOURCE][:, 2:]
         missing = image * picture.alpha - picture.features[:, RGB]
         trusted = weight > MIN_SOURCE_WEIGHT
