@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ TINY = replace(TOY, plane_size=8, hash_levels=1)
 MODEL_FILES = ("README.md", "config.json", "model.safetensors")
 
 
+@cache
 def model_of(step: int) -> SDTalk:
     """A model that tells its step in every file: in its name and in all its weights."""
     model = SDTalk(replace(TINY, name=f"step {step}"))
@@ -56,9 +58,14 @@ def step_in(commit: Commit) -> int | None:
     if "config.json" not in commit.files:
         assert not set(MODEL_FILES) & set(commit.files)
         return None
-    step = int(json.loads(commit.files["config.json"].content)["name"].removeprefix("step "))
-    assert f"`step {step}`" in commit.files["README.md"].content.decode()
-    weights = load_tensors(commit.files["model.safetensors"].content).values()
+    return step_told(*(commit.files[name].content for name in MODEL_FILES))
+
+
+@lru_cache(50)
+def step_told(card: bytes, config: bytes, tensors: bytes) -> int:
+    step = int(json.loads(config)["name"].removeprefix("step "))
+    assert f"`step {step}`" in card.decode()
+    weights = load_tensors(tensors).values()
     assert {float(v) for w in weights if w.is_floating_point() for v in w.unique()} == {
         float(torch.tensor(step / 1000))
     }
