@@ -4,11 +4,15 @@ import errno
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from sdtalk.video import VideoWriter
 from training import prepare
 from training.data.clip import PreparedSet
 from training.preparation import clips
+from training.preparation.shots import ShotDetector
 from training.prepare import main
 
 ROOT = Path(__file__).parent.parent
@@ -198,7 +203,7 @@ def run_in_child(arguments: list[str], environment: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def start() -> Callable[..., multiprocessing.Process]:
+def start() -> Iterator[Callable[..., multiprocessing.Process]]:
     """Starts prepare.py in a fresh process, from a server that has imported it already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training.prepare"])
@@ -208,7 +213,9 @@ def start() -> Callable[..., multiprocessing.Process]:
         process.start()
         return process
 
-    return start
+    yield start
+    multiprocessing.forkserver._forkserver._stop()  # other test files look for processes that were left behind
+    multiprocessing.resource_tracker._resource_tracker._stop()
 
 
 def wait_for(happened: Callable[[], object], process: multiprocessing.Process, seconds: float = 120) -> None:
@@ -270,8 +277,8 @@ def test_two_processes_make_the_same(
 
 def test_new_videos_are_appended(prepared: Path, videos: Path, scene: np.ndarray, tmp_path: Path) -> None:
     target, more = tmp_path / "set", tmp_path / "videos"
-    ffmpeg_copy(prepared, target)
-    ffmpeg_copy(videos, more)
+    shutil.copytree(prepared, target)
+    shutil.copytree(videos, more)
     before = hashes(target)
     film(more / "aaron" / "late.mp4", scene, 0.8)
     film(more / "broken.mp4", scene, 0.8)  # has been repaired
@@ -281,12 +288,6 @@ def test_new_videos_are_appended(prepared: Path, videos: Path, scene: np.ndarray
     assert len([name for name in after if name.startswith("frames/")]) == 2
     keys = {clip.key for clip in PreparedSet.open(target).index.clips}
     assert {"aaron__late_00", "broken_00", "ann__talk_00"} <= keys
-
-
-def ffmpeg_copy(source: Path, target: Path) -> None:
-    import shutil
-
-    shutil.copytree(source, target)
 
 
 def test_a_full_disk(
@@ -423,10 +424,7 @@ def test_what_lies_before_damage_is_used(tmp_path: Path, scene: np.ndarray) -> N
 
 
 def test_memory_does_not_grow_with_the_video(scene: np.ndarray) -> None:
-    from training.preparation.shots import ShotDetector
-
     alive = 0
-    import weakref
 
     def frames() -> Iterator[np.ndarray]:
         nonlocal alive

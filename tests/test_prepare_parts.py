@@ -12,10 +12,12 @@ from sdtalk.errors import InputError
 from sdtalk.image import read_picture
 from sdtalk.tracking.face_model import FaceModel
 from training.preparation.clips import aligned_sound, hubert_features, mel_features
-from training.preparation.segments import Part, find_parts, head_angles, measure
+from training.preparation.measures import head_angles, measure
+from training.preparation.segments import Part, find_parts
 from training.preparation.settings import PrepareSettings, Shares
 from training.preparation.shots import ShotDetector
-from training.preparation.sources import Source, find_sources, name_of, split_of, with_splits
+from training.preparation.source import Source, name_of
+from training.preparation.sources import find_sources, split_of, with_splits
 from training.preparation.survey import RECORD, Survey
 from training.preparation.sync import lateness
 from training.settings import read_settings

@@ -2,6 +2,7 @@
 
     python -m training.prepare VIDEOS -o data/prepared
     accelerate launch training/prepare.py VIDEOS -o data/prepared --set limits.yaw_deg=40 sound=hubert
+    torchrun --nproc_per_node 8 training/prepare.py VIDEOS -o data/prepared    (several processes without a GPU)
 
 VIDEOS is a folder (a sub-folder is a person), a manifest.json, or the folder of HDTF (--recipe hdtf) or MEAD (--recipe
 mead). An interrupted run goes on where it stopped, a finished one takes in what is new. report/report.md says what was
@@ -35,11 +36,14 @@ from sdtalk.tracking.tracker import Tracker
 from training.data.index import cannot_write
 from training.data.shards import discard, finish, plan_shards, write_shards
 from training.preparation.clips import DISK_ERRORS, ClipMaker, hubert_features, mel_features
+from training.preparation.layouts import RECIPES
+from training.preparation.record import Folders, VideoReport, failed, file_bytes
 from training.preparation.report import read_reports, summary, write_report
 from training.preparation.settings import PrepareSettings
-from training.preparation.sources import RECIPES, Source, find_sources, with_splits
+from training.preparation.source import Source
+from training.preparation.sources import find_sources, with_splits
 from training.preparation.sync import bundled_hearing
-from training.preparation.video import Folders, VideoPreparer, VideoReport, failed, file_bytes
+from training.preparation.video import VideoPreparer
 from training.settings import plain, read_settings, write_settings
 
 CONFIG = Path(__file__).parent / "configs" / "prepare.yaml"
@@ -233,7 +237,7 @@ def _say(folders: Folders, state: PartialState) -> None:
     """Write the report and print its sums."""
     if state.is_main_process:
         videos = read_reports(folders.reports)
-        write_report(videos, folders.target / "report")
+        write_report(videos, folders.report)
         print(*summary(videos), f"Report: {folders.target / 'report' / 'report.md'}", sep="\n")
 
 

@@ -1,6 +1,5 @@
 """Which parts of a surveyed video become clips, and why the others do not."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from sdtalk.audio import FRAME_RATE_HZ
-from sdtalk.camera import FRAME_SIZE
-from sdtalk.image import Crop
-from sdtalk.tracking.camera_fit import fit_camera
-from sdtalk.tracking.face_model import FaceModel
-from sdtalk.tracking.framing import ROOM, choose_crop
+from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.smoothing import fill_gaps
+from training.preparation.measures import Measures, crop_outside, face_share
 from training.preparation.settings import Limits, PrepareSettings
 from training.preparation.survey import Survey
-
-CHUNK = 4096
-"""Frames whose landmarks are in memory at once, but for a clip's own."""
 
 STEADY = 5
 """A limit is passed where most of so many frames pass it: not at a landmark's slip."""
@@ -62,58 +55,6 @@ class Part:
     def seconds(self) -> float:
         """How long it is."""
         return (self.stop - self.start) / FRAME_RATE_HZ
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What limits apply to, for every frame; NaN where there is no face.
-
-    Attributes:
-        face_px: Longer side of the face.
-        angles_deg: Yaw (to the subject's left), pitch (up) and roll.
-        outside: Share of the landmarks beyond the border of the picture.
-        centre: Of the face, px.
-    """
-
-    face_px: Float[np.ndarray, " frame"]
-    angles_deg: Float[np.ndarray, "frame 3"]
-    outside: Float[np.ndarray, " frame"]
-    centre: Float[np.ndarray, "frame 2"]
-
-
-def measure(records: np.ndarray, width: int, height: int) -> Measures:
-    """Measure the faces of a survey's records, some at a time."""
-    parts = []
-    for first in range(0, len(records), CHUNK):
-        points = torch.from_numpy(np.array(records["points"][first : first + CHUNK]))
-        beyond = (points[..., :2] < -0.5) | (points[..., :2] > points.new_tensor([width, height]) - 0.5)
-        low, high = points[..., :2].amin(1), points[..., :2].amax(1)
-        side = (high - low).amax(1)
-        outside = beyond.any(2).float().mean(1)
-        outside[side.isnan()] = torch.nan
-        parts.append([t.numpy() for t in (side, head_angles(points), outside, (low + high) / 2)])
-    return Measures(*(np.concatenate(series) for series in zip(*parts, strict=True)))
-
-
-def head_angles(points_px: Float[torch.Tensor, "frame 478 3"]) -> Float[torch.Tensor, "frame 3"]:
-    """Yaw, pitch and roll in degrees of landmarks in px of a picture; NaN where there are none."""
-    seen = points_px.isfinite().all(2).all(1)
-    angles = torch.full((len(points_px), 3), torch.nan)
-    if not seen.any():
-        return angles
-    points, face = points_px[seen], FaceModel.bundled()
-    low, high = points[..., :2].amin(1), points[..., :2].amax(1)
-    side = ROOM * (high - low).amax(1)[:, None, None]
-    corner = torch.cat([(low + high) / 2, torch.zeros(len(points), 1)], dim=1)[:, None] - side / 2
-    corner[..., 2] = 0
-    camera, _ = fit_camera((points - corner) * (FRAME_SIZE / side), face.mean_face, face.pose_weights)
-    rotation = camera.rotation
-    out_of_face, up = rotation[:, :, 2], rotation[:, :, 1]  # the camera's axes: x right, y down, z away
-    yaw = torch.atan2(out_of_face[:, 0], -out_of_face[:, 2])
-    pitch = torch.asin((-out_of_face[:, 1]).clamp(-1, 1))
-    roll = torch.atan2(up[:, 0], -up[:, 1])
-    angles[seen] = torch.stack([yaw, pitch, roll], dim=1).rad2deg()
-    return angles
 
 
 def find_parts(
@@ -246,19 +187,6 @@ def _framed(part: Part, survey: Survey, records: np.ndarray, limits: Limits) -> 
     return part
 
 
-def face_share(landmarks_px: Float[torch.Tensor, "frame 478 3"], crop: Crop) -> float:
-    """Median longer side of the face, as a share of the square's side."""
-    extent = landmarks_px[..., :2].amax(1) - landmarks_px[..., :2].amin(1)
-    return float(extent.amax(1).median()) / crop.side
-
-
-def crop_outside(crop: Crop, width: int, height: int) -> float:
-    """Share of a square that lies beyond the border of the picture."""
-    inside_x = max(0.0, min(crop.left + crop.side, width) - max(crop.left, 0))
-    inside_y = max(0.0, min(crop.top + crop.side, height) - max(crop.top, 0))
-    return 1 - inside_x * inside_y / crop.side**2
-
-
 def _detail(reason: str, run: slice, measures: Measures, others: np.ndarray, limits: Limits) -> str:
     """The numbers behind a verdict."""
 
@@ -279,8 +207,3 @@ def _detail(reason: str, run: slice, measures: Measures, others: np.ndarray, lim
         allowed = f"{limits.yaw_deg:g}, {limits.pitch_deg:g}, {limits.roll_deg:g}"
         return f"yaw {yaw:.0f}, pitch {pitch:.0f}, roll {roll:.0f} degrees, at most {allowed}"
     return ""
-
-
-def percentiles(values: Sequence[float] | np.ndarray) -> list[float]:
-    """2nd, 50th and 98th percentile, rounded for a report."""
-    return [round(float(value), 2) for value in np.nanpercentile(values, (2, 50, 98))]

@@ -18,7 +18,7 @@ from sdtalk.errors import InputError
 from sdtalk.tracking.detector import overlaps
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.head_track import MESH_POINTS
-from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
+from sdtalk.tracking.networks import SURE_FLAG, FaceLandmarks, FaceNetworks
 from sdtalk.tracking.tracker import BATCH_BYTES
 from sdtalk.video import read_frames
 from training.data.index import write_atomically
@@ -36,6 +36,9 @@ RECORD = np.dtype(
 
 LOOK_AROUND = 12
 """Every so many frames the whole picture is searched for other faces."""
+
+APART = 0.3
+"""Boxes that overlap more (intersection over union) show the same face."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def survey_video(
     store = folder / "survey.bin"
     known, last = _whole_groups(store)
     detector, reading, frames, size = ShotDetector(), _Reading(path), 0, (0, 0)
-    with store.open("ab") as file:
+    with store.open("ab", buffering=0) as file:
         for group in _groups(detector.watch(reading.frames()), wanted):
             size = group.pictures[0].shape[1::-1]
             if frames + len(group.pictures) > known:
@@ -177,7 +180,8 @@ def _largest_other(found: list[FaceLandmarks], face: FaceLandmarks | None) -> fl
     """Longer side of the largest face that is not the given one."""
     if face is None:
         return 0.0
-    return max((f.side for f in found if float(overlaps(face.box, f.box[None])) < 0.3), default=0.0)
+    others = [f for f in found if f.score >= SURE_FLAG and float(overlaps(face.box, f.box[None])) < APART]
+    return max((f.side for f in others), default=0.0)
 
 
 def _whole_groups(store: Path) -> tuple[int, FaceLandmarks | None]:

@@ -1,113 +1,30 @@
 """From one video to its clips, its page of the report and its contact sheet."""
 
-import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from sdtalk.audio import FRAME_RATE_HZ, read_soundtrack
-from sdtalk.errors import InputError
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoInfo, probe, read_frames
-from training.data.index import ClipFacts, write_atomically
+from training.data.index import ClipFacts
 from training.preparation.clips import ClipMaker, Cut, aligned_sound
-from training.preparation.segments import (
-    Measures,
-    Part,
-    crop_outside,
-    face_share,
-    find_parts,
-    landmarks_of,
-    measure,
-    percentiles,
-)
+from training.preparation.measures import Measures, crop_outside, face_share, measure, percentiles
+from training.preparation.record import Folders, VideoReport, identity
+from training.preparation.segments import Part, find_parts, landmarks_of
 from training.preparation.settings import PrepareSettings
 from training.preparation.sheets import Sheet
-from training.preparation.sources import Source
+from training.preparation.source import Source
 from training.preparation.survey import Survey, records_of, survey_video
 from training.preparation.sync import Hearing, Lateness, lateness
 
 MISSING_SECONDS = 0.5
 """A file whose pictures end earlier than it lasts by so much gets a remark."""
-
-
-@dataclass(frozen=True)
-class VideoReport:
-    """What became of a video; kept as report/videos/VIDEO.json, and then the video is done.
-
-    Attributes:
-        video_id: Its name in keys.
-        file: Its path.
-        file_bytes: Its size; one that could not be read is tried again when this changes.
-        person: Who is shown.
-        dataset: Where it comes from.
-        split: What it is for.
-        seconds: How much of it could be read.
-        source_fps: Its frame rate.
-        source_size: Width and height in px.
-        own_speech: Whether the voice counts as the person's.
-        sound: `Lateness` of its sound.
-        problem: Why not all of it could be read, or "".
-        clips: key, start_s and end_s of each clip.
-        rejected: start_s, end_s, reason and detail of each other part.
-    """
-
-    video_id: str
-    file: str
-    file_bytes: int
-    person: str
-    dataset: str
-    split: str
-    seconds: float = 0.0
-    source_fps: float = 0.0
-    source_size: list[int] = field(default_factory=list)
-    own_speech: bool = False
-    sound: dict[str, Any] = field(default_factory=dict)
-    problem: str = ""
-    clips: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, path: Path) -> "VideoReport":
-        """Read what `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-    def write(self, folder: Path) -> None:
-        """Write it, atomically."""
-        data = json.dumps(asdict(self), ensure_ascii=False, indent=1)
-        write_atomically(folder / f"{self.video_id}.json", data.encode())
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where things lie in a data set that is being made.
-
-    Attributes:
-        target: The data set.
-    """
-
-    target: Path
-
-    @property
-    def clips(self) -> Path:
-        """Finished clips that are in no complete shard yet."""
-        return self.target / "work" / "clips"
-
-    @property
-    def reports(self) -> Path:
-        """What became of every video."""
-        return self.target / "report" / "videos"
-
-    def survey(self, source: Source) -> Path:
-        """What is known of a video at work."""
-        return self.target / "work" / "surveys" / source.video_id
 
 
 class VideoPreparer:
@@ -160,7 +77,7 @@ class VideoPreparer:
         samples = read_soundtrack(source.sound_path or source.path)
         late = self._lateness(records, kept, survey, samples, source.audio_late_ms)
         report = VideoReport(
-            **_identity(source),
+            **identity(source),
             seconds=survey.frames / FRAME_RATE_HZ,
             source_fps=info.fps,
             source_size=[survey.width, survey.height],
@@ -252,7 +169,7 @@ class _VideoClips:
                 ):
                     sheet.add_rejected(part, reason, frame)
                     at = middle + 1
-        sheet.save(self.preparer.folders.target / "report" / f"{self.source.video_id}.jpg")
+        sheet.save(self.preparer.folders.report / f"{self.source.video_id}.jpg")
         return replace(self.report, clips=clips, rejected=rejected)
 
     def _cut(self, part: Part, key: str) -> Cut:
@@ -288,28 +205,6 @@ class _VideoClips:
             notes=[] if late["there"] else ["no sound"],
         )
         return Cut(video, facts, audio)
-
-
-def failed(source: Source, error: Exception) -> VideoReport:
-    """The report on a video of which nothing can be used."""
-    problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-    return VideoReport(**_identity(source), problem=problem)
-
-
-def _identity(source: Source) -> dict[str, Any]:
-    return {
-        "video_id": source.video_id,
-        "file": str(source.path),
-        "file_bytes": file_bytes(source.path),
-        "person": source.person,
-        "dataset": source.dataset,
-        "split": source.split,
-    }
-
-
-def file_bytes(path: Path) -> int:
-    """Size of a file; 0 where there is none."""
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _missing(source: Source, survey: Survey, info: VideoInfo) -> str:
