@@ -12,6 +12,7 @@ from toy import toy_track
 from sdtalk.camera import Camera
 from sdtalk.errors import InputError
 from sdtalk.head import Frame
+from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.tracking.landmarks68 import landmarks68, lip_box_px
 from training import terms
 from training.published_losses import Comparison, stage1_losses, stage2_losses
@@ -105,7 +106,17 @@ def test_a_published_checkpoint_that_is_not_there_is_named(tmp_path) -> None:
         Terms(base(1, "perceptual=published", f"perceptual_file={tmp_path / 'SDGTalk.pt'}"))
 
 
-def test_only_speakers_own_sound_teaches_the_code() -> None:
-    heard, tracked = torch.zeros(2, 5), torch.ones(2, 5)
-    assert heard_loss(heard, tracked, torch.tensor([1.0, 0.0])) == (3 + 4) / 2
-    assert heard_loss(heard, tracked, torch.zeros(2)) == 0
+def test_the_code_is_learned_from_speakers_own_sound() -> None:
+    torch.manual_seed(0)
+    encoder = AudioEncoder(width=8).eval()
+    with torch.no_grad():
+        encoder.head.bias[0] = -5  # far below closed: limited to 0 in use
+    windows, tracked = torch.randn(2, 37, 80), torch.tensor([[0.9, 0, 0, 0, 0], [0.1, 1, 1, 1, 1]])
+    both, first = (
+        heard_loss(encoder, windows, tracked, torch.tensor(own)) for own in ([1.0, 1.0], [1.0, 0.0])
+    )
+    alone = heard_loss(encoder, windows[:1], tracked[:1], torch.ones(1))
+    torch.testing.assert_close(first, alone / 2)
+    assert both > first and heard_loss(encoder, windows, tracked, torch.zeros(2)) == 0
+    alone.backward()
+    assert encoder.head.bias.grad[0] < 0 < encoder.closure.bias.grad[0]  # open more, and do not close

@@ -19,6 +19,10 @@ from pathlib import Path
 if __package__ in (None, ""):  # run by its path: the folder above holds the package `training`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from sdtalk.process import tune_process
+
+tune_process()
+
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import send_to_device
