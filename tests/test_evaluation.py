@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_stand_in import OWNER, HubStandIn
+from huggingface_hub import ModelCard
 from made_up_clips import VIEW_PX, make_faces, wandering
 from made_up_data import make_prepared
 from toy import save_speech, toy_base, toy_model
@@ -181,10 +183,12 @@ def test_what_cannot_be_measured_has_a_reason() -> None:
     assert "one frame" in single.missing["psnr"]
 
 
-def test_a_prepared_set_is_evaluated(faces: PreparedSet, mini_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_a_prepared_set_is_evaluated_and_the_model_published(
+    faces: PreparedSet, mini_folder: Path, tmp_path: Path, hub: HubStandIn
+) -> None:
+    out, repo = tmp_path / "out", f"{OWNER}/head"
     arguments = [str(faces.store.source), "--model", str(mini_folder), "--device", "cpu", "-o", str(out)]
-    assert main([*arguments, "--limit-seconds", "0.2"]) == 0
+    assert main([*arguments, "--limit-seconds", "0.2", "--push-to-hub", repo]) == 0
     written = json.loads((out / "results.json").read_text())
     assert [clip["name"] for clip in written["clips"]] == ["face-0", "face-1"]
     for clip in written["clips"]:
@@ -193,6 +197,8 @@ def test_a_prepared_set_is_evaluated(faces: PreparedSet, mini_folder: Path, tmp_
         assert (out / clip["sheet"]).is_file()
     total = written["groups"]["all clips"]["figures"]
     assert total["psnr"] == pytest.approx(np.mean([clip["figures"]["psnr"] for clip in written["clips"]]))
+    figures = {r.metric_type: r.metric_value for r in ModelCard.load(repo).data.eval_results}
+    assert figures["psnr"] == pytest.approx(total["psnr"], abs=0.01)
     assert written["protocol"] == "self" and written["versions"]["torch"]
     text = (out / "results.md").read_text()
     assert "SDTalk (paper)" in text and "LPIPS: not on this machine" in text
@@ -265,6 +271,7 @@ def test_videos_of_others_are_measured(tmp_path: Path, capsys: pytest.CaptureFix
         (["nowhere.json"], "cannot be read"),
         (["FACES", "--split", "test"], "it has no clips (train 0, dev 2, test 0)"),
         (["FACES", "--model", "nowhere"], "nowhere"),
+        (["FACES", "--push-to-hub", "a/b"], "is no folder that could be uploaded"),
         (["FACES", "--clips", "0"], "--clips 0: it is less than 1"),
         (["FACES", "--limit-seconds", "nan"], "--limit-seconds nan"),
     ],

@@ -3,6 +3,7 @@
     accelerate launch training/evaluate.py DATA --model mini -o runs/evaluation
     python -m training.evaluate SAMPLES/manifest.json --model runs/stage2 --split dev
     python -m training.evaluate --predictions FOLDER --targets FOLDER -o runs/theirs
+    python -m training.evaluate DATA --model RUN/model --push-to-hub USER/NAME
 
 DATA is a prepared data set (a folder, or hf://datasets/USER/NAME) or a manifest.json of videos. Writes results.json,
 results.md, index.html and a contact sheet per clip. What cannot be measured is listed with the reason; a clip that
@@ -38,7 +39,8 @@ from training.evaluation.results import ClipResult, Results
 from training.evaluation.tables import as_markdown
 from training.evaluation.takes import PROTOCOLS, Recipe, prepared_recipes
 from training.evaluation.videos import manifest_recipes, prediction_recipes
-from training.evaluation.writing import write_results
+from training.evaluation.writing import RESULTS, write_results
+from training.publish import publish
 
 PACKAGES = ("sdtalk", "torch", "numpy", "scipy", "face-alignment")
 REPORTED = (InputError, OSError, ValueError, RuntimeError)
@@ -67,11 +69,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/evaluation"))
+    parser.add_argument(
+        "--push-to-hub", metavar="USER/NAME", help="upload the model with these figures in its card"
+    )
     arguments = parser.parse_args(argv)
     folders = arguments.predictions, arguments.targets
     if (arguments.data is None) == (folders == (None, None)) or (None in folders and any(folders)):
         problem = "it is not clear what to measure"
         raise InputError("evaluate", problem, "Give DATA, or --predictions FOLDER --targets FOLDER.")
+    if arguments.push_to_hub and not Path(arguments.model).is_dir():
+        problem = f"the model {arguments.model!r} is no folder that could be uploaded"
+        raise InputError("--push-to-hub", problem, "Give --model RUN/model.")
     for name, least in (("limit_seconds", 0.04), ("clips", 1), ("every", 1)):
         value = getattr(arguments, name)
         if value is not None and not value >= least:
@@ -169,12 +177,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parse(argv)
         results = run(arguments, sys.argv[1:] if argv is None else argv)
+        if results is not None:
+            print(as_markdown(results))
+            print(f"{arguments.output}/index.html shows it.")
+            if arguments.push_to_hub:
+                print(publish(Path(arguments.model), arguments.push_to_hub, arguments.output / RESULTS))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
-    if results is not None:
-        print(as_markdown(results))
-        print(f"{arguments.output}/index.html shows it.")
     return 0
 
 

@@ -9,6 +9,8 @@ from training.evaluation.page import as_page
 from training.evaluation.results import Results
 from training.evaluation.tables import as_markdown
 
+RESULTS = "results.json"
+
 
 def write_results(folder: Path, results: Results) -> None:
     """Write the three files; the contact sheets are there already.
@@ -17,7 +19,7 @@ def write_results(folder: Path, results: Results) -> None:
         InputError: They cannot be written.
     """
     texts = {
-        "results.json": json.dumps(results.as_json(), indent=1, allow_nan=False) + "\n",
+        RESULTS: json.dumps(results.as_json(), indent=1, allow_nan=False) + "\n",
         "results.md": as_markdown(results),
         "index.html": as_page(results, folder),
     }
