@@ -86,6 +86,11 @@ def test_every_file_of_the_project_is_complete(path, tmp_path) -> None:
     assert plain(settings)["losses"] == settings.losses
 
 
+def test_ears_that_learn_from_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="losses.sound"):
+        read_settings(CONFIGS / "mini_stage2.yaml", TrainSettings, ["optimiser.rates.audio_encoder=1e-3"])
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

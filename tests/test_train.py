@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from sdtalk.checkpoint import load_model
 from sdtalk.model import SDTalk
 from training import session, train
 from training.checkpoints import RunFolder
+from training.data.clip import PreparedSet
+from training.data.loader import PairLoader
 from training.initial import initial_model
 from training.recipe import TrainSettings
 from training.settings import read_settings
@@ -70,6 +73,21 @@ def test_a_stage_trains_its_parts_only(tmp_path, data, size, stage) -> None:
     assert [line["step"] for line in lines] == [1, 2]
     assert {"loss/total", "rate/neural_renderer", "samples_per_second", "data_wait_share"} <= set(lines[0])
     assert isinstance(load_model(done.model), SDTalk)
+
+
+@pytest.mark.parametrize("size", ["mini", "base"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_all_that_is_to_learn_gets_a_gradient(tmp_path, data, size, stage) -> None:
+    """On several GPUs anything else would end the run."""
+    settings = read_settings(settings_file(tmp_path, data[size], size, stage), TrainSettings)
+    network, optimiser = train.learner(initial_model(settings), settings)
+    with closing(iter(PairLoader(PreparedSet.open(data[size]), 1, 1))) as batches:
+        losses = network(next(batches))
+    losses.pop("pictures")
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in train.trainable(optimiser))
+    learning = {id(p) for p in train.trainable(optimiser)}
+    assert all(p.requires_grad == (id(p) in learning) for p in network.parameters())
 
 
 def test_the_published_way_of_stage_1_moves_nothing(tmp_path, data) -> None:

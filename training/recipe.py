@@ -195,6 +195,8 @@ class TrainSettings:
                 raise ValueError(f"{name} holds no number above 0")
             if low := [key for key, value in given.items() if value < 0]:
                 raise ValueError(f"{name}: {low[0]} is negative")
+        if self.size == "mini" and self.optimiser.rates.get("audio_encoder") and not self.losses.get("sound"):
+            raise ValueError("optimiser.rates.audio_encoder: mini's hears nothing without losses.sound")
         if not 64 <= self.window_px <= 512 or (self.size == "base" and self.window_px != 512):
             raise ValueError(f"window_px = {self.window_px} is not between 64 and 512 (base: only 512)")
         if self.start is not None and (self.model or self.backbone):

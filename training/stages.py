@@ -66,9 +66,15 @@ class Stage(nn.Module):
         frozen = set(backbone.parameters()) if isinstance(backbone, nn.Module) else set()
         fields = [f for f in (m.coarse_field, m.fine_field) if f is not None]
         tables = [p for f in fields for p in f.encoding.parameters()]
+        quiet = (
+            m.config.renderer_noise == "none"
+        )  # then the strengths of the StyleUNet's noise have no gradient
+        renderer = [
+            p for n, p in m.neural_renderer.named_parameters() if not (quiet and n.endswith(".strength"))
+        ]
         members = {
             "reconstructor": [p for p in m.reconstructor.parameters() if p not in frozen],
-            "neural_renderer": list(m.neural_renderer.parameters()),
+            "neural_renderer": renderer,
             "tables": tables,
             "fields": [p for f in fields for n, p in f.named_parameters() if not n.startswith("encoding")],
             "audio_encoder": list(m.audio_encoder.parameters()),
