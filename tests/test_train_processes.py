@@ -14,7 +14,7 @@ from toy_training import RATES, changed, farthest, prepared_for, settings_file, 
 from training.checkpoints import RunFolder
 
 ROOT = Path(__file__).parent.parent
-ALONE = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 STEPS = 24
 
 

@@ -58,6 +58,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     """
     check_trackers(settings.log.trackers)
     accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),  # the rasterisers know CUDA and CPUs; several CPU processes need to be told
         mixed_precision=settings.precision,
         gradient_accumulation_steps=settings.accumulation,
         log_with=settings.log.trackers or None,
