@@ -36,8 +36,7 @@ class Lpips(nn.Module):
         Raises:
             InputError: The weights are damaged.
         """
-        network = filled(cls(), ASSET)
-        return None if network is None else network.to(device)
+        return filled(cls, ASSET, device)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -15,12 +16,13 @@ UNUSED = "num_batches_tracked"
 """What batch normalisation counts while training; files of old PyTorch versions lack it."""
 
 
-def filled(network: Network, asset: str) -> Network | None:
-    """Load the weights of an optional asset; the network then takes no gradients and evaluates.
+def filled(kind: type[Network], asset: str, device: torch.device | str) -> Network | None:
+    """A network with the weights of an optional asset; it takes no gradients and evaluates.
 
     Args:
-        network: Has exactly the tensors of the asset.
+        kind: Builds the network, which has exactly the tensors of the asset.
         asset: Its short name.
+        device: Where the network goes.
 
     Returns:
         The network, or None where the asset is not on this machine.
@@ -31,6 +33,7 @@ def filled(network: Network, asset: str) -> Network | None:
     path = next(a for a in OPTIONAL_ASSETS if a.name == asset).found()
     if path is None:
         return None
+    network = kind()
     try:
         found = network.load_state_dict(load_file(path), strict=False)
         wrong = [*found.unexpected_keys, *(k for k in found.missing_keys if not k.endswith(UNUSED))]
@@ -39,7 +42,7 @@ def filled(network: Network, asset: str) -> Network | None:
     except (SafetensorError, RuntimeError, OSError) as error:
         remedy = f"Add it again: `sdtalk assets add {asset} FILE...`."
         raise InputError(str(path), "it is damaged, or holds another network", remedy) from error
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(device)
 
 
 def absence(asset: str) -> str:

@@ -60,8 +60,7 @@ class IrSe50(nn.Module):
         Raises:
             InputError: The weights are damaged.
         """
-        network = filled(cls(), ASSET)
-        return None if network is None else network.to(device)
+        return filled(cls, ASSET, device)
 
     def forward(self, faces: Float[Tensor, "batch 3 112 112"]) -> Float[Tensor, "batch 512"]:
         """Embeddings of length 1 of aligned faces, RGB in 0..1."""

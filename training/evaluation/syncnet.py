@@ -81,8 +81,7 @@ class SyncNet(nn.Module):
         Raises:
             InputError: The weights are damaged.
         """
-        network = filled(cls(), ASSET)
-        return None if network is None else network.to(device)
+        return filled(cls, ASSET, device)
 
     def lips(self, frames: Float[Tensor, "batch 3 5 224 224"]) -> Float[Tensor, "batch 1024"]:
         """Of five frames, BGR in 0..255."""
