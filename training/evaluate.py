@@ -31,16 +31,15 @@ from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.errors import InputError
 from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.tracking.flame_file import load_flame
-from training.data.clip import PreparedSet
-from training.evaluation.figures import Instruments, measure
+from training.data.clip import PreparedSet, flame
 from training.evaluation.frames import write_sheet
+from training.evaluation.measuring import Instruments, measure
 from training.evaluation.results import ClipResult, Results
 from training.evaluation.tables import as_markdown
 from training.evaluation.takes import PROTOCOLS, Recipe, prepared_recipes
 from training.evaluation.videos import manifest_recipes, prediction_recipes
 from training.evaluation.writing import RESULTS, write_results
-from training.publish import publish
+from training.publish import check_ready, publish
 
 PACKAGES = ("sdtalk", "torch", "numpy", "scipy", "face-alignment")
 REPORTED = (InputError, OSError, ValueError, RuntimeError)
@@ -77,9 +76,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if (arguments.data is None) == (folders == (None, None)) or (None in folders and any(folders)):
         problem = "it is not clear what to measure"
         raise InputError("evaluate", problem, "Give DATA, or --predictions FOLDER --targets FOLDER.")
-    if arguments.push_to_hub and not Path(arguments.model).is_dir():
-        problem = f"the model {arguments.model!r} is no folder that could be uploaded"
-        raise InputError("--push-to-hub", problem, "Give --model RUN/model.")
+    if arguments.push_to_hub:
+        if not Path(arguments.model).is_dir():
+            problem = f"the model {arguments.model!r} is no folder that could be uploaded"
+            raise InputError("--push-to-hub", problem, "Give --model RUN/model.")
+        check_ready(Path(arguments.model), arguments.push_to_hub)
     for name, least in (("limit_seconds", 0.04), ("clips", 1), ("every", 1)):
         value = getattr(arguments, name)
         if value is not None and not value >= least:
@@ -91,15 +92,14 @@ def recipes_of(arguments: argparse.Namespace, device: str) -> tuple[list[Recipe]
     """What is to be rendered or read, and what is known to fail already."""
     seconds = arguments.limit_seconds
     if arguments.data is None:
-        recipes, alone = prediction_recipes(arguments.predictions, arguments.targets, seconds)
-        return recipes, [tuple(line.split(": ", 1)) for line in alone]
+        return prediction_recipes(arguments.predictions, arguments.targets, seconds)
     if arguments.data.endswith(".json"):
         pipeline = SDTalkPipeline.from_pretrained(arguments.model, device)
         path = Path(arguments.data)
         return manifest_recipes(path, pipeline, arguments.split, arguments.protocol, seconds), []
     prepared = PreparedSet.open(arguments.data)
     if prepared.index.tracker == "flame":
-        load_flame()  # every clip needs it: what is missing shows at once
+        flame()  # every clip needs it: what is missing shows at once
     folder = locate(arguments.model)
     precision = choose_precision("auto", read_config(folder), torch.device(device))
     model = load_model(folder, device).in_precision(precision)
@@ -107,9 +107,9 @@ def recipes_of(arguments: argparse.Namespace, device: str) -> tuple[list[Recipe]
     return recipes, []
 
 
-def evaluate_clip(recipe: Recipe, instruments: Instruments, output: Path) -> ClipResult:
-    """Render one clip and measure it."""
-    sheet = f"sheets/{re.sub(r'[^A-Za-z0-9_.-]', '_', recipe.name)}.jpg"
+def evaluate_clip(recipe: Recipe, instruments: Instruments, output: Path, number: int) -> ClipResult:
+    """Render one clip and measure it; its number keeps contact sheets of like names apart."""
+    sheet = f"sheets/{number:04d}_{re.sub(r'[^A-Za-z0-9_.-]', '_', recipe.name)}.jpg"
     with recipe.make() as take:
         scores = measure(take, instruments)
         write_sheet(output / sheet, [take.real, take.predicted])
@@ -154,10 +154,10 @@ def run(arguments: argparse.Namespace, argv: list[str]) -> Results | None:
     instruments = Instruments.installed(device, arguments.every)
     output: Path = arguments.output
     done: list[ClipResult] = []
-    mine = recipes[state.process_index :: state.num_processes]
-    for recipe in tqdm(mine, desc="clips", disable=not state.is_main_process):
+    mine = list(enumerate(recipes))[state.process_index :: state.num_processes]
+    for number, recipe in tqdm(mine, desc="clips", disable=not state.is_main_process):
         try:
-            done.append(evaluate_clip(recipe, instruments, output))
+            done.append(evaluate_clip(recipe, instruments, output, number))
         except REPORTED as error:
             failed.append((recipe.name, str(error)))
             print(f"warning: {recipe.name}: {error}", file=sys.stderr, flush=True)

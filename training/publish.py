@@ -21,6 +21,7 @@ from training.hub_repository import LOG_IN, check_name, commit_folder, prepare_r
 from training.model_card import with_results
 
 CARD = "README.md"
+WRITTEN = "Train with training/train.py, which writes it."
 
 
 def publish(model: Path, repo: str, results: Path | None = None, private: bool = True) -> str:
@@ -38,9 +39,9 @@ def publish(model: Path, repo: str, results: Path | None = None, private: bool =
     Raises:
         InputError: The model is not whole, there are no results, or the Hub refuses.
     """
-    check_name(repo)
+    check_ready(model, repo)
     load_model(model)  # what is not whole is not passed on
-    card = _read(model / CARD, "Train with training/train.py, which writes it.")
+    card = _read(model / CARD, WRITTEN)
     if results is not None:
         remedy = "Give the results.json that training/evaluate.py wrote."
         try:
@@ -49,8 +50,6 @@ def publish(model: Path, repo: str, results: Path | None = None, private: bool =
             if isinstance(error, InputError):
                 raise
             raise InputError(str(results), "it is no JSON that can be read", remedy) from error
-    if get_token() is None:
-        raise InputError(f"Hub repository {repo}", "there is no token to upload with", LOG_IN)
     with tempfile.TemporaryDirectory() as folder:
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(model / name, Path(folder) / name)
@@ -66,6 +65,18 @@ def publish(model: Path, repo: str, results: Path | None = None, private: bool =
             raise InputError(
                 f"Hub repository {repo}", f"the upload failed ({reason(error)})", remedy
             ) from error
+
+
+def check_ready(model: Path, repo: str) -> None:
+    """See what can be seen without the Hub, so that no long evaluation comes before a mistake shows.
+
+    Raises:
+        InputError: The name is none, there is no token, or the model has no card.
+    """
+    check_name(repo)
+    if get_token() is None:
+        raise InputError(f"Hub repository {repo}", "there is no token to upload with", LOG_IN)
+    _read(model / CARD, WRITTEN)
 
 
 def _read(path: Path, remedy: str) -> str:

@@ -107,9 +107,3 @@ def shown(name: str, figures: dict[str, float]) -> str:
     """A number as tables show it; "-" where there is none."""
     value = figures.get(name)
     return "-" if value is None or not math.isfinite(value) else f"{value:.{FIGURES[name].digits}f}"
-
-
-def summary_for_card(results: Results) -> list[tuple[str, float]]:
-    """Title and mean over all clips of every figure there is, for a model card."""
-    found = means(results.clips).figures
-    return [(FIGURES[name].title, value) for name, value in found.items()]

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
 from sdtalk.stream import BATCH
 from training.data.clip import PreparedSet, frames_of
-from training.data.index import ClipEntry
+from training.data.index import SPLITS, ClipEntry
 from training.evaluation.figures import Take
 from training.evaluation.frames import FrameStore, Timed
 from training.evaluation.reenactment import check_fits, mouth_from, predicted_frames
@@ -92,8 +94,7 @@ def prepared_recipes(
     check_fits(model.config, prepared.index, name)
     entries = {entry.key: entry for entry in prepared.index.of(split)}
     if not entries:
-        counts = {s: len(prepared.index.of(s)) for s in ("train", "dev", "test")}
-        listed = ", ".join(f"{s} {n}" for s, n in counts.items())
+        listed = ", ".join(f"{other} {len(prepared.index.of(other))}" for other in SPLITS)
         raise InputError(f"{name}, split {split!r}", f"it has no clips ({listed})", "Give another --split.")
     pairs = {key: key for key in entries}
     if protocol == "cross-identity":
@@ -115,7 +116,7 @@ def _prepared_take(
     clip, same = prepared.clip(entry), other is entry
     count = limited(entry.frames, seconds)
     _, image, mask = next(frames_of(prepared, other))
-    source = image[None], mask[None], prepared.clip(other).track[0:1]
+    source = image[None], mask[None], prepared.clip(other).heads(torch.tensor([0]))
     rendered = predicted_frames(model, clip, source, range(count), None, device, relative=not same)
     timed = Timed(rendered, skipped=BATCH)  # the first ones also make the head
     with FrameStore() as predicted, FrameStore() as real:

@@ -118,11 +118,13 @@ def _shown(pipeline: SDTalkPipeline, other: Path) -> UInt8[np.ndarray, "512 512 
     return (picture * 255).round().astype(np.uint8)
 
 
-def prediction_recipes(predictions: Path, targets: Path, seconds: float) -> tuple[list[Recipe], list[str]]:
+def prediction_recipes(
+    predictions: Path, targets: Path, seconds: float
+) -> tuple[list[Recipe], list[tuple[str, str]]]:
     """Recipes for videos that others have predicted, matched with their targets by name.
 
     Returns:
-        The recipes, and what was found without a counterpart.
+        The recipes; and what has no counterpart, with what it lacks.
 
     Raises:
         InputError: A folder is missing, has two videos of one name, or none that match.
@@ -137,11 +139,9 @@ def prediction_recipes(predictions: Path, targets: Path, seconds: float) -> tupl
         for name in both
     ]
     alone = [
-        f"{ours[name]}: it has no target of the same name" for name in sorted(ours.keys() - theirs.keys())
-    ]
-    alone += [
-        f"{theirs[name]}: it has no prediction of the same name"
-        for name in sorted(theirs.keys() - ours.keys())
+        (str(mine[name]), f"it has no {lacks} of the same name")
+        for mine, others, lacks in ((ours, theirs, "target"), (theirs, ours, "prediction"))
+        for name in sorted(mine.keys() - others.keys())
     ]
     return recipes, alone
 

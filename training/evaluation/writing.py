@@ -1,10 +1,9 @@
 """Results into their folder: results.json, results.md and index.html, each whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 
-from sdtalk.errors import InputError
+from training.data.index import write_atomically
 from training.evaluation.page import as_page
 from training.evaluation.results import Results
 from training.evaluation.tables import as_markdown
@@ -23,12 +22,5 @@ def write_results(folder: Path, results: Results) -> None:
         "results.md": as_markdown(results),
         "index.html": as_page(results, folder),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            draft = folder / f".{name}.partial"
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, folder / name)
-    except OSError as error:
-        problem = f"the results cannot be written ({error.strerror})"
-        raise InputError(str(folder), problem, "Make room, or give another folder with -o.") from error
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
