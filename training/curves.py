@@ -1,4 +1,4 @@
-"""Plot what runs logged: every loss and its running mean, one panel a loss, one colour a run.
+"""Plot what runs logged: losses, PSNR and their running means, one panel each, one colour a run.
 
 python -m training.curves runs/mini_stage1 [runs/other ...] -o curves.png
 """
@@ -14,12 +14,13 @@ from sdtalk.arguments import USER_ERROR
 from sdtalk.errors import InputError
 
 COLUMNS = 4
+SHOWN = ("loss/", "psnr")
 WINDOW = 15
 """Lines of the log that the running mean covers."""
 
 
 def read_log(run: Path) -> dict[str, np.ndarray]:
-    """The losses of a run by name, and `step`.
+    """What is shown of a run by name, and `step`.
 
     Raises:
         InputError: There is no log, or nothing in it.
@@ -32,7 +33,7 @@ def read_log(run: Path) -> dict[str, np.ndarray]:
         raise InputError(str(path), f"it cannot be read ({error})", remedy) from error
     if not lines:
         raise InputError(str(path), "nothing was logged yet", remedy)
-    names = ["step", *sorted({name for line in lines for name in line if name.startswith("loss/")})]
+    names = ["step", *sorted({name for line in lines for name in line if name.startswith(SHOWN)})]
     return {name: np.array([line.get(name, np.nan) for line in lines], dtype=float) for name in names}
 
 
@@ -68,7 +69,8 @@ def plot(runs: list[Path], target: Path) -> None:
                 axis.plot(log["step"], log[name], color=colour, alpha=0.25, linewidth=0.8)
                 axis.plot(log["step"], running_mean(log[name]), color=colour, label=run)
         axis.set_title(name.removeprefix("loss/"), fontsize=10)
-        axis.set_ylim(bottom=0)
+        if name.startswith("loss/"):
+            axis.set_ylim(bottom=0)
         axis.tick_params(labelsize=8)
     if len(logs) > 1:
         axes.flat[0].legend(fontsize=8)

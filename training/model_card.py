@@ -168,9 +168,10 @@ def with_results(card: str, results: Mapping[str, Any]) -> str:
         section, found = _measured(results), _model_index(results)
         before, _, rest = made.text.partition("\n## Measured\n")
         _, heading, after = rest.partition("\n## ")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         remedy = "Give results.json as training/evaluate.py writes it."
-        raise InputError("results of an evaluation", f"{error} is missing", remedy) from error
+        problem = f"{error} is missing" if isinstance(error, KeyError) else f"they are none ({error})"
+        raise InputError("results of an evaluation", problem, remedy) from error
     if not heading:
         raise InputError("README.md", "it has no section 'Measured'", "Use the one that training wrote.")
     title = before.strip().partition("\n")[0].removeprefix("# ")

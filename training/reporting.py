@@ -57,10 +57,12 @@ class Reporter:
             dynamic_ncols=True,
         )
 
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """Take note of a micro-step's losses, without waiting for the device."""
+    def add(self, losses: dict[str, Tensor], psnr: Tensor) -> None:
+        """Take note of a micro-step's losses, and of its pictures' likeness, without waiting for the device."""
         for name, value in losses.items():
-            self.sums[name] += value.detach()
+            self.sums[f"loss/{name}"] += value.detach()
+        self.sums["loss/total"] += torch.stack(list(losses.values())).sum().detach()
+        self.sums["psnr"] += psnr
         self.micro_steps += 1
 
     def step(self, step: int, rates: dict[str, float], norm: Tensor | None, waited: float) -> None:
@@ -76,7 +78,7 @@ class Reporter:
         self.bar.update()
         if step % self.settings.log.every and step != self.settings.steps:
             return
-        values = self._losses(step)
+        values = self._means()
         seconds = time.perf_counter() - self.since
         samples = self.steps * self.settings.batch_size * self.settings.accumulation
         values |= {f"rate/{name}": rate for name, rate in rates.items()}
@@ -94,15 +96,14 @@ class Reporter:
         self.accelerator.log(values, step=step)
         self.since = time.perf_counter()
 
-    def _losses(self, step: int) -> dict[str, float]:
+    def _means(self) -> dict[str, float]:
+        """Of what was added since the last report, over all processes."""
         names = sorted(self.sums)
         means = torch.stack([self.sums[name] for name in names]) / max(self.micro_steps, 1)
         means = self.accelerator.reduce(means, "mean")
         self.sums.clear()
         self.micro_steps = 0
-        values = {f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)}
-        values["loss/total"] = float(means.sum())
-        return values
+        return dict(zip(names, means.tolist(), strict=True))
 
     def pictures(self, step: int, pictures: Tensor) -> None:
         """Rasterised, finished and real windows of the last batch, one sample below the other."""

@@ -88,7 +88,8 @@ class Stage(nn.Module):
             batch: As `training.data.loader.PairLoader` makes them.
 
         Returns:
-            The weighted losses by name, and `pictures`: rasterised, finished and real windows side by side.
+            The weighted losses by name, `pictures`: rasterised, finished and real windows side by side, and the `psnr`
+            of the finished ones in dB.
         """
         # positions do not survive 8 bits of mantissa: only the networks of `_compute_in` leave float32
         with torch.autocast(batch["source_image"].device.type, enabled=False):
@@ -103,7 +104,7 @@ class Stage(nn.Module):
             face_px = camera.project(target.mesh)
             losses = self.terms(Rendered(frame, wanted, mask, face_px, vertices, lifted))
             losses |= self._beside(batch)
-        return {**losses, "pictures": _side_by_side(frame, wanted)}
+        return {**losses, "pictures": _side_by_side(frame, wanted), "psnr": _psnr(frame, wanted)}
 
     def _code(self, batch: dict[str, Tensor]) -> Tensor:
         """What moves the mouth: mini's fields learn from tracked mouths, the paper's from what is heard."""
@@ -222,6 +223,12 @@ def _in_autocast(forward: Callable[..., Any], dtype: torch.dtype) -> Callable[..
         return convert_to_fp32(made)
 
     return computed
+
+
+@torch.no_grad()
+def _psnr(frame: Frame, wanted: Tensor) -> Float[Tensor, ""]:
+    error = (frame.colours.clamp(0, 1) - wanted).square().mean((1, 2, 3))
+    return -10 * error.clamp_min(1e-10).log10().mean()
 
 
 def _side_by_side(frame: Frame, wanted: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
                 batch = send_to_device(next(batches), accelerator.device)
                 with accelerator.accumulate(stage):
                     losses: dict[str, Tensor] = stage(batch)
-                    pictures = losses.pop("pictures")
+                    pictures, psnr = losses.pop("pictures"), losses.pop("psnr")
                     accelerator.backward(summed(losses, run, step))
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(
@@ -92,7 +92,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
                         )
                     optimiser.step()
                     optimiser.zero_grad()
-                reporter.add(losses)
+                reporter.add(losses, psnr)
             step += 1
             average.update_parameters(accelerator.unwrap_model(stage).model)
             reporter.step(step, rates, norm, loader.wait_seconds)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -178,9 +179,9 @@ class PreparedSet:
                 arrays = {name: torch.from_numpy(data[name]) for name in data.files}
             facts = ClipFacts.from_json(found["json"], where)
             return _clip_of(entry, facts, arrays, self.index)
-        except (KeyError, ValueError, OSError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
             problem = f"its arrays cannot be read ({error})"
             raise InputError(where, problem, "Copy this shard again, or prepare the clip again.") from error
 
@@ -197,7 +198,8 @@ def _clip_of(entry: ClipEntry, facts: ClipFacts, arrays: dict[str, Tensor], inde
         index.sound: (step * (frames - 1) + length, index.sound_width),
     }
     if index.tracker == "flame":
-        shapes |= {"flame_expression": (frames, 100), "flame_jaw": (frames, 3), "flame_eyes": (frames, 6)}
+        shapes |= {"flame_shape": (300,), "flame_expression": (frames, 100)}
+        shapes |= {"flame_jaw": (frames, 3), "flame_eyes": (frames, 6)}
     for name, shape in shapes.items():
         if tuple(arrays[name].shape) != shape:
             raise ValueError(f"{name} has the shape {tuple(arrays[name].shape)} instead of {shape}")
