@@ -250,3 +250,25 @@ def test_a_remote_machine_is_asked_again(work: list[Path], tmp_path: Path, monke
     failures += [1, 2, 3]
     with pytest.raises(InputError, match="no answer .*--resume"):
         prepared.piece(piece)
+
+
+def test_what_the_card_says_of_rights_is_kept(work: list[Path], tmp_path: Path) -> None:
+    pack(work[:2], tmp_path)
+    card = tmp_path / "README.md"
+    text = card.read_text()
+    assert "2 clips" in text and "are not ours" in text
+    heading = "## Licence and people shown\n"
+    card.write_text(text.partition(heading)[0] + heading + "\nAll have agreed.\n")
+    pack(work[:3], tmp_path)
+    assert "3 clips" in card.read_text() and card.read_text().endswith(heading + "\nAll have agreed.\n")
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04 no archive", b"", b"\x93NUMPY"])
+def test_arrays_that_are_none_are_told(work: list[Path], tmp_path: Path, data: bytes) -> None:
+    clip = Path(shutil.copytree(work[0], tmp_path / "bad_00"))
+    (clip / "clip.json").write_text((clip / "clip.json").read_text().replace("one_00", "bad_00"))
+    (clip / "clip.npz").write_bytes(data)
+    plans = plan_shards([clip], tmp_path / "set")
+    assert [new for _, new in write_shards(plans, [clip], tmp_path / "set")] == [True]
+    with pytest.raises(InputError, match="clip bad_00: its arrays cannot be read"):
+        finish(tmp_path / "set", "face_mesh", "mel")

@@ -149,6 +149,8 @@ def test_results_that_are_none() -> None:
     card = card_of_run(TOY, settings(), INDEX, 4000)
     with pytest.raises(InputError, match="results of an evaluation: .*'figures' is missing"):
         with_results(card, {})
+    with pytest.raises(InputError, match="results of an evaluation: they are none"):
+        with_results(card, {"figures": {}, "groups": {}})
     with pytest.raises(InputError, match="no section 'Measured'"):
         with_results("---\nlicense: mit\n---\n# Mine\n", RESULTS.as_json())
 

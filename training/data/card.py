@@ -1,15 +1,13 @@
 """The README.md of a prepared data set: what is in it, for people and for the library `datasets`."""
 
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from training.data.index import SPLITS, Index, write_atomically
-from training.data.store import LocalStore, members
+from training.data.index import SPLITS, ClipFacts, Index, write_atomically
+from training.data.store import LocalStore, record
 
 FACTS: dict[str, Any] = {
     "key": "string",
@@ -64,15 +62,21 @@ clips = load_dataset("{name}", "clips", split="{split}", streaming=True)
 
 For training: `data: {name}` in the settings of `training/train.py`, or `hf://datasets/USER/NAME` once it is on the Hub.
 
-## Licence and people shown
+"""
 
+RIGHTS = """
+## Licence and people shown
+"""
+
+NOT_STATED = """
 The videos are not ours: their licences, and the consent of the people they show, hold for this data set, too. State
-them here before you pass it on. Sets are private on the Hub unless you decide otherwise.
+them here before you pass it on: what stands below this heading stays when more clips are added. Sets are private on the
+Hub unless you decide otherwise.
 """
 
 
 def write_card(folder: Path, index: Index) -> None:
-    """Write README.md; a part written by hand is not kept.
+    """Write README.md; of an older one only what it says of rights is kept, which somebody may have written by hand.
 
     Args:
         folder: The data set, all shards complete.
@@ -83,16 +87,22 @@ def write_card(folder: Path, index: Index) -> None:
     """
     arrays, quality = _first_clip(folder, index)
     head = yaml.safe_dump(_head(index, arrays, quality), sort_keys=False)
-    write_atomically(folder / "README.md", f"---\n{head}---\n{_text(folder, index, arrays)}".encode())
+    text = _text(folder, index, arrays) + RIGHTS + _rights(folder / "README.md")
+    write_atomically(folder / "README.md", f"---\n{head}---\n{text}".encode())
+
+
+def _rights(card: Path) -> str:
+    """What the card says of rights so far."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return text.partition(RIGHTS)[2] or NOT_STATED
 
 
 def _first_clip(folder: Path, index: Index) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays of the first clip, and what was measured of it."""
-    record = index.clips[0].record
-    data = LocalStore(str(folder)).span(record)
-    found = {name.partition(".")[2]: content for name, content in members(data, record.shard)}
-    with np.load(io.BytesIO(found["npz"]), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}, json.loads(found["json"]).get("quality", {})
+    span = index.clips[0].record
+    source = f"{folder}/{span.shard}, clip {index.clips[0].key}"
+    facts, arrays = record(LocalStore(str(folder)).span(span), source)
+    return arrays, ClipFacts.from_json(facts, source).quality
 
 
 def _head(index: Index, arrays: dict[str, np.ndarray], quality: dict[str, Any]) -> dict[str, Any]:

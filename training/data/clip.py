@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.flame_file import load_flame
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack
 from training.data.index import INDEX_NAME, ClipEntry, ClipFacts, Index, Piece
-from training.data.store import Store, members
+from training.data.store import ARRAYS_REMEDY, Store, members, record
 
 KEPT_CLIPS = 8
 SURFACE_POINTS = MESH_POINTS - 10  # without the irises
@@ -173,17 +172,14 @@ class PreparedSet:
 
     def _read_clip(self, entry: ClipEntry) -> PreparedClip:
         where = f"{self.store.source}/{entry.record.shard}, clip {entry.key}"
-        found = {name.partition(".")[2]: data for name, data in members(self.store.span(entry.record), where)}
+        facts, arrays = record(self.store.span(entry.record), where)
         try:
-            with np.load(io.BytesIO(found["npz"]), allow_pickle=False) as data:
-                arrays = {name: torch.from_numpy(data[name]) for name in data.files}
-            facts = ClipFacts.from_json(found["json"], where)
-            return _clip_of(entry, facts, arrays, self.index)
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            return _clip_of(entry, ClipFacts.from_json(facts, where), tensors, self.index)
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
-            problem = f"its arrays cannot be read ({error})"
-            raise InputError(where, problem, "Copy this shard again, or prepare the clip again.") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(where, f"its arrays cannot be used ({error})", ARRAYS_REMEDY) from error
 
 
 def _clip_of(entry: ClipEntry, facts: ClipFacts, arrays: dict[str, Tensor], index: Index) -> PreparedClip:

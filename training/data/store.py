@@ -1,5 +1,6 @@
 """Where the shards of a prepared data set lie, and reading ranges of them."""
 
+import io
 import tarfile
 import time
 import zlib
@@ -7,12 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from sdtalk.errors import InputError
 from training.data.index import Span
 
 BLOCK = tarfile.BLOCKSIZE
 SHARD_FOLDERS = ("frames", "clips")
+ARRAYS_REMEDY = "Copy this shard again, or prepare the clip again."
 WAITS_S = (1, 4, 15, 40)
 """How long to wait before asking a remote machine again."""
 
@@ -156,6 +161,24 @@ def members(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
         if at > len(data):
             raise InputError(source, f"{info.name} is cut short", "Copy this shard again.")
         yield info.name, data[start : start + info.size]
+
+
+def record(data: bytes, source: str) -> tuple[bytes, dict[str, np.ndarray]]:
+    """Facts, still encoded, and arrays of a clip.
+
+    Args:
+        data: The record's part of the tar.
+        source: Where it comes from, for the message.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    found = {name.partition(".")[2]: content for name, content in members(data, source)}
+    try:
+        with np.load(io.BytesIO(found["npz"]), allow_pickle=False) as file:
+            return found["json"], {name: file[name] for name in file.files}
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, BadZipFile) as error:
+        raise InputError(source, f"its arrays cannot be read ({error!r})", ARRAYS_REMEDY) from error
 
 
 def padded(size: int) -> int:
