@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +113,20 @@ class Reporter:
         self.run.samples.mkdir(exist_ok=True)
         sheet = np.concatenate(list(to_frames(pictures)))
         Image.fromarray(sheet).save(self.run.samples / f"step{step:06d}.jpg", quality=90)
+        title = "rasterised, finished, real"
         for tracker in self.accelerator.trackers:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             if hasattr(tracker, "log_images"):
-                tracker.log_images({"rasterised, finished, real": sheet[None]}, step=step, **layout)
+                tracker.log_images({title: sheet[None]}, step=step, **layout)
+            elif tracker.name == "trackio":
+                tracker.log({title: import_module("trackio").Image(sheet)}, step=step)
 
     def video(self, step: int, path: Path) -> None:
         """Hand a sample video to the trackers that show videos; the file stays where it is."""
         for tracker in self.accelerator.trackers:
             if tracker.name in ("wandb", "trackio"):
-                module = __import__(tracker.name)
-                tracker.log({"real, predicted": module.Video(str(path))}, step=step)
+                video = import_module(tracker.name).Video(str(path))
+                tracker.log({"real, predicted": video}, step=step)
 
     def tell(self, text: str) -> None:
         """A line above the progress bar."""
