@@ -26,8 +26,8 @@ from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.pipeline import SDTalkPipeline
 from training import hub as training_hub
-from training.hub import HubUploader, download_state
-from training.hub_repository import commit_folder
+from training.hub import HubUploader
+from training.hub_repository import commit_folder, download_state
 
 REPO = f"{OWNER}/head"
 TINY = replace(TOY, plane_size=8, hash_levels=1)

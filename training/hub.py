@@ -1,4 +1,4 @@
-"""Sharing a run on the Hugging Face Hub while it goes on, and beginning from what was shared.
+"""Sharing a run on the Hugging Face Hub while it goes on.
 
     uploader = HubUploader("USER/NAME", spool=run / ".hub")     # in the main process only
     uploader.start()                                            # a wrong token shows here, before any training
@@ -21,16 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import constants, get_session, get_token, snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import constants, get_session, get_token
 from huggingface_hub.utils import disable_progress_bars
 
 from sdtalk.errors import InputError
-from sdtalk.hub import split_revision
 from training.hub_repository import LOG_IN, check_name, commit_folder, prepare_repository, reason, status_of
-
-STATE = "training"
-"""Folder of the repository for what a run needs to go on."""
 
 LINKED_BYTES = 1 << 20
 """Files from this size on are linked into the snapshot; smaller ones are copied, since they may be written into."""
@@ -252,39 +247,6 @@ class HubUploader:
             )  # fmt: skip
             return False
         return True
-
-
-def download_state(repo: str, revision: str | None = None) -> Path:
-    """The folder that `--resume USER/NAME[@REVISION]` goes on from, in the Hub's cache: only to be read.
-
-    Args:
-        repo: USER/NAME, or USER/NAME@REVISION.
-        revision: A branch, tag or commit; the newest where None.
-
-    Raises:
-        InputError: It cannot be reached, or its owner did not upload the state.
-    """
-    name, given = split_revision(repo)
-    check_name(name)
-    subject = f"--resume {repo}"
-    try:
-        root = snapshot_download(name, revision=revision or given, allow_patterns=f"{STATE}/*")
-    except RepositoryNotFoundError as error:
-        remedy = "Check the name; for a private one log in with `hf auth login`."
-        raise InputError(subject, "there is no such repository on the Hub", remedy) from error
-    except RevisionNotFoundError as error:
-        remedy = f"See https://huggingface.co/{name}/commits/main."
-        raise InputError(subject, "there is no such revision", remedy) from error
-    except Exception as error:
-        remedy = "Check the network and the name, and continue then."
-        raise InputError(subject, f"it cannot be downloaded ({reason(error)})", remedy) from error
-    state = Path(root) / STATE
-    if not state.is_dir():
-        problem = (
-            f"it has no folder {STATE}/, the state of a training that goes on; `hub.state: true` uploads it"
-        )
-        raise InputError(subject, problem, f"To begin a new run from its weights: `start: {repo}`.")
-    return state
 
 
 def _link_or_copy(path: Path, copy: Path) -> None:

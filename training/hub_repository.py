@@ -3,16 +3,26 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import validate_repo_id
 
 from sdtalk.errors import InputError
+from sdtalk.hub import split_revision
 
 LOG_IN = (
     "Log in with `hf auth login`, or set HF_TOKEN; a token with the right to write is made at "
     "https://huggingface.co/settings/tokens."
 )
+
+STATE = "training"
+"""Folder of the repository for what a run needs to go on."""
 
 
 def prepare_repository(repo: str, private: bool) -> None:
@@ -68,6 +78,39 @@ def commit_folder(repo: str, folder: Path, message: str, path_in_repo: str = "")
             present = []
         operations += [CommitOperationDelete(name) for name in present if name not in files]
     return api.create_commit(repo, operations, commit_message=message).commit_url
+
+
+def download_state(repo: str, revision: str | None = None) -> Path:
+    """The folder that `--resume USER/NAME[@REVISION]` goes on from, in the Hub's cache: only to be read.
+
+    Args:
+        repo: USER/NAME, or USER/NAME@REVISION.
+        revision: A branch, tag or commit; the newest where None.
+
+    Raises:
+        InputError: It cannot be reached, or its owner did not upload the state.
+    """
+    name, given = split_revision(repo)
+    check_name(name)
+    subject = f"--resume {repo}"
+    try:
+        root = snapshot_download(name, revision=revision or given, allow_patterns=f"{STATE}/*")
+    except RepositoryNotFoundError as error:
+        remedy = "Check the name; for a private one log in with `hf auth login`."
+        raise InputError(subject, "there is no such repository on the Hub", remedy) from error
+    except RevisionNotFoundError as error:
+        remedy = f"See https://huggingface.co/{name}/commits/main."
+        raise InputError(subject, "there is no such revision", remedy) from error
+    except Exception as error:
+        remedy = "Check the network and the name, and continue then."
+        raise InputError(subject, f"it cannot be downloaded ({reason(error)})", remedy) from error
+    state = Path(root) / STATE
+    if not state.is_dir():
+        problem = (
+            f"it has no folder {STATE}/, the state of a training that goes on; `hub.state: true` uploads it"
+        )
+        raise InputError(subject, problem, f"To begin a new run from its weights: `start: {repo}`.")
+    return state
 
 
 def reason(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from sdtalk.model import SDTalk
 from sdtalk.tracking.flame_file import load_flame
 from training.checkpoints import COMPLETE, RunFolder, facts_of, replaced, step_of
 from training.data.clip import PreparedSet
-from training.hub import download_state
+from training.hub_repository import download_state
 from training.initial import initial_config
 from training.recipe import TrainSettings
 from training.settings import plain, write_settings
