@@ -186,13 +186,23 @@ def test_a_new_run_does_not_mix_with_an_old_one(capsys, tmp_path, data) -> None:
         (["--set", "seed=1"], "seed was 0"),
         (["--set", "losses.image=2"], "losses was"),
         (["--set", "stage=2", "optimiser.rates={fields: 1}"], "stage was 1"),
-        (["--set", "batch_size=2"], "batch_size was 1"),
+        (["--set", "data.pool=3"], "data.pool was 2"),
+        (["--set", "batch_size=2"], "1 samples a step, and now it would be 2"),
     ],
 )
 def test_a_resumed_run_is_the_run_that_was(capsys, tmp_path, data, options, message) -> None:
     path = settings_file(tmp_path, data["mini"], steps=1)
     run(path)
     assert message in refused(capsys, path, "--resume", "latest", *options)
+
+
+def test_a_resumed_run_may_spread_its_samples_otherwise(tmp_path, data) -> None:
+    path = settings_file(tmp_path, data["mini"], steps=1, batch_size=2)
+    run(path)
+    other = ["batch_size=1", "accumulation=2", "data.threads=2", "steps=2", "checkpoints.keep=1"]
+    assert [p.name for p in run(path, "--resume", "latest", "--set", *other).checkpoints()] == [
+        "checkpoint-000002"
+    ]
 
 
 @pytest.mark.parametrize("name", ["optimizer.bin", "model.safetensors", "training.json", "config.json"])

@@ -39,6 +39,7 @@ class Publisher:
             sample_clip(prepared, settings.data.sample_split, settings.data.split) if self.main else None
         )
         self.uploader: HubUploader | None = None
+        self.uploaded = 0  # the step
         if settings.hub.repo and self.main:
             self.uploader = HubUploader(settings.hub.repo, settings.hub.private, spool=run.path / ".hub")
             self.uploader.start()
@@ -72,12 +73,13 @@ class Publisher:
             card = card_of_run(config, self.settings, self.prepared.index, step, processes)
             (draft / "README.md").write_text(card, encoding="utf-8")
             save_model(self.average.module, draft)
-        if step % self.settings.hub.every == 0:
+        if step - self.uploaded >= self.settings.hub.every:
             self._upload(step)
 
     def _upload(self, step: int) -> None:
         if self.uploader is None:
             return
+        self.uploaded = step
         self.uploader.upload(self.run.model, f"Step {step} of {self.settings.steps}")
         if self.settings.hub.state:
             self.uploader.upload(self.run.checkpoint(step), f"State of step {step}", path_in_repo="training")
@@ -86,7 +88,7 @@ class Publisher:
         """Upload the last model, and wait for the uploads."""
         if self.uploader is None:
             return
-        if step % self.settings.hub.every:
+        if step != self.uploaded:
             self._upload(step)
         self.reporter.tell(f"uploading to {self.settings.hub.repo} ...")
         for failure in self.uploader.close(UPLOAD_SECONDS):

@@ -107,7 +107,7 @@ class HubSettings:
     Attributes:
         repo: USER/NAME; None: the run stays here. `--push-to-hub` sets it.
         private: Whether a new repository is.
-        every: Steps between uploads; the end is always uploaded.
+        every: Least steps between uploads, which follow checkpoints; the end is always uploaded.
         state: Also upload what `--resume USER/NAME` needs: about three times the size of the model.
         licence: Of the weights, for the model card: an identifier of the Hub's, such as cc-by-nc-4.0; None: not stated.
     """

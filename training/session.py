@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
@@ -25,8 +26,9 @@ from training.recipe import TrainSettings
 from training.settings import plain, write_settings
 
 LATEST = "latest"
-FREE = {"steps", "log", "checkpoints", "hub", "output", "data"}
-"""Settings that may differ from those a resumed run was started with."""
+FREE = {"steps", "log", "checkpoints", "hub", "output", "batch_size", "accumulation"}
+FREE_OF_DATA = {"source", "sample_split", "threads", "prefetch"}
+"""Settings that may differ from those a resumed run was started with, and those of them in the group `data`."""
 
 
 def begin(
@@ -43,7 +45,7 @@ def begin(
         remedy = "Add --resume latest to go on with it, or choose another `output`."
         raise InputError(str(run.path), f"it holds {run.checkpoints()[-1].name} of an earlier run", remedy)
     if checkpoint is not None:
-        _check_settings(settings, checkpoint)
+        _check_settings(settings, checkpoint, accelerator.num_processes)
     if accelerator.is_main_process:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -66,14 +68,27 @@ def _to_resume(run: RunFolder, resume: str) -> Path:
     return kept[-1]
 
 
-def _check_settings(settings: TrainSettings, checkpoint: Path) -> None:
+def _check_settings(settings: TrainSettings, checkpoint: Path, processes: int) -> None:
     """A run that goes on must be the run that was: otherwise it would not end as if never stopped."""
-    then, now = facts_of(checkpoint)["settings"], json.loads(json.dumps(plain(settings)))
-    for name in now:
-        if name not in FREE and then.get(name) != now[name]:
-            problem = f"{name} was {then.get(name)!r} in the run that it continues, and is {now[name]!r} now"
-            remedy = "Set it back, or begin a new run with `start:` at its model."
+    facts, now = facts_of(checkpoint), json.loads(json.dumps(plain(settings)))
+    then = facts["settings"]
+    before = {k: v for k, v in then.items() if k not in FREE} | _fixed(then["data"])
+    wanted = {k: v for k, v in now.items() if k not in FREE} | _fixed(now["data"])
+    remedy = "Set it back, or begin a new run with `start:` at its model."
+    for name, value in wanted.items():
+        if name != "data" and before.get(name) != value:
+            problem = f"{name} was {before.get(name)!r} in the run that it continues, and is {value!r} now"
             raise InputError(str(checkpoint), problem, remedy)
+    samples = [
+        n * s["batch_size"] * s["accumulation"] for n, s in ((facts["processes"], then), (processes, now))
+    ]
+    if samples[0] != samples[1]:
+        problem = f"its run saw {samples[0]} samples a step, and now it would be {samples[1]}"
+        raise InputError(str(checkpoint), problem, "Choose processes, batch_size and accumulation to fit.")
+
+
+def _fixed(data: dict[str, Any]) -> dict[str, Any]:
+    return {f"data.{name}": value for name, value in data.items() if name not in FREE_OF_DATA}
 
 
 def resumed_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
