@@ -132,6 +132,15 @@ def test_a_set_without_talkers_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--synthetic", "--pretrained"])
+def test_files_that_are_no_such_are_told(option: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    packed(tmp_path / "set", [write_work(tmp_path / "work" / "a", frames=25)])
+    (tmp_path / "other").write_bytes(b"something else")
+    options = ["--clips", str(tmp_path / "set"), option, str(tmp_path / "other")]
+    assert main([*options, "--output", str(tmp_path / "out")]) == 2
+    assert "other: no " in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_examples_keep_sound_and_mouth_together_at_any_speed() -> None:
     one = clip(6.0, 0)
     for example in variants(one, 6, np.random.default_rng(0)):

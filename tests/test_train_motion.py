@@ -1,5 +1,6 @@
 """Stage 0 of mini, and the checkpoint training starts from, on made-up clips with a toy model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,30 @@ def test_what_is_no_set_is_refused(checkpoint, tmp_path, capsys) -> None:
     assert train_motion.main([str(tmp_path), str(checkpoint), "-o", str(tmp_path / "out")]) == 2
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_checkpoint_is_refused(prepared, tmp_path, capsys) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    assert train_motion.main([prepared.store.source, nowhere, "-o", str(tmp_path / "out")]) == 2
+    assert start.main([str(tmp_path / "out"), "--audio-encoder", nowhere]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "no such folder" in first and "no audio encoder" in second
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "left_out, inside", [({"fine_field": False}, True), ({"completion_branch": False}, False)]
+)
+def test_a_field_alone_learns_what_it_moves(prepared, left_out: dict, inside: bool, tmp_path) -> None:
+    model, geometry = SDTalk(replace(TOY, **left_out)), MotionGeometry()
+    batch = next(iter(PairLoader(prepared, 2, 1)))
+    before = geometry(model, batch)
+    moved = geometry(model, batch | {"target_points": batch["target_points"] + 0.01})
+    assert (moved != before) == inside
+    model.save_pretrained(tmp_path / "in")
+    options = [prepared.store.source, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--steps", "1"]
+    assert train_motion.main(options) == 0
+    assert changed(tmp_path / "in", tmp_path / "out") == {"coarse_field"}
 
 
 def test_pairs_are_of_one_clip(prepared) -> None:

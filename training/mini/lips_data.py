@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sdtalk.audio import (
     padded_mels,
     speech_level,
 )
+from sdtalk.errors import InputError
 from training.data.clip import PreparedClip, PreparedSet
 
 CROP_FRAMES = 50
@@ -121,10 +123,18 @@ def mouth_example(clip: Clip, samples: np.ndarray, speed: float) -> Example:
 
 
 def synthetic_examples(path: Path, rng: np.random.Generator) -> list[Example]:
-    """Disturbed synthetic speech (`training/mini/synthetic_speech.py`); target: class, opening, rounding, closure."""
-    data = np.load(path)
-    samples, frames = data["samples"], data["frames"]
-    targets = np.concatenate([data["classes"][:, None].astype(np.float32), data["curves"]], axis=1)
+    """Disturbed synthetic speech (`training/mini/synthetic_speech.py`); target: class, opening, rounding, closure.
+
+    Raises:
+        InputError: The file is missing, damaged, or another one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            samples, frames = data["samples"], data["frames"]
+            targets = np.concatenate([data["classes"][:, None].astype(np.float32), data["curves"]], axis=1)
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, LookupError, BadZipFile) as error:
+        remedy = "Give what training/mini/synthetic_speech.py wrote."
+        raise InputError(str(path), f"no synthetic speech can be read from it ({error})", remedy) from error
     ends = np.cumsum(frames)
     examples = []
     for end, count in zip(ends, frames, strict=True):

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import AudioEncoder
 from training.mini.lips_data import Crops, Example
 from training.mini.lips_metrics import correlation
@@ -152,4 +156,20 @@ def finetune(
         return loss
 
     optimise(encoder, crops, loss_of, recipe.steps, 2e-3)
+    return encoder
+
+
+def read_encoder(path: Path) -> AudioEncoder:
+    """An audio encoder as `training/mini/train_lips.py` writes it.
+
+    Raises:
+        InputError: There is none, it is damaged, or it is of another size.
+    """
+    encoder = AudioEncoder()
+    try:
+        encoder.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = "Give what training/mini/train_lips.py wrote."
+        raise InputError(str(path), f"no audio encoder can be read from it ({reason})", remedy) from error
     return encoder

@@ -6,17 +6,20 @@ The order of the whole training of mini: prepare, train_lips, start, train_motio
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from sdtalk.arguments import USER_ERROR
 from sdtalk.config import SDTalkConfig
+from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
+from training.mini.lips_fit import read_encoder
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the checkpoint."""
+    """Write the checkpoint; 2 where the audio encoder cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,7 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(arguments.seed)
     model = SDTalk(SDTalkConfig())
     if arguments.audio_encoder is not None:
-        model.audio_encoder.load_state_dict(load_file(arguments.audio_encoder))
+        try:
+            model.audio_encoder = read_encoder(arguments.audio_encoder)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return USER_ERROR
     model.save_pretrained(arguments.output)
     return 0
 

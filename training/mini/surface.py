@@ -132,6 +132,13 @@ def inside_loss(field: MotionField, canonical: Float[Tensor, "point 3"], batch: 
     return error.square().sum(-1).mean()
 
 
+def inside_field(model: SDTalk) -> MotionField | None:
+    """The field that moves the completion points: without a fine one the coarse one; None where there are none."""
+    if model.fine_field is None and model.config.completion_branch:
+        return model.coarse_field
+    return model.fine_field
+
+
 class MotionGeometry:
     """Both losses on a batch of training, whose numbers depend on the batch alone, however it is spread."""
 
@@ -151,12 +158,9 @@ class MotionGeometry:
         seeds = [int(play * 2**31) for play in batch["window"][:, 0].tolist()]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         batch = batch | noisy(batch, generators)
-        loss = batch["source_mesh"].new_zeros(())
-        if model.coarse_field is not None:
-            points = self.sampler.draw(generators, device)
-            loss = loss + surface_loss(model.coarse_field, points, batch)
-        if model.fine_field is not None:
-            loss = loss + inside_loss(model.fine_field, self.canonical.to(device), batch)
+        loss = surface_loss(model.coarse_field, self.sampler.draw(generators, device), batch)
+        if (inside := inside_field(model)) is not None:
+            loss = loss + inside_loss(inside, self.canonical.to(device), batch)
         return loss
 
 

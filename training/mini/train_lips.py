@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from sdtalk.arguments import USER_ERROR
 from sdtalk.audio import log_mel, padded_mels, speech_level
 from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import AudioEncoder, hold_in_silence
 from training.data.clip import PreparedSet
 from training.mini.lips_data import Clip, Example, Scale, load_clips, synthetic_examples, variants
-from training.mini.lips_fit import Recipe, finetune, pretrain
+from training.mini.lips_fit import Recipe, finetune, pretrain, read_encoder
 from training.mini.lips_metrics import best_lag, closures_hit, correlation, correlation_by_lag
 
 FOLDS = 3
@@ -152,12 +153,12 @@ def main(argv: list[str] | None = None) -> int:
         if not clips:
             problem = "no clip of the split train shows a person with their own voice for a second or more"
             raise InputError(str(arguments.clips), problem, "Prepare videos of people talking.")
+        rng = np.random.default_rng(recipe.seed)
+        synthetic = synthetic_examples(arguments.synthetic, rng) if arguments.synthetic else []
+        start = pretrained(synthetic, arguments.pretrained, recipe)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    rng = np.random.default_rng(recipe.seed)
-    synthetic = synthetic_examples(arguments.synthetic, rng) if arguments.synthetic else []
-    start = pretrained(synthetic, arguments.pretrained, recipe)
+        return USER_ERROR
     encoder = train(start, clips, synthetic, recipe)
     save_file(encoder.state_dict(), arguments.output)
     if dev:
@@ -169,9 +170,7 @@ def main(argv: list[str] | None = None) -> int:
 def pretrained(synthetic: list[Example], kept: Path | None, recipe: Recipe) -> AudioEncoder:
     """The start of the fine-tuning."""
     if kept is not None and kept.exists():
-        encoder = AudioEncoder()
-        encoder.load_state_dict(load_file(kept))
-        return encoder
+        return read_encoder(kept)
     encoder = pretrain(synthetic, recipe) if synthetic else AudioEncoder()
     if kept is not None:
         save_file(encoder.state_dict(), kept)

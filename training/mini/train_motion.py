@@ -17,13 +17,15 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm import trange
 
+from sdtalk.arguments import USER_ERROR
+from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.poses import GAPS
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel
 from training.data.clip import PreparedSet
-from training.mini.surface import Batch, SurfaceSampler, inside_loss, noisy, surface_loss
+from training.mini.surface import Batch, SurfaceSampler, inside_field, inside_loss, noisy, surface_loss
 
 PAIRS = 24
 BLINK_SHARE, BLINK_GAP = 0.3, 0.6
@@ -72,7 +74,7 @@ def train(model: SDTalk, tracks: Tracks, steps: int, rate: float, seed: int) -> 
     face, generator = FaceModel.bundled(), torch.Generator().manual_seed(seed)
     sampler = SurfaceSampler(face)
     completion = CompletionTemplate.bundled().place(face.canonical_face[None])[0]
-    fields = (model.coarse_field, model.fine_field)
+    fields, inner = model.motion_fields, inside_field(model)
     tables = [p for f in fields for p in f.encoding.parameters()]
     others = [p for f in fields for n, p in f.named_parameters() if "encoding" not in n]
     optimiser = torch.optim.Adam([{"params": tables}, {"params": others}], betas=(0.9, 0.99))
@@ -84,7 +86,7 @@ def train(model: SDTalk, tracks: Tracks, steps: int, rate: float, seed: int) -> 
         batch = tracks.pairs(random)
         batch |= noisy(batch, [generator] * PAIRS)
         surface = surface_loss(model.coarse_field, sampler.draw([generator]), batch)
-        inside = inside_loss(model.fine_field, completion, batch)
+        inside = surface.new_zeros(()) if inner is None else inside_loss(inner, completion, batch)
         optimiser.zero_grad()
         (surface + inside).backward()
         optimiser.step()
@@ -109,10 +111,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         tracks = Tracks(PreparedSet.open(arguments.prepared), arguments.split)
-        model = SDTalk.from_pretrained(arguments.checkpoint)
+        model = load_model(arguments.checkpoint).requires_grad_(True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return USER_ERROR
     train(model, tracks, arguments.steps, arguments.rate, arguments.seed)
     model.save_pretrained(arguments.output)
     return 0
