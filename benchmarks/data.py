@@ -26,7 +26,8 @@ from sdtalk.camera import FACING
 from sdtalk.tracking.face_model import FaceModel, eye_state
 from sdtalk.tracking.tracker import Tracker
 from training.data.clip import PreparedSet
-from training.data.index import ClipFacts, Index, Piece, Span
+from training.data.entries import ClipFacts, Piece, Span
+from training.data.index import Index
 from training.data.lanes import SamplingPlan
 from training.data.loader import PairLoader
 from training.data.shards import finish, plan_shards, write_shards

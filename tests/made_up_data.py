@@ -16,7 +16,7 @@ from sdtalk.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.camera import FACING
 from sdtalk.tracking.face_model import FaceModel, eye_state
 from training.data.clip import PreparedSet
-from training.data.index import ClipFacts
+from training.data.entries import ClipFacts
 from training.data.shards import finish, plan_shards, write_shards
 
 HUBERT_WIDTH = 32

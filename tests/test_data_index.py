@@ -8,7 +8,8 @@ from made_up_data import make_prepared
 
 from sdtalk.errors import InputError
 from training.data.clip import PreparedSet
-from training.data.index import ClipFacts, Index
+from training.data.entries import ClipFacts
+from training.data.index import Index
 
 
 @pytest.fixture(scope="module")

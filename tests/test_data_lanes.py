@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from training.data.index import ClipEntry, Piece, Span
+from training.data.entries import ClipEntry, Piece, Span
 from training.data.lanes import Draw, SamplingPlan
-from training.data.shards import even_pieces
+from training.data.packing import even_pieces
 
 
 def entry(key: str, frames: int, own_speech: bool = True, longest: int = 64) -> ClipEntry:

@@ -13,8 +13,9 @@ from made_up_data import make_prepared, write_work
 from PIL import Image
 
 from sdtalk.errors import InputError
-from training.data import shards
+from training.data import packing, shards
 from training.data.clip import PreparedSet, frames_of, rows_of
+from training.data.packing import tar_member
 from training.data.shards import finish, plan_shards, write_shards
 from training.data.store import members
 
@@ -90,7 +91,7 @@ def test_complete_shards_are_kept_and_the_rest_is_written(
     work: list[Path], tmp_path: Path, monkeypatch
 ) -> None:
     pack(work, tmp_path / "one" / "set")
-    target, append, calls = tmp_path / "two" / "set", shards._append, []
+    target, append, calls = tmp_path / "two" / "set", shards.append_clip, []
 
     def stopped(folder: Path, *rest: object) -> object:
         calls.append(folder.name)
@@ -98,7 +99,7 @@ def test_complete_shards_are_kept_and_the_rest_is_written(
             raise KeyboardInterrupt
         return append(folder, *rest)
 
-    monkeypatch.setattr(shards, "_append", stopped)
+    monkeypatch.setattr(shards, "append_clip", stopped)
     with pytest.raises(KeyboardInterrupt):
         pack(work, target)
     kept = {name: data for name, data in files(target).items() if name.startswith("parts/train")}
@@ -168,7 +169,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_done(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(shards, "_span", full)
+        patched.setattr(packing, "_span", full)
         with pytest.raises(InputError, match="No space left on device.*Make room"):
             pack(work[:1], tmp_path)
     assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.rglob("*.tar"))
@@ -192,7 +193,7 @@ def test_damaged_bytes_are_noticed(work: list[Path], tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_tar_that_is_none_is_refused() -> None:
-    for data in (b"x" * 512, shards.tar_member("a.json", b"x" * 600)[:-512]):
+    for data in (b"x" * 512, tar_member("a.json", b"x" * 600)[:-512]):
         with pytest.raises(InputError, match="damaged|cut short"):
             list(members(data, "here"))
 

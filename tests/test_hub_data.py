@@ -15,7 +15,7 @@ from PIL import Image
 from sdtalk.errors import InputError
 from training.data import store
 from training.data.clip import PreparedSet, frames_of
-from training.data.index import Span
+from training.data.entries import Span
 
 REPO = f"{OWNER}/talkers"
 SOURCE = f"hf://datasets/{REPO}"

@@ -15,7 +15,8 @@ from sdtalk.card import Card, card_text
 from sdtalk.config import BASE, SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
-from training.data.index import ClipEntry, Index, Span
+from training.data.entries import ClipEntry, Span
+from training.data.index import Index
 from training.evaluation.results import ClipResult, Results
 from training.model_card import card_of_run, with_results
 from training.publish import main

@@ -13,7 +13,8 @@ from huggingface_hub import EvalResult, ModelCard
 from sdtalk.card import NOT_STATED, Card, card_text
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from training.data.index import SPLITS, ClipEntry, Index
+from training.data.entries import SPLITS, ClipEntry
+from training.data.index import Index
 from training.recipe import TrainSettings
 from training.settings import plain
 

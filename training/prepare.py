@@ -33,8 +33,8 @@ from sdtalk.errors import InputError
 from sdtalk.hubert import HubertFeatures
 from sdtalk.tracking.flame_tracker import FlameTracker
 from sdtalk.tracking.tracker import Tracker
-from training.data.index import cannot_write
 from training.data.shards import discard, finish, plan_shards, write_shards
+from training.data.writing import cannot_write
 from training.preparation.clips import DISK_ERRORS, ClipMaker, hubert_features, mel_features
 from training.preparation.layouts import RECIPES
 from training.preparation.record import Folders, VideoReport, failed, file_bytes

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from training.data.index import SPLITS, ClipFacts, Index, write_atomically
+from training.data.entries import SPLITS, ClipFacts
+from training.data.index import Index
 from training.data.store import LocalStore, record
+from training.data.writing import write_atomically
 
 FACTS: dict[str, Any] = {
     "key": "string",

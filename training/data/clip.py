@@ -22,7 +22,8 @@ from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.flame_file import load_flame
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack
-from training.data.index import INDEX_NAME, ClipEntry, ClipFacts, Index, Piece
+from training.data.entries import ClipEntry, ClipFacts, Piece
+from training.data.index import INDEX_NAME, Index
 from training.data.store import ARRAYS_REMEDY, Store, members, record
 
 KEPT_CLIPS = 8

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from training.data.index import ClipEntry, Piece
+from training.data.entries import ClipEntry, Piece
 
 # What a random number is for, so that no two uses share one.
 _EPOCH, _VISIT, _DRAW, _INSTEAD, _FIRST = range(5)

@@ -16,34 +16,20 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from sdtalk.errors import InputError
 from training.data.card import write_card
-from training.data.index import (
-    ClipEntry,
-    ClipFacts,
-    Index,
-    Piece,
-    Span,
-    cannot_write,
-    entry_from_json,
-    entry_to_json,
-    write_atomically,
-)
-from training.data.store import padded
+from training.data.entries import ClipEntry, entry_from_json, entry_to_json
+from training.data.index import Index
+from training.data.packing import END_OF_TAR, append_clip, facts_of
+from training.data.writing import cannot_write, write_atomically
 
 SHARD_MB = 256.0
 PIECE_FRAMES = 64
 PARTS = "parts"
-END_OF_TAR = bytes(2 * tarfile.BLOCKSIZE)
-
-_AGAIN = "Delete this folder and run training/prepare.py again."
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ def plan_shards(clips: Sequence[Path], target: Path, shard_mb: float = SHARD_MB)
     groups: dict[str, list[Path]] = {}
     for folder in sorted(clips, key=lambda folder: folder.name):
         if folder.name not in planned:
-            groups.setdefault(_facts(folder).split, []).append(folder)
+            groups.setdefault(facts_of(folder).split, []).append(folder)
     for split, folders in sorted(groups.items()):
         for number, keys in enumerate(_filled(folders, shard_mb * 1e6), numbers.get(split, -1) + 1):
             plans.append(ShardPlan(split, number, keys))
@@ -189,18 +175,6 @@ def _filled(folders: list[Path], limit: float) -> Iterator[tuple[str, ...]]:
         yield tuple(keys)
 
 
-def _facts(folder: Path) -> ClipFacts:
-    path = folder / "clip.json"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(str(folder), "it is no finished clip: it has no clip.json", _AGAIN) from error
-    facts = ClipFacts.from_json(data, str(path))
-    if facts.key != folder.name:
-        raise InputError(str(path), f"its key is {facts.key!r}, and its folder is called otherwise", _AGAIN)
-    return facts
-
-
 def _write_shard(plan: ShardPlan, folders: Mapping[str, Path], target: Path, piece_frames: int) -> bool:
     part = _read_part(plan, target)
     missing = [key for key in plan.clips if key not in folders]
@@ -240,7 +214,7 @@ def _digest(folders: Sequence[Path]) -> str:
     """Tells clips apart by their facts, and by the names and sizes of their files."""
     digest = hashlib.sha256()
     for folder in folders:
-        digest.update(_facts(folder).key.encode() + (folder / "clip.json").read_bytes())
+        digest.update(facts_of(folder).key.encode() + (folder / "clip.json").read_bytes())
         for file in sorted(folder.iterdir()):
             digest.update(f"{file.name} {file.stat().st_size}\n".encode())
     return digest.hexdigest()
@@ -253,7 +227,7 @@ def _written(folders: list[Path], plan: ShardPlan, target: Path, piece_frames: i
         for path in partial:
             path.parent.mkdir(parents=True, exist_ok=True)
         with partial[0].open("wb") as frames, partial[1].open("wb") as clips:
-            entries = [_append(folder, frames, clips, shard, piece_frames) for folder in folders]
+            entries = [append_clip(folder, frames, clips, shard, piece_frames) for folder in folders]
             for file in (frames, clips):
                 file.write(END_OF_TAR)
                 file.flush()
@@ -265,58 +239,3 @@ def _written(folders: list[Path], plan: ShardPlan, target: Path, piece_frames: i
             path.unlink(missing_ok=True)
         raise cannot_write(target, error) from error
     return entries
-
-
-def _append(folder: Path, frames: BinaryIO, clips: BinaryIO, shard: str, piece_frames: int) -> ClipEntry:
-    """Write one clip to the end of both tars."""
-    facts = _facts(folder)
-    expected = {f"{n:06d}.{kind}" for n in range(facts.frames) for kind in ("jpg", "png")}
-    found = {file.name for file in folder.iterdir() if file.suffix in (".jpg", ".png")}
-    if found != expected or not (folder / "clip.npz").is_file():
-        odd = min(found ^ expected, default="clip.npz")
-        raise InputError(str(folder), f"it is no finished clip of {facts.frames} frames (see {odd})", _AGAIN)
-    record = (
-        tar_member(f"{facts.key}.json", (folder / "clip.json").read_bytes()),
-        tar_member(f"{facts.key}.npz", (folder / "clip.npz").read_bytes()),
-    )
-    pieces = []
-    for numbers in even_pieces(facts.frames, piece_frames):
-        data = b"".join(_frame(folder, facts, number) for number in numbers)
-        span = _span(frames, f"frames/{shard}", data)
-        pieces.append(Piece(**dataclasses.asdict(span), first=numbers.start, count=len(numbers)))
-    names = ("key", "person", "dataset", "split", "frames", "own_speech")
-    return ClipEntry(
-        **{name: getattr(facts, name) for name in names},
-        record=_span(clips, f"clips/{shard}", b"".join(record)),
-        pieces=tuple(pieces),
-    )
-
-
-def _frame(folder: Path, facts: ClipFacts, number: int) -> bytes:
-    key = f"{facts.key}-{number:06d}"
-    about = json.dumps({"clip": facts.key, "frame": number, "person": facts.person})
-    return (
-        tar_member(f"{key}.jpg", (folder / f"{number:06d}.jpg").read_bytes())
-        + tar_member(f"{key}.mask.png", (folder / f"{number:06d}.png").read_bytes())
-        + tar_member(f"{key}.json", about.encode())
-    )
-
-
-def even_pieces(frames: int, longest: int) -> list[range]:
-    """As few pieces as possible, of nearly the same length, so that all frames are drawn as often."""
-    count = -(-frames // longest)
-    ends = [frames * i // count for i in range(count + 1)]
-    return [range(first, end) for first, end in zip(ends, ends[1:], strict=False)]
-
-
-def _span(file: BinaryIO, shard: str, data: bytes) -> Span:
-    span = Span(shard, file.tell(), len(data), zlib.crc32(data))
-    file.write(data)
-    return span
-
-
-def tar_member(name: str, data: bytes) -> bytes:
-    """Header and content; the same bytes whoever writes them, and when."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(padded(len(data)) - len(data))

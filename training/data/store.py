@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from sdtalk.errors import InputError
-from training.data.index import Span
+from training.data.entries import Span
 
 BLOCK = tarfile.BLOCKSIZE
 SHARD_FOLDERS = ("frames", "clips")

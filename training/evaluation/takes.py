@@ -18,7 +18,7 @@ from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
 from sdtalk.stream import BATCH
 from training.data.clip import PreparedSet, frames_of
-from training.data.index import SPLITS, ClipEntry
+from training.data.entries import SPLITS, ClipEntry
 from training.evaluation.figures import Take
 from training.evaluation.frames import FrameStore, Timed
 from training.evaluation.reenactment import check_fits, mouth_from, predicted_frames

@@ -23,7 +23,8 @@ from sdtalk.hubert import HubertFeatures
 from sdtalk.hubert.windows import TOKENS_BEFORE, TOKENS_PER_FRAME, WINDOW
 from sdtalk.image import crop_picture
 from sdtalk.tracking.tracker import Tracker, VideoTrack
-from training.data.index import ClipFacts, cannot_write
+from training.data.entries import ClipFacts
+from training.data.writing import cannot_write
 
 JPEG_QUALITY = 95
 PNG_LEVEL = 4

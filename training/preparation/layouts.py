@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtalk.errors import InputError
-from training.data.index import SPLITS
+from training.data.entries import SPLITS
 from training.preparation.source import SUFFIXES, Source, name_of, videos_in
 
 SOUND_SUFFIXES = (".m4a", ".wav", ".mp3", ".aac", ".flac", ".ogg")

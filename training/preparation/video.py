@@ -12,7 +12,7 @@ import torch
 from sdtalk.audio import FRAME_RATE_HZ, read_soundtrack
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoInfo, probe, read_frames
-from training.data.index import ClipFacts
+from training.data.entries import ClipFacts
 from training.preparation.clips import ClipMaker, Cut, aligned_sound
 from training.preparation.measures import Measures, crop_outside, face_share, measure, percentiles
 from training.preparation.record import Folders, VideoReport, identity
