@@ -25,8 +25,8 @@ from sdtalk.video import probe, read_frames
 from training.evaluation.figures import Take
 from training.evaluation.frames import FrameStore
 from training.evaluation.takes import Recipe, group_of, limited, next_person
+from training.video_files import SUFFIXES
 
-VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 SAME_LENGTH_FRAMES = 5
 """Predictions may be so many frames longer or shorter than their targets; what both have is compared."""
 
@@ -42,9 +42,10 @@ def manifest_recipes(
     Raises:
         InputError: It cannot be read, or has no clips of the split.
     """
-    entries = [e for e in _manifest(path) if e.get("split") == split and e["file"].startswith("clips/")]
+    videos = [e for e in _manifest(path) if e["file"].lower().endswith(SUFFIXES)]
+    entries = [e for e in videos if e.get("split") == split]
     if not entries:
-        raise InputError(str(path), f"it names no clips/ of the split {split!r}", "Give another --split.")
+        raise InputError(str(path), f"it names no videos of the split {split!r}", "Give another --split.")
     persons = {entry["file"]: str(entry.get("identity", entry["file"])) for entry in entries}
     pairs = {file: file for file in persons}
     if protocol == "cross-identity":
@@ -151,7 +152,7 @@ def _videos(folder: Path) -> dict[str, Path]:
         raise InputError(str(folder), "there is no such folder", "Give a folder of videos.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in VIDEOS:
+        if path.suffix.lower() in SUFFIXES:
             if path.stem in found:
                 problem = f"{found[path.stem].name} and {path.name} have the same name"
                 raise InputError(str(folder), problem, "Keep one of them.")

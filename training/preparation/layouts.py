@@ -9,7 +9,8 @@ from typing import Any
 
 from sdtalk.errors import InputError
 from training.data.entries import SPLITS
-from training.preparation.source import SUFFIXES, Source, name_of, videos_in
+from training.preparation.source import Source, name_of, videos_in
+from training.video_files import SUFFIXES
 
 SOUND_SUFFIXES = (".m4a", ".wav", ".mp3", ".aac", ".flac", ".ogg")
 

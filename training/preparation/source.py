@@ -6,21 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".wmv",
-    ".flv",
-    ".ogv",
-)
+from training.video_files import SUFFIXES
+
 LONGEST_ID = 70  # of the 80 characters of a clip's key
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from sdtalk.errors import InputError
 from training.preparation.layouts import RECIPES
 from training.preparation.settings import Shares
-from training.preparation.source import SUFFIXES, Source
+from training.preparation.source import Source
+from training.video_files import SUFFIXES
 
 
 def find_sources(given: Path, recipe: str | None) -> list[Source]:
