@@ -48,3 +48,25 @@ def test_nothing_imports_training() -> None:
                 assert (node.module or "").split(".")[0] != "training", path
             elif isinstance(node, ast.Import):
                 assert all(a.name.split(".")[0] != "training" for a in node.names), path
+
+
+TRAINING = {
+    "data": {"data"},
+    "mini": {"data", "mini"},
+    "preparation": {"data", "mini", "preparation", "video_files"},
+    "evaluation": {"data", "evaluation", "lpips", "video_files", "weights"},
+    "hub": {"hub_repository"},
+    "hub_repository": set(),
+}
+"""Parts of training, and which others each may use; the scripts beside them use them all."""
+
+
+@pytest.mark.parametrize("part", TRAINING)
+def test_parts_of_training_know_only_what_they_stand_on(part: str) -> None:
+    place = ROOT / "training" / part
+    for path in place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [getattr(node, "module", None) or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            used = {name.split(".")[1] for name in names if name.startswith("training.")}
+            assert used <= TRAINING[part] and "training" not in names, path
