@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdtalk.errors import InputError
 from training.data import packing, shards
-from training.data.clip import PreparedSet, frames_of, rows_of
+from training.data.clip import PreparedSet, frames_of
 from training.data.packing import tar_member
 from training.data.shards import finish, plan_shards, write_shards
 from training.data.store import members
@@ -199,10 +199,11 @@ def test_a_part_of_a_tar_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind, step, length", [("mel", 4, 37), ("hubert", 2, 16)])
-def test_rows_keep_what_windows_hear(kind: str, step: int, length: int) -> None:
-    rows = torch.randn(step * 8 + length, 3)
-    windows = rows.unfold(0, length, step).transpose(1, 2)
-    assert len(windows) == 9 and torch.equal(rows_of(windows, kind), rows)
+def test_frames_hear_windows_of_the_rows(kind: str, step: int, length: int, tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path / "set", clips=1, frames=9, sound=kind)
+    clip = prepared.clip(prepared.index.clips[0])
+    windows = clip.features.float().unfold(0, length, step).transpose(1, 2)
+    assert len(windows) == 9 and torch.equal(clip.sound(torch.arange(9)), windows)
 
 
 def test_sound_is_what_the_audio_module_gives(tmp_path: Path) -> None:

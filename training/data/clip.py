@@ -238,12 +238,6 @@ def flame() -> FlameModel:
     return load_flame()
 
 
-def rows_of(windows: Float[Tensor, "frame row width"], kind: str) -> Float[Tensor, "rows width"]:
-    """What a clip's record keeps of the windows its frames hear: every row once; `PreparedClip.sound` undoes it."""
-    step = WINDOWS[kind][0]
-    return torch.cat([windows[0], windows[1:, -step:].flatten(0, 1)])
-
-
 def frames_of(prepared: PreparedSet, entry: ClipEntry) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Number, picture and mask of every frame of a clip, in order; one piece at a time is in memory.
 
