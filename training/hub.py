@@ -122,7 +122,8 @@ class HubUploader:
         except OSError as error:
             upload.problem = reason(error)
             logger.warning("'%s' will not be uploaded: %s.", message, upload.problem)
-            self._failed[path_in_repo] = upload
+            with self._changed:
+                self._failed[path_in_repo] = upload
             return
         with self._changed:
             older = self._waiting.get(path_in_repo)
