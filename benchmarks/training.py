@@ -10,9 +10,14 @@ import argparse
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sdtalk.process import tune_process
+
+tune_process()
 
 import torch
 from torch import Tensor
@@ -36,7 +41,7 @@ PAPER_STEPS, PAPER_BATCH = 200_000, {1: 4, 2: 2}
 
 def settings_of(size: str, stage: int) -> TrainSettings:
     """The project's own settings, beginning from nothing where a file would be needed."""
-    changes = ["start=mini"] if size == "mini" else ["start=null", "backbone=random", "precision=no"]
+    changes = ["start=mini"] if size == "mini" else ["start=null", "backbone=random", "precision=fp32"]
     return read_settings(ROOT / "training" / "configs" / f"{size}_stage{stage}.yaml", TrainSettings, changes)
 
 
@@ -70,18 +75,19 @@ def measured(size: str, stage: int, person: Portrait, steps: int) -> tuple[float
     settings = settings_of(size, stage)
     network, optimiser = learner(initial_model(settings), settings)
     batch, seconds, operations = batch_of(person, size), [], 0
-    for step in range(steps + 1):
+    for step in range(steps + 2):
         set_rates(optimiser, settings, step)
+        counter = FlopCounterMode(display=False)
         start = time.perf_counter()
-        with FlopCounterMode(display=False) as counter:
+        with counter if step == 0 else nullcontext():  # counting takes longer than computing
             losses = network(batch)
             losses.pop("pictures"), losses.pop("psnr")
             torch.stack(list(losses.values())).sum().backward()
         optimiser.step()
         optimiser.zero_grad()
         seconds.append(time.perf_counter() - start)
-        operations = counter.get_total_flops()
-    return operations, sorted(seconds[1:])[steps // 2]
+        operations = operations or counter.get_total_flops()
+    return operations, sorted(seconds[2:])[steps // 2]
 
 
 def main() -> None:
@@ -90,7 +96,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=("mini", "base", "both"), default="both")
-    parser.add_argument("--steps", type=int, default=1, help="steps after the first, which warms up")
+    parser.add_argument("--steps", type=int, default=1, help="steps that are timed, after two")
     parser.add_argument("--tflops", type=float, default=100.0, help="assumed of one GPU in these networks")
     arguments = parser.parse_args()
     # as where LPIPS or the authors' networks are installed: the features cost what they cost with any weights

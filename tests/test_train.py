@@ -128,7 +128,7 @@ def test_accumulated_samples_are_a_larger_batch(tmp_path, data, stage) -> None:
 @pytest.mark.parametrize("size, stage", [("mini", 1), ("mini", 2), ("base", 1), ("base", 2)])
 def test_bf16_changes_numbers_a_little(tmp_path, data, size, stage) -> None:
     losses, after = {}, {}
-    for precision in ("no", "bf16"):
+    for precision in ("fp32", "bf16"):
         folder = tmp_path / precision
         done = run(settings_file(folder, data[size], size, stage, steps=2, precision=precision))
         new_process()
@@ -140,8 +140,8 @@ def test_bf16_changes_numbers_a_little(tmp_path, data, size, stage) -> None:
             for t in after[precision].values()
             if t.is_floating_point()
         )
-    assert farthest(after["bf16"], after["no"]) > 0
-    assert losses["bf16"] == pytest.approx(losses["no"], rel=0.05)
+    assert farthest(after["bf16"], after["fp32"]) > 0
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
 @pytest.mark.parametrize(

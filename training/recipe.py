@@ -165,7 +165,7 @@ class TrainSettings:
     batch_size: int = 1
     accumulation: int = 1
     seed: int = 0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     window_px: int = 512
     lip_weight: float = 1.0
     lifting_step: int = 1

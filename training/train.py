@@ -59,7 +59,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     check_trackers(settings.log.trackers)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # the rasterisers know CUDA and CPUs; several CPU processes need to be told
-        mixed_precision=settings.precision,
+        mixed_precision="no" if settings.precision == "fp32" else settings.precision,
         gradient_accumulation_steps=settings.accumulation,
         log_with=settings.log.trackers or None,
         project_dir=settings.output,
@@ -129,7 +129,7 @@ def summed(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
         kept = run.checkpoints()
         last = f"{kept[-1].name} is from before that" if kept else "no checkpoint was saved yet"
         problem = f"the loss {wrong} is no number any more after step {step}; {last}"
-        raise InputError(str(run.path), problem, "Lower the learning rates, or use precision: no.")
+        raise InputError(str(run.path), problem, "Lower the learning rates, or use precision: fp32.")
     return total
 
 
