@@ -51,6 +51,9 @@ class DataSettings:
     pool: int = 8
     draws_per_piece: int = 16
 
+    def __post_init__(self) -> None:
+        _check_least(self, threads=1, prefetch=1, pool=1, draws_per_piece=1)
+
 
 @dataclass(frozen=True)
 class OptimiserSettings:
@@ -74,6 +77,15 @@ class OptimiserSettings:
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
 
+    def __post_init__(self) -> None:
+        _check_least(self, eps=0, warmup_steps=0, final_rate=0, max_grad_norm=0, ema_decay=0)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {self.betas} are not two numbers from 0 to below 1")
+        if self.final_rate > 1 or self.ema_decay >= 1:
+            raise ValueError(
+                f"final_rate = {self.final_rate}, ema_decay = {self.ema_decay}: one is too large"
+            )
+
 
 @dataclass(frozen=True)
 class LogSettings:
@@ -91,13 +103,19 @@ class LogSettings:
     samples_every: int = 500
     sample_frames: int = 75
 
+    def __post_init__(self) -> None:
+        _check_least(self, every=1, samples_every=0, sample_frames=1)
+
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """When to save, and how many to keep."""
+    """When to save (0: only at the end), and how many to keep (0: all)."""
 
     every: int = 500
     keep: int = 3
+
+    def __post_init__(self) -> None:
+        _check_least(self, every=0, keep=0)
 
 
 @dataclass(frozen=True)
@@ -182,9 +200,7 @@ class TrainSettings:
         Raises:
             ValueError: Names the setting.
         """
-        for name in ("steps", "batch_size", "accumulation", "lifting_step"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} is below 1")
+        _check_least(self, steps=1, batch_size=1, accumulation=1, lifting_step=1, seed=0)
         for name, known in (("losses", tuple(TERMS)), ("optimiser.rates", GROUPS[self.stage])):
             given = self.losses if name == "losses" else self.optimiser.rates
             if unknown := sorted(set(given) - set(known)):
@@ -203,3 +219,9 @@ class TrainSettings:
             raise ValueError("`model` and `backbone` are for random weights, and `start` gives others")
         if self.perceptual == "published" and not self.perceptual_file:
             raise ValueError("perceptual: published needs perceptual_file, the authors' SDGTalk.pt")
+
+
+def _check_least(settings: Any, **least: float) -> None:
+    for name, value in least.items():
+        if getattr(settings, name) < value:
+            raise ValueError(f"{name} = {getattr(settings, name)} is below {value}")
