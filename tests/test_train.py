@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from toy_training import BASE, MINI, RATES, changed, farthest, prepared_for, settings_file, weights
+from toy_training import BASE, LOSSES, MINI, RATES, changed, farthest, prepared_for, settings_file, weights
 
 from sdtalk.checkpoint import load_model
 from sdtalk.model import SDTalk
@@ -160,7 +160,10 @@ def test_bf16_changes_numbers_a_little(tmp_path, data, size, stage) -> None:
 @pytest.mark.parametrize("stage", [1, 2])
 def test_ablations_are_settings(tmp_path, data, size, change, without, stage) -> None:
     sizes = MINI if size == "mini" else BASE
-    done = run(settings_file(tmp_path, data[size], size, stage, steps=1, model=sizes | change))
+    losses = LOSSES[size, stage]
+    if "canonical_positions" in change:  # where the geometry loss looks
+        losses = {name: weight for name, weight in losses.items() if name != "geometry"}
+    done = run(settings_file(tmp_path, data[size], size, stage, steps=1, model=sizes | change, losses=losses))
     assert not without or not any(name.startswith(without) for name in weights(done.model))
     config = json.loads((done.model / "config.json").read_text())
     assert {name: config[name] for name in change} == change
@@ -230,6 +233,8 @@ def test_what_does_not_fit_together_is_refused(capsys, tmp_path, data) -> None:
     assert "no data" in refused(capsys, nowhere)
     bare = settings_file(tmp_path / "g", data["base"], "base", backbone=None)
     assert "DINOv2" in refused(capsys, bare)
+    blind = settings_file(tmp_path / "i", data["mini"], stage=2, model=MINI | {"canonical_positions": False})
+    assert "losses.geometry" in refused(capsys, blind)
     unknown = settings_file(tmp_path / "h", data["mini"], log={"trackers": ["tensorbored"]})
     assert "no such tracker" in refused(capsys, unknown)
 

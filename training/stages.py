@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sdtalk.camera import FRAME_SIZE, Camera
+from sdtalk.errors import InputError
 from sdtalk.gaussians import Gaussians
 from sdtalk.head import Frame, HeadGaussians
 from sdtalk.model import SDTalk
@@ -46,6 +47,11 @@ class Stage(nn.Module):
     """
 
     def __init__(self, model: SDTalk, settings: TrainSettings) -> None:
+        """Freeze what is not trained, and load what the losses need.
+
+        Raises:
+            InputError: A loss does not fit the model, or needs what is not on this machine.
+        """
         super().__init__()
         self.model, self.settings = model.eval(), settings
         self.still = settings.stage == 1 and not settings.stage1_motion
@@ -54,8 +60,12 @@ class Stage(nn.Module):
         for parameters in self.groups().values():
             for parameter in parameters:
                 parameter.requires_grad_(True)
-        mini = model.config.priors
-        self.geometry = MotionGeometry() if "geometry" in self.terms.weights and mini else None
+        self.geometry = None
+        if "geometry" in self.terms.weights:
+            if not (model.config.priors and model.config.canonical_positions):
+                problem = "this model's fields see no canonical positions, where it is measured"
+                raise InputError("losses.geometry", problem, "Set it to 0.")
+            self.geometry = MotionGeometry()
         if dtype := DTYPES.get(settings.precision):
             self._compute_in(dtype)
 

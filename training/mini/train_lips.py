@@ -49,6 +49,9 @@ def cross_validate(
 ) -> list[AudioEncoder]:
     """For each clip an encoder that has not heard its person."""
     people = sorted({clip.person for clip in clips})
+    if len(people) < 2:
+        remedy = "Prepare videos of more people with their own voice."
+        raise InputError("--clips", "one person is too few: each is judged by what the others taught", remedy)
     np.random.default_rng(recipe.seed).shuffle(people)
     fold = {person: i % FOLDS for i, person in enumerate(people)}
     encoders = []
