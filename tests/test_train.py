@@ -118,7 +118,7 @@ def test_two_steps_and_two_more_are_four(tmp_path, data) -> None:
 @pytest.mark.parametrize("stage", [1, 2])
 def test_accumulated_samples_are_a_larger_batch(tmp_path, data, stage) -> None:
     # Adam turns noise into whole steps where a gradient is nothing but noise: a larger eps compares what is learned
-    optimiser = {"rates": RATES[stage], "eps": 1e-4}
+    optimiser = {"rates": dict.fromkeys(RATES[stage], 1e-4), "eps": 1e-4}
     options = {"size": "mini", "stage": stage, "steps": 2, "optimiser": optimiser}
     at_once = run(settings_file(tmp_path / "a", data["mini"], batch_size=2, **options))
     in_turn = run(settings_file(tmp_path / "b", data["mini"], accumulation=2, **options))

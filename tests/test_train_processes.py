@@ -33,7 +33,10 @@ def launch(path: Path, processes: int) -> RunFolder:
 
 
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, data: Path) -> None:
-    optimiser = {"rates": RATES[2], "eps": 1e-4}  # see test_train: noise must not become whole steps
+    optimiser = {
+        "rates": dict.fromkeys(RATES[2], 1e-4),
+        "eps": 1e-4,
+    }  # see test_train: noise must not become whole steps
     options = {
         "stage": 2,
         "steps": 2,
