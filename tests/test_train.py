@@ -125,7 +125,7 @@ def test_accumulated_samples_are_a_larger_batch(tmp_path, data, stage) -> None:
     assert 0 < farthest(weights(at_once.checkpoint(2)), weights(in_turn.checkpoint(2))) < 1e-5
 
 
-@pytest.mark.parametrize("size, stage", [("mini", 1), ("mini", 2), ("base", 1), ("base", 2)])
+@pytest.mark.parametrize("size, stage", [("mini", 2), ("base", 1)])
 def test_bf16_changes_numbers_a_little(tmp_path, data, size, stage) -> None:
     losses, after = {}, {}
     for precision in ("fp32", "bf16"):

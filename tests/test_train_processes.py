@@ -102,7 +102,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_stopped(tmp_path, data, mon
         process = start(path, killer)
         if killer is None:
             await_a_step(run, process)
-            process.join(dice.uniform(0, 1))
+            process.join(dice.uniform(0, 0.6))
             process.kill()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
