@@ -124,6 +124,8 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches in order; an error of a thread comes here, and leaving early stops the threads."""
+        if self.prepared.index.tracker == "flame":
+            flame()  # before the threads, each of which would load a model of its own
         readers, workers = ThreadPoolExecutor(READERS, "read"), ThreadPoolExecutor(self.threads, "decode")
         visits: dict[tuple[int, int], Future[OpenVisit]] = {}
 
