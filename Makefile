@@ -17,7 +17,7 @@ PACKAGE := $(shell find sdtalk -name "*.py" -o -name "*.safetensors" -o -name "c
 
 demo: $(EXAMPLE)
 	@echo "The example is in $(EXAMPLE). Starting the page; Ctrl-C ends it."
-	$(BIN)/python app.py
+	$(BIN)/sdtalk demo
 
 test: $(TESTING)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from sdtalk.audio import SAMPLE_RATE_HZ, read_speech
+from sdtalk.cli.untrained import untrained_base
 from sdtalk.image import read_picture
 from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.tracking.head_track import Portrait
-from sdtalk.untrained import untrained_base
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -25,7 +25,7 @@ def frame(pipeline: SDTalkPipeline, person: Portrait) -> torch.Tensor:
     windows = torch.randn(1, 16, model.config.audio_width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         head = pipeline.reconstruct(person)
-        moved = model.animate(head, model.listen(windows), head.eyes)
+        moved = model.animate(head, model.encode_audio(windows), head.eyes)
         return model.render(head, moved, person.track.camera).colours
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         person = pipeline.tracker.portrait(read_picture(EXAMPLES / "eileen_collins.png").pixels, "example")
         frames[dtype] = frame(pipeline, person)
         start = time.perf_counter()
-        for _ in pipeline.listener.hubert.tokens(samples):
+        for _ in pipeline.speech_encoder.hubert.tokens(samples):
             pass
         share = (time.perf_counter() - start) / (len(samples) / SAMPLE_RATE_HZ)
         print(f"{dtype}: HuBERT {share:.2f} s a second of speech")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdtalk.camera import Camera
-from sdtalk.tracking.flame_fit import FlameFit, fit_flame, fit_flame_video
+from sdtalk.flame.fit import FlameFit, fit_flame, fit_flame_video
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # the made-up head lives with the tests
 

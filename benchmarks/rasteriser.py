@@ -11,7 +11,8 @@ import torch
 
 from sdtalk.camera import FACING, FOCAL_PX, FRAME_SIZE, Camera
 from sdtalk.gaussians import Gaussians
-from sdtalk.rendering.rasteriser import OUR_RULES, PUBLISHED_RULES, RasterRules, rasterise
+from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES, RasterRules
 
 DISTANCE = 10.5
 YAW = 0.25

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sdtalk.label import AI_GENERATED
 from sdtalk.pipeline import SDTalkPipeline, TalkOptions
 from sdtalk.video import read_frames
+from sdtalk.video.label import AI_GENERATED
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIDE = 240

@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sdtalk.assets import FOLDER, data_folder
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from sdtalk.hub import CONFIG, WEIGHTS, download, is_hub_name, split_revision
 from sdtalk.model import SDTalk
+from sdtalk.weights.assets import FOLDER, data_folder
+from sdtalk.weights.hub import CONFIG, WEIGHTS, download, is_hub_name, split_revision
 
 BUNDLED = ("mini",)
 CONFIG_REMEDY = "Use the config.json that was saved with the weights."

@@ -81,7 +81,7 @@ class SDTalkConfig:
     mel_bins: int = 80
     audio_width: int = 128  # channels of the log-mel encoder, or of a HuBERT token
     audio_code_width: int = 5
-    token_alignment: str = "ahead"  # which tokens a frame hears, see sdtalk.hubert
+    token_alignment: str = "ahead"  # which tokens a frame hears, see sdtalk.speech.hubert
 
     # neural renderer
     neural_renderer: str = "residual"

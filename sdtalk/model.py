@@ -25,12 +25,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
-from sdtalk.card import Card, card_text
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.head import Frame, HeadGaussians, posed, scattered
-from sdtalk.hub import CONFIG, WEIGHTS, download
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
@@ -38,10 +36,13 @@ from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
-from sdtalk.rendering.rasteriser import OUR_RULES, PUBLISHED_RULES, rasterise
+from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.head_track import EYE_NUMBERS, HeadTrack
+from sdtalk.weights.hub import CONFIG, WEIGHTS, download
+from sdtalk.weights.model_card import Card, card_text
 
 MIN_SUPPORT = 0.02
 """Visible Gaussians that take less part in facial motion than this are never evaluated."""
@@ -118,7 +119,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """The README.md of `save_pretrained` and `push_to_hub`.
 
         Args:
-            facts: Fields of `sdtalk.card.Card`; as `model_card_kwargs` of the two.
+            facts: Fields of `sdtalk.weights.model_card.Card`; as `model_card_kwargs` of the two.
         """
         return ModelCard(card_text(self.config, Card(**{"title": f"SDTalk {self.config.name}"} | facts)))
 
@@ -212,7 +213,9 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             return None, self.coarse_field.encode(torch.cat([completion, visible], dim=1))
         return self.fine_field.encode(completion), self.coarse_field.encode(visible)
 
-    def listen(self, windows: Float[Tensor, "frame step channel"]) -> Float[Tensor, "frame *field audio"]:
+    def encode_audio(
+        self, windows: Float[Tensor, "frame step channel"]
+    ) -> Float[Tensor, "frame *field audio"]:
         """Sound windows -> audio codes: one for all fields (mini: the mouth code), or one each, coarse and fine."""
         with self._autocast():
             return self.audio_encoder(windows).float()

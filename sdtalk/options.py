@@ -10,8 +10,8 @@ import torch
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from sdtalk.label import LONGEST_LABEL
 from sdtalk.video import check_output, probe
+from sdtalk.video.label import LONGEST_LABEL
 
 SMALLEST, LARGEST = 64, 1024
 """Limits of the video's side in px; beyond the model's own 512 px it only gets softer."""

@@ -11,22 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdtalk.audio import Speech, frame_count, read_speech, speech_level
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.config import SDTalkConfig
+from sdtalk.driving import followed_cameras, followed_eyes, idle_cameras, natural_blinks
+from sdtalk.flame.tracker import FlameTracker
 from sdtalk.head import HeadGaussians
 from sdtalk.image import Background, background_frame, parse_background, read_picture, to_frames
-from sdtalk.label import labelled
-from sdtalk.listener import Listener, hubert_for
 from sdtalk.model import SDTalk
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions, check_inputs, choose_device, choose_precision
-from sdtalk.poses import followed_cameras, followed_eyes, idle_cameras, natural_blinks
+from sdtalk.speech.audio import Speech, frame_count, read_speech, speech_level
+from sdtalk.speech.encoder import SpeechEncoder, hubert_for
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import Performance, Progress, render_frames, write_video
-from sdtalk.tracking.flame_tracker import FlameTracker
+from sdtalk.stream import DrivingSignals, Progress, render_frames, write_video
 from sdtalk.tracking.head_track import HeadTrack, Portrait
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter, read_frames
+from sdtalk.video.label import labelled
 
 __all__ = ["LOUDEST_MOUTH", "SDTalkPipeline", "Talk", "TalkOptions"]
 
@@ -63,10 +63,10 @@ class SDTalkPipeline:
         model: SDTalk,
         tracker: Tracker,
         device: torch.device | str = "cpu",
-        listener: Listener | None = None,
+        speech_encoder: SpeechEncoder | None = None,
     ) -> None:
         self.model, self.tracker, self.device = model, tracker, torch.device(device)
-        self.listener = listener or Listener.for_model(model, device)
+        self.speech_encoder = speech_encoder or SpeechEncoder.for_model(model, device)
 
     @classmethod
     def from_pretrained(
@@ -95,7 +95,7 @@ class SDTalkPipeline:
         hubert = hubert_for(config, chosen, dtype)
         model = load_model(folder, chosen).in_precision(dtype)
         model = model.compiled() if compiled else model
-        return cls(model, tracker, chosen, Listener(model, hubert, chosen))
+        return cls(model, tracker, chosen, SpeechEncoder(model, hubert, chosen))
 
     def __call__(
         self,
@@ -132,10 +132,10 @@ class SDTalkPipeline:
         with watch("reconstruction"):
             head = self.reconstruct(person)
         progress("preparing", 0, 0)
-        performance = self._performance(person, sound, options, progress, watch)
+        signals = self._driving_signals(person, sound, options, progress, watch)
         scene = self.scene(background, person)
         with VideoWriter(output, (options.size, options.size), sound=speech) as writer:
-            batches = render_frames(self.model, head, performance, scene, options.size, watch, options.seed)
+            batches = render_frames(self.model, head, signals, scene, options.size, watch, options.seed)
             with closing(batches):  # type: ignore[type-var]
                 write_video(writer, labelled(batches, options.label, options.size), frames, progress, watch)
         note = " ".join(n for n in (picture.note, person.note) if n)
@@ -151,13 +151,13 @@ class SDTalkPipeline:
         """What stands still behind the head."""
         return background_frame(background, to_frames(person.image)[0], person.mask[0, 0])
 
-    def _performance(
+    def _driving_signals(
         self, person: Portrait, sound: Speech, options: TalkOptions, progress: Progress, watch: Stopwatch
-    ) -> Performance:
+    ) -> DrivingSignals:
         """Decide what every frame shows."""
         rest, frames = person.track, frame_count(sound.samples)
         with watch("audio"):
-            code = self.listener.listen(sound, options.mouth)
+            code = self.speech_encoder.encode(sound, options.mouth)
             level = speech_level(sound.samples)
         drivers: dict[str, HeadTrack] = {}
         with watch("tracking"):
@@ -175,7 +175,7 @@ class SDTalkPipeline:
             eyes = natural_blinks(rest.eyes, frames, options.seed)
         else:
             eyes = rest.eyes.expand(frames, -1)
-        return Performance(code, self.eyes_for_model(eyes), camera)
+        return DrivingSignals(code, self.eyes_for_model(eyes), camera)
 
     def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:
         """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""

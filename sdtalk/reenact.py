@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sdtalk.audio import read_speech
 from sdtalk.camera import FRAME_SIZE
+from sdtalk.driving import followed_cameras, followed_eyes
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
 from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
-from sdtalk.listener import Listener
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline, Talk, counted, no_progress
-from sdtalk.poses import followed_cameras, followed_eyes
+from sdtalk.speech.audio import read_speech
+from sdtalk.speech.encoder import SpeechEncoder
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import Performance, Progress, render_frames
+from sdtalk.stream import DrivingSignals, Progress, render_frames
 from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import VideoWriter, check_output, probe, read_frames
 
@@ -40,14 +40,14 @@ class ReenactOptions:
 
 
 @dataclass(frozen=True)
-class Repetition:
+class Reenactment:
     """Everything known of a clip before its frames are rendered.
 
     Attributes:
         clip: The video.
         crop: The square of it that is shown.
         head: Who performs.
-        performance: What happens.
+        signals: What happens.
         scene: The background.
         note: What the user should know, or "".
     """
@@ -55,7 +55,7 @@ class Repetition:
     clip: Path
     crop: Crop
     head: HeadGaussians
-    performance: Performance
+    signals: DrivingSignals
     scene: Float[Tensor, "1 3 height width"]
     note: str = ""
 
@@ -65,7 +65,7 @@ def prepare(
     clip: str | Path,
     options: ReenactOptions = ReenactOptions(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
-) -> Repetition:
+) -> Reenactment:
     """Track a clip, reconstruct the head, listen to the sound.
 
     Raises:
@@ -92,47 +92,47 @@ def prepare(
     progress("preparing", 0, 0)
     head = pipeline.reconstruct(person)
     if info.has_sound:
-        code = pipeline.listener.listen(read_speech(clip))
+        code = pipeline.speech_encoder.encode(read_speech(clip))
     else:
-        code = head.audio_code.cpu() if head.audio_code is not None else pipeline.listener.silence()
+        code = head.audio_code.cpu() if head.audio_code is not None else pipeline.speech_encoder.silence()
         code = code.expand(len(track), *code.shape[1:])
         notes.append("The clip has no sound: the mouth stays as it is.")
-    code = _fitted(code, len(track), pipeline.listener)
+    code = _fitted(code, len(track), pipeline.speech_encoder)
     note = " ".join(n for n in notes if n)
     scene = pipeline.scene(background, person)
-    performance = Performance(code, pipeline.eyes_for_model(eyes), camera)
-    return Repetition(clip, video.crop, head, performance, scene, note)
+    signals = DrivingSignals(code, pipeline.eyes_for_model(eyes), camera)
+    return Reenactment(clip, video.crop, head, signals, scene, note)
 
 
 def _fitted(
-    code: Float[Tensor, "heard *field audio"], frames: int, listener: Listener
+    code: Float[Tensor, "heard *field audio"], frames: int, speech_encoder: SpeechEncoder
 ) -> Float[Tensor, "{frames} *field audio"]:
     """Cut to the video's length, or fill up with silence."""
     if len(code) >= frames:
         return code[:frames]
-    return torch.cat([code, listener.silence().expand(frames - len(code), *code.shape[1:])])
+    return torch.cat([code, speech_encoder.silence().expand(frames - len(code), *code.shape[1:])])
 
 
 def frame_pairs(
-    pipeline: SDTalkPipeline, repetition: Repetition, watch: Stopwatch | None = None
+    pipeline: SDTalkPipeline, reenactment: Reenactment, watch: Stopwatch | None = None
 ) -> Iterator[tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size 3"]]]:
     """Prediction and real frame, in turn, for every frame of the clip; both over the same background."""
     predicted = render_frames(
-        pipeline.model, repetition.head, repetition.performance, repetition.scene, FRAME_SIZE, watch
+        pipeline.model, reenactment.head, reenactment.signals, reenactment.scene, FRAME_SIZE, watch
     )
-    real = read_frames(repetition.clip)
+    real = read_frames(reenactment.clip)
     for prediction in predicted:
         frames = list(islice(real, len(prediction)))
-        yield from zip(prediction, real_frames(pipeline, repetition, frames), strict=True)
+        yield from zip(prediction, real_frames(pipeline, reenactment, frames), strict=True)
 
 
 def real_frames(
-    pipeline: SDTalkPipeline, repetition: Repetition, frames: list[np.ndarray]
+    pipeline: SDTalkPipeline, reenactment: Reenactment, frames: list[np.ndarray]
 ) -> UInt8[np.ndarray, "frame size size 3"]:
     """The clip's own frames, cropped, the person over the same background."""
-    crops = np.stack([crop_picture(frame, repetition.crop, FRAME_SIZE) for frame in frames])
+    crops = np.stack([crop_picture(frame, reenactment.crop, FRAME_SIZE) for frame in frames])
     mask = pipeline.tracker.person_masks(crops)
-    return to_frames(torch.lerp(repetition.scene, to_tensor(crops), mask))
+    return to_frames(torch.lerp(reenactment.scene, to_tensor(crops), mask))
 
 
 def reenact(
@@ -143,7 +143,7 @@ def reenact(
     options: ReenactOptions = ReenactOptions(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> Talk:
-    """Write the repetition of a clip, and its real frames for comparison.
+    """Write the reenactment of a clip, and its real frames for comparison.
 
     Args:
         pipeline: Model and tracker.
@@ -158,18 +158,18 @@ def reenact(
     """
     outputs = [output] if target is None else [output, target]
     check_outputs(outputs, clip, options)
-    repetition = prepare(pipeline, clip, options, progress)
-    total, watch = len(repetition.performance), Stopwatch()
+    reenactment = prepare(pipeline, clip, options, progress)
+    total, watch = len(reenactment.signals), Stopwatch()
     sound = clip if probe(clip).has_sound else None
     with ExitStack() as stack:
         size = (FRAME_SIZE, FRAME_SIZE)
         writers = [stack.enter_context(VideoWriter(p, size, sound=sound, frames=total)) for p in outputs]
-        pairs = stack.enter_context(closing(frame_pairs(pipeline, repetition, watch)))  # type: ignore[type-var]
+        pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch)))  # type: ignore[type-var]
         for done, pair in enumerate(pairs):
             for writer, frame in zip(writers, pair, strict=False):
                 writer.write(frame)
             progress("rendering", done + 1, total)
-    return Talk(Path(output), total, repetition.note, dict(watch.seconds))
+    return Talk(Path(output), total, reenactment.note, dict(watch.seconds))
 
 
 def check_outputs(outputs: list[str | Path], clip: str | Path, options: ReenactOptions) -> None:

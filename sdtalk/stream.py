@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sdtalk.camera import FRAME_SIZE, Camera
+from sdtalk.camera import FRAME_SIZE
+from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
@@ -25,47 +25,22 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many frames of it are done, and how many there are (0: not known)."""
 
 
-@dataclass(frozen=True)
-class Performance:
-    """What a head does, frame by frame.
-
-    Attributes:
-        audio_code: State of the mouth.
-        eyes: State of the eyes.
-        camera: Pose, one camera a frame.
-    """
-
-    audio_code: Float[Tensor, "frame *field audio"]
-    eyes: Float[Tensor, "frame 6"]
-    camera: Camera
-
-    def __len__(self) -> int:
-        return len(self.eyes)
-
-    def __getitem__(self, index: slice) -> "Performance":
-        return Performance(self.audio_code[index], self.eyes[index], self.camera[index])
-
-    def to(self, device: torch.device | str) -> "Performance":
-        """Move to a device."""
-        return Performance(self.audio_code.to(device), self.eyes.to(device), self.camera.to(device))
-
-
 def render_frames(
     model: SDTalk,
     head: HeadGaussians,
-    performance: Performance,
+    signals: DrivingSignals,
     background: Float[Tensor, "1 3 height width"],
     size: int = FRAME_SIZE,
     watch: Stopwatch | None = None,
     seed: int = 0,
     batch: int = BATCH,
 ) -> Iterator[UInt8[np.ndarray, "frame size size 3"]]:
-    """Render a performance in batches; memory does not depend on its length.
+    """Render a signals in batches; memory does not depend on its length.
 
     Args:
         model: The model that made the head.
         head: Who.
-        performance: What happens; on the CPU.
+        signals: What happens; on the CPU.
         background: What stands behind, as large as the model's frames.
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
         watch: Measures "motion", "rendering" and "finishing".
@@ -74,8 +49,8 @@ def render_frames(
     """
     watch, where = watch or Stopwatch(), head.eyes.device
     background = background.to(where)
-    for start in range(0, len(performance), batch):
-        part = performance[start : start + batch].to(where)
+    for start in range(0, len(signals), batch):
+        part = signals[start : start + batch].to(where)
         with _own_noise(where, seed, start):
             frames = _render_batch(model, head, part, background, size, watch)
         yield frames
@@ -91,7 +66,7 @@ def _own_noise(device: torch.device, seed: int, start: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def _render_batch(
-    model: SDTalk, head: HeadGaussians, part: Performance, background: Tensor, size: int, watch: Stopwatch
+    model: SDTalk, head: HeadGaussians, part: DrivingSignals, background: Tensor, size: int, watch: Stopwatch
 ) -> UInt8[np.ndarray, "frame size size 3"]:
     with watch("motion"):
         gaussians = model.animate(head, part.audio_code, part.eyes)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sdtalk.model import SDTalk
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/process.py
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/cli/process.py
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def converted(published_file: Path) -> Path:
     """The folder that `sdtalk convert` makes of it."""
-    from sdtalk.__main__ import main
+    from sdtalk.cli.main import main
 
     folder = published_file.parent / "converted"
     assert main(["convert", str(published_file), str(folder)]) == 0

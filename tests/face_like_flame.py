@@ -13,8 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from sdtalk.flame.layer import FlameModel, FlameParameters
 from sdtalk.tracking.face_model import FaceModel
-from sdtalk.tracking.flame import FlameModel, FlameParameters
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS
 
 METRES = 0.2

@@ -9,8 +9,8 @@ from made_up_data import write_work
 from PIL import Image
 from toy import EXAMPLE
 
-from sdtalk.audio import log_mel, padded_mels
 from sdtalk.image import Crop, crop_picture, read_picture
+from sdtalk.speech.audio import log_mel, padded_mels
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.tracker import Tracker
 from training.data.clip import PreparedSet

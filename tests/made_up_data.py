@@ -12,8 +12,8 @@ from face_like_flame import random_heads
 from made_up_heads import with_opening
 from PIL import Image
 
-from sdtalk.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.camera import FACING
+from sdtalk.speech.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.tracking.face_model import FaceModel, eye_state
 from training.data.clip import PreparedSet
 from training.data.entries import ClipFacts

@@ -19,7 +19,7 @@ import parity_rule
 import scipy.sparse
 import torch
 
-from sdtalk.tracking.flame import COMPLETION_MASKS, FlameModel
+from sdtalk.flame.layer import COMPLETION_MASKS, FlameModel
 
 VERTICES, TRIANGLES = 5023, 9976
 

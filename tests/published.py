@@ -7,8 +7,8 @@ import parity_rule
 import torch
 from torch import Tensor, nn
 
-from sdtalk.published_checkpoint import table_edges
-from sdtalk.published_keys import our_tensors, published_layout
+from sdtalk.published.checkpoint import table_edges
+from sdtalk.published.keys import our_tensors, published_layout
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

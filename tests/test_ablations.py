@@ -10,10 +10,10 @@ from toy import SIZE, toy_base, toy_model, toy_picture, toy_track
 from sdtalk.camera import FACING, Camera
 from sdtalk.checkpoint import load_model
 from sdtalk.config import BASE, PRIORS, PUBLISHED_SLIPS, SDTalkConfig
-from sdtalk.convert import published_config
 from sdtalk.gaussians import Gaussians
 from sdtalk.head import Frame, HeadGaussians
 from sdtalk.model import SDTalk
+from sdtalk.published.convert import published_config
 from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
 
 TABLE_4 = ("completion_branch", "fine_field")
@@ -76,12 +76,12 @@ def state(model: SDTalk) -> tuple[torch.Tensor, torch.Tensor, Camera]:
 
 def frame_of(model: SDTalk) -> Frame:
     sound, eyes, camera = state(model)
-    return model(head_of(model), model.listen(sound), eyes, camera)
+    return model(head_of(model), model.encode_audio(sound), eyes, camera)
 
 
 def animated(model: SDTalk) -> Gaussians:
     sound, eyes, _ = state(model)
-    return model.animate(head_of(model), model.listen(sound), eyes)
+    return model.animate(head_of(model), model.encode_audio(sound), eyes)
 
 
 def untouched(model: SDTalk) -> set[str]:
@@ -115,7 +115,10 @@ def test_without_the_completion_branch_the_visible_gaussians_carry_everything(si
     whole, ablated = whole_and_ablated(size, "completion_branch")
     left_out = {name.partition(".")[0] for name in set(whole.state_dict()) - set(ablated.state_dict())}
     assert left_out == {"reconstructor", "fine_field"} | ({"audio_encoder"} if size == "base" else set())
-    assert ablated.motion_fields == [ablated.coarse_field] and ablated.listen(state(ablated)[0]).shape[0] == 2
+    assert (
+        ablated.motion_fields == [ablated.coarse_field]
+        and ablated.encode_audio(state(ablated)[0]).shape[0] == 2
+    )
     visible = {name: getattr(animated(whole), name)[:, COMPLETION_POINTS:] for name in GAUSSIANS}
     for name, values in visible.items():
         assert torch.equal(getattr(animated(ablated), name), values), name
@@ -131,7 +134,7 @@ def test_without_a_fine_field_the_coarse_one_moves_completion_gaussians_too(size
     head, (sound, eyes, _) = head_of(ablated), state(ablated)
     for name in GAUSSIANS:
         assert torch.equal(getattr(head.gaussians, name), getattr(head_of(whole).gaussians, name))
-    code = ablated.listen(sound)
+    code = ablated.encode_audio(sound)
     codes = code[:, 0] if size == "base" else code
     field, points = ablated.coarse_field, head.completion_canonical
     expected = field(field.encode(points), codes, eyes).means
@@ -153,8 +156,8 @@ def test_an_ablation_encodes_its_points_again_with_gradients(size: str, switch: 
     with torch.no_grad():
         head = head_of(model)
     sound, eyes, _ = state(model)
-    before = model.animate(head, model.listen(sound), eyes).means
-    after = model.animate(model.recoded(head), model.listen(sound), eyes).means
+    before = model.animate(head, model.encode_audio(sound), eyes).means
+    after = model.animate(model.recoded(head), model.encode_audio(sound), eyes).means
     assert torch.equal(before, after)
     after.square().sum().backward()
     for field in model.motion_fields:
@@ -302,9 +305,11 @@ def test_people_listen_alone_and_training_does_not_move_what_they_hear_by(size: 
     model = built(size)
     sound, _, _ = state(model)
     buffers = {name: value.clone() for name, value in model.audio_encoder.named_buffers()}
-    together = model.listen(sound)
+    together = model.encode_audio(sound)
     for i in range(2):
-        torch.testing.assert_close(together[i : i + 1], model.listen(sound[i : i + 1]), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            together[i : i + 1], model.encode_audio(sound[i : i + 1]), atol=1e-6, rtol=0
+        )
     together.square().sum().backward()
     assert all(torch.equal(value, buffers[name]) for name, value in model.audio_encoder.named_buffers())
     gradients = [p.grad for n, p in model.audio_encoder.named_parameters() if not n.startswith("closure")]

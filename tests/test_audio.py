@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-from sdtalk import audio
-from sdtalk.audio import (
+from sdtalk.errors import InputError
+from sdtalk.speech import audio
+from sdtalk.speech.audio import (
     MEL_BINS,
     SAMPLE_RATE_HZ,
     SAMPLES_PER_FRAME,
@@ -22,7 +23,6 @@ from sdtalk.audio import (
     speech_level,
     speech_windows,
 )
-from sdtalk.errors import InputError
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 RATE = SAMPLE_RATE_HZ

@@ -2,8 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from sdtalk.audio import SAMPLE_RATE_HZ, frame_count, log_mel, padded_mels, speech_level, speech_windows
-from sdtalk.motion.audio_encoder import AudioEncoder, hold_in_silence
+from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.speech.audio import (
+    SAMPLE_RATE_HZ,
+    frame_count,
+    log_mel,
+    padded_mels,
+    speech_level,
+    speech_windows,
+)
+from sdtalk.speech.encoder import hold_in_silence
 
 
 def seeded(seed: int = 0, **sizes: int) -> AudioEncoder:

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from toy import EXAMPLE, save_portrait, save_speech, toy_model
 
-from sdtalk.__main__ import main
 from sdtalk.checkpoint import load_model
+from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.video import VideoWriter
 

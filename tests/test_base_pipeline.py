@@ -16,21 +16,21 @@ from test_pipeline import frames_of
 from toy import EXAMPLE, TOY_BASE, save_portrait, save_speech, toy_base
 
 import sdtalk.model
-from sdtalk.__main__ import main
-from sdtalk.audio import read_speech
 from sdtalk.checkpoint import read_config
+from sdtalk.cli.main import main
 from sdtalk.config import BASE, SDTalkConfig
-from sdtalk.convert import published_config
+from sdtalk.driving import GAPS
 from sdtalk.errors import InputError
+from sdtalk.flame.file import load_flame
 from sdtalk.image import Crop, crop_picture, read_picture
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.poses import GAPS
+from sdtalk.published.convert import published_config
 from sdtalk.reenact import ReenactOptions, prepare, reenact
-from sdtalk.rendering.rasteriser import PUBLISHED_RULES
+from sdtalk.rendering.rules import PUBLISHED_RULES
+from sdtalk.speech.audio import read_speech
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import Performance, render_frames
-from sdtalk.tracking.flame_file import load_flame
+from sdtalk.stream import DrivingSignals, render_frames
 from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import VideoWriter, probe
 
@@ -69,8 +69,8 @@ def person(pipeline: SDTalkPipeline, files: Path) -> Portrait:
     return pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
 
 
-def plan_of(pipeline: SDTalkPipeline, person: Portrait, speech: Path, options: TalkOptions) -> Performance:
-    return pipeline._performance(person, read_speech(speech), options, lambda *_: None, Stopwatch())
+def plan_of(pipeline: SDTalkPipeline, person: Portrait, speech: Path, options: TalkOptions) -> DrivingSignals:
+    return pipeline._driving_signals(person, read_speech(speech), options, lambda *_: None, Stopwatch())
 
 
 def test_a_video_is_made_with_the_pipeline_and_from_the_command_line(files: Path, tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_noise_is_what_the_config_says_and_the_seed_decides_it(
     """Frames of one unchanging state differ by fresh noise only; and this noise is the same in every run."""
     monkeypatch.setattr(pipeline.model.neural_renderer, "noise", noise)
     head = pipeline.reconstruct(person)
-    one = pipeline.listener.silence()
+    one = pipeline.speech_encoder.silence()
     camera = person.track.camera[torch.zeros(6).long()]
-    still = Performance(one.expand(6, -1, -1), head.eyes.expand(6, -1), camera)
+    still = DrivingSignals(one.expand(6, -1, -1), head.eyes.expand(6, -1), camera)
 
     def frames(seed: int) -> np.ndarray:
         batches = render_frames(pipeline.model, head, still, torch.zeros(1, 3, 512, 512), 64, seed=seed)
@@ -131,7 +131,7 @@ def test_the_mouth_option_reaches_the_codes(
     still, learned, wide = (
         plan_of(pipeline, person, speech, replace(STILL, mouth=mouth)).audio_code for mouth in (0.0, 1.0, 2.0)
     )
-    assert torch.equal(learned, pipeline.listener.listen(read_speech(speech)))
+    assert torch.equal(learned, pipeline.speech_encoder.encode(read_speech(speech)))
     assert torch.equal(still, still[:1].expand_as(still)) and not torch.equal(learned, still)
     torch.testing.assert_close(wide - learned, learned - still)
 
@@ -168,7 +168,9 @@ def test_eyes_reach_the_model_in_whole_px(
 
 
 def test_eyes_in_head_space_stay_as_they_are(pipeline: SDTalkPipeline) -> None:
-    ours = SDTalkPipeline(toy_base(eyes_in_px=False), pipeline.tracker, listener=pipeline.listener)
+    ours = SDTalkPipeline(
+        toy_base(eyes_in_px=False), pipeline.tracker, speech_encoder=pipeline.speech_encoder
+    )
     eyes = torch.tensor([[0.04, 0.03, 0.2, 0.04, 0.03, 0.2]])
     assert torch.equal(ours.eyes_for_model(eyes), eyes)
 
@@ -229,7 +231,7 @@ def test_the_whole_person_is_one_rigid_head_drawn_by_the_published_rules(
 
     monkeypatch.setattr(sdtalk.model, "rasterise", watched)
     head = pipeline.reconstruct(person)
-    moved = pipeline.model.animate(head, pipeline.listener.silence(), head.eyes)
+    moved = pipeline.model.animate(head, pipeline.speech_encoder.silence(), head.eyes)
     assert (head.head_weight == 1).all() and head.detail is None
     turned = replace(head.rest, world_to_camera=head.rest.world_to_camera.clone())
     turned.world_to_camera[:, 0, 3] += 0.3
@@ -250,20 +252,20 @@ def test_a_clip_without_sound_moves_a_portrait(pipeline: SDTalkPipeline, files: 
     options = ReenactOptions(str(files / "portrait.png"), "white")
     done = reenact(pipeline, files / "silent.mp4", tmp_path / "o.mp4", None, options)
     assert "no sound" in done.note and done.frames == 6 and not probe(tmp_path / "o.mp4").has_sound
-    repetition = prepare(pipeline, files / "silent.mp4", options)
-    eyes, code = repetition.performance.eyes, repetition.performance.audio_code
+    reenactment = prepare(pipeline, files / "silent.mp4", options)
+    eyes, code = reenactment.signals.eyes, reenactment.signals.audio_code
     assert torch.equal(eyes, eyes.trunc())
-    assert torch.equal(code, pipeline.listener.silence().expand(6, -1, -1))
+    assert torch.equal(code, pipeline.speech_encoder.silence().expand(6, -1, -1))
 
 
 def test_sound_shorter_than_the_clip_goes_on_in_silence(
     pipeline: SDTalkPipeline, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listen = pipeline.listener.listen
-    monkeypatch.setattr(pipeline.listener, "listen", lambda sound: listen(sound)[:4])
-    code = prepare(pipeline, files / "clip.mp4").performance.audio_code
+    listen = pipeline.speech_encoder.encode
+    monkeypatch.setattr(pipeline.speech_encoder, "listen", lambda sound: listen(sound)[:4])
+    code = prepare(pipeline, files / "clip.mp4").signals.audio_code
     assert code.shape == (6, 2, 8)
-    assert torch.equal(code[4:], pipeline.listener.silence().expand(2, -1, -1))
+    assert torch.equal(code[4:], pipeline.speech_encoder.silence().expand(2, -1, -1))
     assert not torch.equal(code[3], code[4])
 
 

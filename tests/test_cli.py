@@ -14,11 +14,11 @@ import pytest
 from made_up_flame import flame_2020, npy_of_object, site_landmarks, site_masks
 from toy import save_portrait, save_speech, toy_model
 
-from sdtalk.__main__ import COMMANDS, main
-from sdtalk.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
-from sdtalk.convert import Converted
+from sdtalk.cli.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
+from sdtalk.cli.main import COMMANDS, main
 from sdtalk.errors import InputError
-from sdtalk.verify import Difference, Verification
+from sdtalk.published.convert import Converted
+from sdtalk.published.verify import Difference, Verification
 from sdtalk.video import read_frames
 
 
@@ -134,6 +134,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         (["bench"], ("--seconds", "--json")),
         (["convert"], ("source", "target", "--noise", "--alignment", "--verify")),
         (["assets"], ("add", "flame", "hubert")),
+        (["demo"], ("--model", "--device")),
         (["doctor"], ("asset", "weight", "librar")),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -143,7 +144,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
-    check = "import sys; from sdtalk.__main__ import COMMANDS, talk_parser; talk_parser(); "
+    check = "import sys; from sdtalk.cli.main import COMMANDS, talk_parser; talk_parser(); "
     check += "[parser() for parser, _ in COMMANDS.values()]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
@@ -157,7 +158,7 @@ def test_doctor_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert "  missing  the FLAME head model" in done.stdout and "  found    mini" in done.stdout
 
 
-def one_line(words: list[str], capsys: pytest.CaptureFixture) -> str:
+def error_message(words: list[str], capsys: pytest.CaptureFixture) -> str:
     """What a command that refuses its input prints."""
     assert main(words) == 2
     printed = capsys.readouterr()
@@ -171,10 +172,10 @@ def test_assets_are_stored_or_refused(
     monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "home"))
     text = tmp_path / "flame.pkl"
     text.write_text("no pickle")
-    assert "flame.pkl" in one_line(["assets", "add", "flame", str(text)], capsys)
-    assert "no.pkl" in one_line(["assets", "add", "flame", str(tmp_path / "no.pkl")], capsys)
-    assert "config.json" in one_line(["assets", "add", "hubert", str(tmp_path)], capsys)
-    assert "2 names were given" in one_line(["assets", "add", "hubert", "a", "b"], capsys)
+    assert "flame.pkl" in error_message(["assets", "add", "flame", str(text)], capsys)
+    assert "no.pkl" in error_message(["assets", "add", "flame", str(tmp_path / "no.pkl")], capsys)
+    assert "config.json" in error_message(["assets", "add", "hubert", str(tmp_path)], capsys)
+    assert "2 names were given" in error_message(["assets", "add", "hubert", "a", "b"], capsys)
     assert not (tmp_path / "home").exists()
     files = {
         "model.pkl": flame_2020(),
@@ -194,10 +195,14 @@ def test_what_verify_finds_decides_the_exit_code(
     near, far = (
         Difference(name, 1e-5, mean, 0.1) for name, mean in (("TF32 on the CPU", 1e-4), ("CUDA", 1e-2))
     )
-    monkeypatch.setattr("sdtalk.convert.convert", lambda *_: Converted(tmp_path / "out", 643, {"unused": 36}))
+    monkeypatch.setattr(
+        "sdtalk.published.convert.convert", lambda *_: Converted(tmp_path / "out", 643, {"unused": 36})
+    )
     words = ["convert", "SDGTalk.pt", str(tmp_path / "out"), "--verify"]
     for runs, code in (([near], 0), ([near, far], 2)):
-        monkeypatch.setattr("sdtalk.verify.verify", lambda *_, runs=runs: Verification(643, {}, runs))
+        monkeypatch.setattr(
+            "sdtalk.published.verify.verify", lambda *_, runs=runs: Verification(643, {}, runs)
+        )
         assert main(words) == code
         printed = capsys.readouterr()
         assert "643 tensors used; not used: 36 (unused)" in printed.out and "bit for bit" in printed.out

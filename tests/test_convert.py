@@ -9,13 +9,13 @@ import pytest
 import torch
 from published import rule_checkpoint
 
-from sdtalk.__main__ import main
 from sdtalk.checkpoint import load_model
-from sdtalk.convert import convert
+from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
-from sdtalk.published_checkpoint import table_edges
-from sdtalk.published_keys import our_tensors, published_layout
+from sdtalk.published.checkpoint import table_edges
+from sdtalk.published.convert import convert
+from sdtalk.published.keys import our_tensors, published_layout
 
 
 def test_every_tensor_arrives(converted: Path, published_model: SDTalk) -> None:

@@ -207,7 +207,7 @@ def test_frames_hear_windows_of_the_rows(kind: str, step: int, length: int, tmp_
 
 
 def test_sound_is_what_the_audio_module_gives(tmp_path: Path) -> None:
-    from sdtalk.audio import speech_windows
+    from sdtalk.speech.audio import speech_windows
 
     prepared = make_prepared(tmp_path / "set", clips=1, frames=30)
     clip = prepared.clip(prepared.index.clips[0])

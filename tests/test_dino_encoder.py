@@ -7,7 +7,7 @@ import torch
 from published import FIXTURES, assert_sampled, with_rule_weights
 from torch import Tensor
 
-from sdtalk.published_keys import our_tensors
+from sdtalk.published.keys import our_tensors
 from sdtalk.reconstruction.dino_encoder import DinoEncoder
 
 TOY_PX, TOY_PYRAMID = 70, 8  # five patches to a side: odd, as the 37 of the real one

@@ -13,10 +13,10 @@ import pytest
 from test_assets import hub_file
 from toy import toy_base, toy_model
 
-from sdtalk.__main__ import main
-from sdtalk.assets import HUBERT, OPTIONAL_ASSETS
-from sdtalk.convert import published_config
-from sdtalk.doctor import Finding, as_text, examine
+from sdtalk.cli.doctor import Finding, as_text, examine
+from sdtalk.cli.main import main
+from sdtalk.published.convert import published_config
+from sdtalk.weights.assets import HUBERT, OPTIONAL_ASSETS
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_an_import_would_be_an_error(tmp_path: Path) -> None:
     """Optional libraries that break when imported are found all the same."""
     for name in ("gsplat", "tinycudann", "face_alignment"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
-    check = "import sys; sys.path.insert(0, sys.argv[1]); from sdtalk.doctor import examine; "
+    check = "import sys; sys.path.insert(0, sys.argv[1]); from sdtalk.cli.doctor import examine; "
     check += "assert all(f.found for f in examine().libraries[:-1])"
     done = subprocess.run([sys.executable, "-c", check, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -132,7 +132,7 @@ def test_from_the_sources_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch
     def nowhere(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("sdtalk.doctor.version", nowhere)
+    monkeypatch.setattr("sdtalk.cli.doctor.version", nowhere)
     assert examine().machine[0].details[0].startswith("version unknown on ")
 
 

@@ -13,11 +13,11 @@ from made_up_clips import VIEW_PX, make_faces, wandering
 from made_up_data import make_prepared
 from toy import save_speech, toy_base, toy_model
 
-from sdtalk.audio import speech_level
 from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
-from sdtalk.motion.audio_encoder import hold_in_silence
+from sdtalk.speech.audio import speech_level
+from sdtalk.speech.encoder import hold_in_silence
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter
 from training.data.clip import PreparedSet, frames_of
@@ -68,7 +68,7 @@ def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedSet) -> None
     assert len(found) == 2 and found[0].shape == (512, 512, 3) and found[0].dtype == np.uint8
     with torch.inference_mode():
         head = model.reconstruct(*source)
-        code = model.listen(clip.sound(torch.tensor([3]))) * speech_level(clip.audio)[3]
+        code = model.encode_audio(clip.sound(torch.tensor([3]))) * speech_level(clip.audio)[3]
         track = clip.track[3:4]
         frame = model(head, code, track.eyes, track.camera)
         wanted = to_frames(frame.over(torch.zeros(1, 3, 512, 512)))[0]
@@ -83,7 +83,7 @@ def test_where_nobody_speaks_the_mouth_is_measured(faces: PreparedSet) -> None:
     heard = mouth_codes(model, clip, range(1, 4))
     frames = torch.arange(1, 4)
     with torch.inference_mode():
-        plain = model.listen(clip.sound(frames))
+        plain = model.encode_audio(clip.sound(frames))
     assert torch.allclose(heard, hold_in_silence(plain, speech_level(clip.audio)[frames]))
     mute = replace(clip, entry=replace(clip.entry, own_speech=False))
     assert torch.equal(mouth_codes(model, mute, range(1, 4)), clip.mouth[1:4])

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdtalk.errors import InputError
+from sdtalk.flame import fan
+from sdtalk.flame.fan import FanLandmarks
 from sdtalk.image import read_picture
-from sdtalk.tracking import fan_landmarks
 from sdtalk.tracking.face_model import FaceModel
-from sdtalk.tracking.fan_landmarks import FanLandmarks
 from sdtalk.tracking.landmarks68 import landmarks68
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "eileen_collins.png"
@@ -120,7 +120,7 @@ def test_the_mirrored_picture_counts_as_much() -> None:
     random = torch.Generator().manual_seed(0)
     maps = torch.rand(1, 68, 64, 64, generator=random)
     nothing = torch.zeros_like(maps)
-    mirrored = maps.flip(3)[:, fan_landmarks._MIRRORED]
+    mirrored = maps.flip(3)[:, fan._MIRRORED]
     plain = FanLandmarks(Answer(maps, nothing)).find(brighter_left(1), BOXES[:1])
     assert torch.equal(FanLandmarks(Answer(nothing, mirrored)).find(brighter_left(1), BOXES[:1]), plain)
     both = FanLandmarks(Answer(maps, mirrored + 3 * maps)).find(brighter_left(1), BOXES[:1])
@@ -130,7 +130,7 @@ def test_the_mirrored_picture_counts_as_much() -> None:
 def test_left_and_right_are_exchanged_as_on_a_face() -> None:
     face = landmarks68(FaceModel.bundled().mean_face[None])[0]
     distance = torch.cdist(face * torch.tensor([-1.0, 1.0, 1.0]), face)
-    assert distance.argmin(1).tolist() == fan_landmarks._MIRRORED
+    assert distance.argmin(1).tolist() == fan._MIRRORED
 
 
 def test_the_network_sees_the_square_of_the_package() -> None:
@@ -226,16 +226,16 @@ def install_weights(place: Path) -> dict[str, Tensor]:
 
 
 def test_both_must_be_there(machine: Path, tmp_path: Path) -> None:
-    assert not fan_landmarks.installed() and not (tmp_path / "torch").exists(), "looking makes no folder"
+    assert not fan.installed() and not (tmp_path / "torch").exists(), "looking makes no folder"
     no_package = r"^face-alignment: its version 1.5 is not installed.*pip install face-alignment==1.5$"
     with pytest.raises(InputError, match=no_package):
         FanLandmarks.from_installed()
     weights = install_weights(machine)
-    assert not fan_landmarks.installed()
+    assert not fan.installed()
     with pytest.raises(InputError, match=no_package):
         FanLandmarks.from_installed()
     install_package(tmp_path)
-    assert fan_landmarks.installed()
+    assert fan.installed()
     finder = FanLandmarks.from_installed()
     assert torch.equal(finder.network.layer.weight, weights["layer.weight"]) and not finder.network.training
     found = finder.find(
@@ -244,7 +244,7 @@ def test_both_must_be_there(machine: Path, tmp_path: Path) -> None:
     assert found.shape == (1, 68, 2) and torch.isfinite(found).all()
     assert "face_alignment" not in sys.modules
     machine.unlink()
-    assert not fan_landmarks.installed()
+    assert not fan.installed()
     with pytest.raises(
         InputError, match=r"2DFAN4.*weights are not there\. Download https://www\.adrianbulat\.com/.*"
     ):
@@ -256,7 +256,7 @@ def test_another_version_of_the_package_is_not_it(machine: Path, tmp_path: Path)
     install_weights(machine)
     install_package(tmp_path)
     (tmp_path / "face_alignment" / "models" / "fan.py").unlink()
-    assert not fan_landmarks.installed()
+    assert not fan.installed()
     with pytest.raises(InputError, match="version 1.5 is not installed, or not whole"):
         FanLandmarks.from_installed()
 
@@ -295,10 +295,10 @@ def test_weights_of_another_network_are_an_error(machine: Path, tmp_path: Path, 
 def test_the_package_gives_the_same_but_for_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own code, with the true network of random weights in the place of the true ones."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    source, place = fan_landmarks.network_file(), fan_landmarks.weights_file()
+    source, place = fan.network_file(), fan.weights_file()
     assert source is not None
     torch.manual_seed(0)
-    network = fan_landmarks._network(source)
+    network = fan._network(source)
     for part in network.modules():  # else all heat maps would be alike
         if isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.weight, 1, 0.3)

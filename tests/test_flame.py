@@ -12,7 +12,7 @@ from published import assert_sampled
 from torch import Tensor
 
 from sdtalk.camera import UNIT_M
-from sdtalk.tracking.flame import FlameModel, FlameParameters, rotation_matrices
+from sdtalk.flame.layer import FlameModel, FlameParameters, rotation_matrices
 
 FIXTURE = np.load(Path(__file__).parent / "fixtures" / "l_flame_synthetic.npz")
 

@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sdtalk.errors import InputError
-from sdtalk.tracking.flame import FlameModel
-from sdtalk.tracking.flame_file import add_flame, load_flame, read_flame
+from sdtalk.flame.file import add_flame, load_flame, read_flame
+from sdtalk.flame.layer import FlameModel
 from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK
 
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from sdtalk.camera import Camera
-from sdtalk.tracking import flame_fit
-from sdtalk.tracking.flame import FlameModel, FlameParameters
-from sdtalk.tracking.flame_fit import FlameFit, fit_flame, fit_flame_video
-from sdtalk.tracking.flame_landmarks import FlameLandmarks
+from sdtalk.flame.fit import FlameFit, fit_flame, fit_flame_video
+from sdtalk.flame.landmarks import FlameLandmarks
+from sdtalk.flame.layer import FlameModel, FlameParameters
 from sdtalk.tracking.landmarks68 import FIRST_MESH_LANDMARK, MESH_NUMBERS, all_landmarks
 
 MODEL = face_like_flame()

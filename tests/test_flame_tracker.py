@@ -13,12 +13,12 @@ from test_tracker import panning
 from torch import Tensor
 
 from sdtalk.errors import InputError
+from sdtalk.flame.fan import FanLandmarks
+from sdtalk.flame.fit import NOISE_PX
+from sdtalk.flame.layer import FlameModel
+from sdtalk.flame.tracker import FlameTracker
 from sdtalk.image import crop_picture, read_picture
 from sdtalk.tracking.face_model import eye_state
-from sdtalk.tracking.fan_landmarks import FanLandmarks
-from sdtalk.tracking.flame import FlameModel
-from sdtalk.tracking.flame_fit import NOISE_PX
-from sdtalk.tracking.flame_tracker import FlameTracker
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.landmarks68 import (
     CONTOUR,
@@ -168,7 +168,7 @@ def test_portrait_with_the_same_landmarks_is_the_same(
     plain = flame_tracker(mesh_tracker, ALL_ROWS).portrait(picture, "astronaut").track
     tracker = flame_tracker(mesh_tracker, ALL_ROWS, landmarks=Shifted(mesh_tracker.networks, (0.0, 0.0)))
     looser = tracker.portrait(picture, "astronaut").track
-    monkeypatch.setattr("sdtalk.tracking.fan_landmarks.NOISE_PX", NOISE_PX)
+    monkeypatch.setattr("sdtalk.flame.fan.NOISE_PX", NOISE_PX)
     same = tracker.portrait(picture, "astronaut").track
     expected, loose, found = (
         t.camera.project(MODEL.landmarks(t.completion_points)) for t in (plain, looser, same)

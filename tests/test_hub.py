@@ -117,7 +117,7 @@ def test_a_run_is_shared_and_loaded_again(hub: HubStandIn, uploader: HubUploader
 
 def test_another_process_finds_it_by_hf_endpoint(hub: HubStandIn, tmp_path: Path) -> None:
     model_of(7).push_to_hub(REPO, private=True)
-    code = f"from sdtalk.hub import download; print(download({REPO!r}))"  # imports little
+    code = f"from sdtalk.weights.hub import download; print(download({REPO!r}))"  # imports little
     settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "other"), "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True

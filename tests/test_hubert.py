@@ -13,11 +13,11 @@ from torch import Tensor
 from toy import toy_hubert_config
 from transformers import HubertForCTC, HubertModel, Wav2Vec2FeatureExtractor
 
-from sdtalk.audio import SAMPLE_RATE_HZ, frame_count
 from sdtalk.errors import InputError
-from sdtalk.hubert import HubertFeatures, token_windows
-from sdtalk.hubert.band import Band
-from sdtalk.hubert.features import token_count
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, frame_count
+from sdtalk.speech.hubert import HubertFeatures, token_windows
+from sdtalk.speech.hubert.band import Band
+from sdtalk.speech.hubert.features import token_count
 
 ONE_PIECE = 10**9
 
@@ -293,7 +293,7 @@ PEAK = """
 import re, sys, torch
 from pathlib import Path
 from transformers import HubertModel
-from sdtalk.hubert import HubertFeatures
+from sdtalk.speech.hubert import HubertFeatures
 sys.path.insert(0, sys.argv[1])
 from toy import toy_hubert_config
 torch.set_num_threads(1)

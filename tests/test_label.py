@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sdtalk.errors import InputError
-from sdtalk.label import AI_GENERATED, LONGEST_LABEL, draw_label, labelled
 from sdtalk.pipeline import TalkOptions
+from sdtalk.video.label import AI_GENERATED, LONGEST_LABEL, draw_label, labelled
 
 
 def stamped(frames: np.ndarray, text: str = AI_GENERATED) -> np.ndarray:

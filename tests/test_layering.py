@@ -7,11 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "process", "arguments", "stopwatch", "hub", "config", "card", "camera", "gaussians", "image", "audio",
-    "video", "ply", "assets", "added_weights", "published_keys", "unpickle", "hubert", "tracking", "reconstruction",
-    "motion", "rendering", "head", "model", "checkpoint", "published_checkpoint", "convert", "verify", "doctor",
-    "poses", "stream", "label", "options", "listener", "pipeline", "shelf", "page_inputs", "reenact", "untrained",
-    "bench", "__main__",
+    "errors", "stopwatch", "config", "camera", "gaussians", "weights", "image", "speech", "video", "tracking", "flame",
+    "reconstruction", "motion", "rendering", "head", "model", "checkpoint", "published", "driving", "options", "stream",
+    "pipeline", "reenact", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdtalk.__main__ import main
-from sdtalk.added_weights import add_weights
-from sdtalk.assets import optional_asset
+from sdtalk.cli.main import main
 from sdtalk.errors import InputError
+from sdtalk.weights.assets import optional_asset
+from sdtalk.weights.third_party import add_weights
 from training.alexnet import ALEXNET_WIDTHS, alexnet_convolutions
 from training.lpips import Lpips
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy import EXAMPLE
 
-from sdtalk.__main__ import main
+from sdtalk.cli.main import main
 from sdtalk.image import read_picture
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS as LANDMARK_NUMBERS
 from sdtalk.tracking.tracker import Tracker

@@ -118,7 +118,7 @@ def test_gradients_reach_every_part(model: SDTalk) -> None:
     model.zero_grad()
     windows = torch.randn(2, 37, TOY.mel_bins)
     _, eyes, camera = state(2)
-    frame = model(head_of(model), model.listen(windows), eyes, camera)
+    frame = model(head_of(model), model.encode_audio(windows), eyes, camera)
     (frame.colours.square().sum() + frame.rasterised.square().sum()).backward()
     for name, part in model.named_children():
         gradients = [p.grad for p in part.parameters()]

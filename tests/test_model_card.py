@@ -11,10 +11,10 @@ from hub_stand_in import OWNER, HubStandIn
 from huggingface_hub import ModelCard
 from toy import TOY, TOY_BASE
 
-from sdtalk.card import Card, card_text
 from sdtalk.config import BASE, SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
+from sdtalk.weights.model_card import Card, card_text
 from training.data.entries import ClipEntry, Span
 from training.data.index import Index
 from training.evaluation.results import ClipResult, Results

@@ -8,15 +8,15 @@ import pytest
 import torch
 from toy import EXAMPLE, save_portrait, save_speech, toy_model
 
-from sdtalk.audio import read_speech
+from sdtalk.driving import GAPS
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, crop_picture, read_picture
 from sdtalk.options import TalkOptions, choose_device
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.poses import GAPS
 from sdtalk.reenact import ReenactOptions, frame_pairs, prepare, reenact
+from sdtalk.speech.audio import read_speech
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import Performance, render_frames
+from sdtalk.stream import DrivingSignals, render_frames
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter, probe, read_frames
 
@@ -71,7 +71,7 @@ def test_the_seed_decides(pipeline, files, tmp_path) -> None:
     sound = read_speech(save_speech(tmp_path / "long.wav", 10))
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     first, second = (
-        pipeline._performance(person, sound, TalkOptions(seed=seed), lambda *_: None, Stopwatch())
+        pipeline._driving_signals(person, sound, TalkOptions(seed=seed), lambda *_: None, Stopwatch())
         for seed in (1, 2)
     )
     assert torch.equal(first.audio_code, second.audio_code) and not torch.equal(first.eyes, second.eyes)
@@ -83,7 +83,7 @@ def test_without_motion_all_frames_are_the_portrait(pipeline, files) -> None:
     untrained = toy_model(trained=False, plane_size=128)
     head = SDTalkPipeline(untrained, pipeline.tracker).reconstruct(person)
     track = person.track
-    three = Performance(
+    three = DrivingSignals(
         head.audio_code.expand(3, -1), head.eyes.expand(3, -1), track.camera[torch.zeros(3).long()]
     )
     frames = next(render_frames(untrained, head, three, torch.zeros(1, 3, 512, 512)))
@@ -98,7 +98,9 @@ def test_the_mouth_option_scales_the_mouth(pipeline, files) -> None:
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     codes = []
     for mouth in (1.0, 0.0, 1.5):
-        plan = pipeline._performance(person, sound, TalkOptions(mouth=mouth), lambda *_: None, Stopwatch())
+        plan = pipeline._driving_signals(
+            person, sound, TalkOptions(mouth=mouth), lambda *_: None, Stopwatch()
+        )
         codes.append(plan.audio_code)
     assert len(codes[0]) == 5 and codes[0].any() and not codes[1].any()
     torch.testing.assert_close(codes[2], 1.5 * codes[0])
@@ -110,7 +112,7 @@ def test_pose_and_blinks_of_a_video(pipeline, files) -> None:
     clip = str(files / "clip.mp4")
     told: list[tuple[str, int, int]] = []
     options = TalkOptions(pose=clip, blink=clip)
-    plan = pipeline._performance(person, sound, options, lambda *step: told.append(step), Stopwatch())
+    plan = pipeline._driving_signals(person, sound, options, lambda *step: told.append(step), Stopwatch())
     place = plan.camera.project(torch.zeros(5, 1, 3))[:, 0]
     assert (place[1:, 0] < place[:-1, 0]).all(), "the picture moves to the left"
     torch.testing.assert_close(
@@ -143,10 +145,10 @@ def test_nothing_stays_behind(pipeline, files, tmp_path, error, stage: str) -> N
 
 
 def test_frames_come_while_they_are_wanted(pipeline, files) -> None:
-    """A performance of a day starts at once: nothing is computed for frames that nobody takes."""
+    """A signals of a day starts at once: nothing is computed for frames that nobody takes."""
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     head, day = pipeline.reconstruct(person), 25 * 60 * 10
-    long = Performance(
+    long = DrivingSignals(
         head.audio_code.expand(day, -1),
         head.eyes.expand(day, -1),
         person.track.camera[torch.zeros(day).long()],
@@ -173,9 +175,9 @@ def test_devices() -> None:
 
 def test_a_clip_repeats_itself(pipeline, files, tmp_path) -> None:
     exact = SDTalkPipeline(toy_model(trained=False, plane_size=128), pipeline.tracker)
-    repetition = prepare(exact, files / "clip.mp4")
-    pairs = list(frame_pairs(exact, repetition))
-    assert len(pairs) == 6 and repetition.note == ""
+    reenactment = prepare(exact, files / "clip.mp4")
+    pairs = list(frame_pairs(exact, reenactment))
+    assert len(pairs) == 6 and reenactment.note == ""
     prediction, real = (np.stack(side).astype(float) for side in zip(*pairs, strict=True))
     assert prediction.shape == (6, 512, 512, 3)
     error = np.abs(prediction - real).mean(axis=(1, 2, 3))

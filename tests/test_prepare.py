@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 from test_video import ffmpeg
 
-from sdtalk.audio import read_speech
 from sdtalk.image import crop_picture, read_picture
+from sdtalk.speech.audio import read_speech
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter
 from training import prepare

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sdtalk.audio import read_speech
 from sdtalk.errors import InputError
 from sdtalk.image import read_picture
+from sdtalk.speech.audio import read_speech
 from sdtalk.tracking.face_model import FaceModel
 from training.preparation.clips import aligned_sound, hubert_features, mel_features
 from training.preparation.measures import head_angles, measure
@@ -353,7 +353,7 @@ def test_details_have_numbers() -> None:
 
 
 def openings(late_frames: float, noise: float, frames: int = 250) -> tuple[np.ndarray, np.ndarray]:
-    """A mouth, and what a listener would say of its sound, so many frames late."""
+    """A mouth, and what a speech_encoder would say of its sound, so many frames late."""
     rng = np.random.default_rng(1)
     fine = np.convolve(rng.standard_normal(8 * (frames + 40)), np.hanning(33), "same")
     fine /= fine.std()
@@ -409,7 +409,7 @@ def test_features_have_a_row_for_every_window() -> None:
 def test_hubert_features_are_its_windows(
     toy_home: Path, alignment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdtalk.hubert import HubertFeatures
+    from sdtalk.speech.hubert import HubertFeatures
 
     monkeypatch.setenv("SDTALK_HOME", str(toy_home))
     hubert = HubertFeatures.installed()

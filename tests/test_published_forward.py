@@ -12,7 +12,8 @@ from sdtalk.gaussians import Gaussians
 from sdtalk.head import HeadGaussians
 from sdtalk.model import SDTalk
 from sdtalk.rendering import reference
-from sdtalk.rendering.rasteriser import PUBLISHED_RULES, FeatureImage, rasterise
+from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rules import PUBLISHED_RULES, FeatureImage
 from sdtalk.tracking.head_track import HeadTrack
 
 
@@ -48,7 +49,7 @@ def target(published_model: SDTalk, head: HeadGaussians) -> FeatureImage:
     fixture = np.load(FIXTURES / "h_forward.npz")
     windows = torch.from_numpy(parity_rule.normal("in/h/audio", (1, 16, 1024)))
     eyes = torch.from_numpy(parity_rule.normal("in/h/eye", (1, 6)))
-    moved = published_model.animate(head, published_model.listen(windows), eyes)
+    moved = published_model.animate(head, published_model.encode_audio(windows), eyes)
     compare_rows(moved, fixture, "")
     compare_branches(moved, fixture)
     view = camera_of(fixture["t_transform"])

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from sdtalk.published_keys import RENAMES, UNUSED, our_tensors, published_layout
+from sdtalk.published.keys import RENAMES, UNUSED, our_tensors, published_layout
 
 KEYS = list(published_layout())
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from published import FIXTURES, assert_sampled
 
-from sdtalk.published_keys import published_layout
+from sdtalk.published.keys import published_layout
 from sdtalk.tracking.landmarks68 import lip_box_px
 from training.losses import lifting_loss, nearest_square_distances
 from training.perceptual import FacePerceptualLoss

@@ -11,7 +11,8 @@ import torch
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.rendering import reference
-from sdtalk.rendering.rasteriser import OUR_RULES, PUBLISHED_RULES, RasterRules, rasterise
+from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES, RasterRules
 
 FIXTURE = np.load(Path(__file__).parent / "fixtures" / "g_cameras.npz")
 CAMERAS = range(3)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from sdtalk.camera import FACING, Camera
 from sdtalk.errors import InputError
 from sdtalk.gaussians import Gaussians
-from sdtalk.rendering import gsplat_backend, reference
-from sdtalk.rendering.rasteriser import OUR_RULES, PUBLISHED_RULES, FeatureImage, RasterRules, rasterise
+from sdtalk.rendering import gsplat, reference
+from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES, FeatureImage, RasterRules
 
 SIZE = 48
 DISTANCE = 10.0
@@ -281,7 +282,7 @@ def test_gsplat_that_cannot_run_says_what_to_do() -> None:
     if torch.cuda.is_available() and importlib.util.find_spec("gsplat"):
         pytest.skip("gsplat can run here")
     with pytest.raises(InputError, match="gsplat.*nvcc.*choose the device cpu"):
-        gsplat_backend.load()
+        gsplat.load()
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdtalk.__main__ import main
+from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from training.evaluation.mfcc import mel_triangles, mfcc
 from training.evaluation.syncnet import SyncNet, distances, face_crops, figures_of, sync_figures

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sdtalk import assets
 from sdtalk.errors import InputError
 from sdtalk.tracking import networks
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.networks import FaceNetworks
 from sdtalk.tracking.roi import whole_pictures
+from sdtalk.weights import assets
 
 ROOT = Path(__file__).parent.parent
 RIGHT_SIDE, LEFT_SIDE, NOSE, CHIN, FOREHEAD = 234, 454, 1, 152, 10

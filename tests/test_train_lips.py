@@ -10,8 +10,8 @@ import torch
 from made_up_data import packed, write_work
 from safetensors.torch import load_file
 
-from sdtalk.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
 from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
 from training.mini import synthetic_speech
 from training.mini.lips_data import Clip, Crops, Scale, disturb, load_clips, mouth_example, variants
 from training.mini.lips_fit import Recipe, finetune

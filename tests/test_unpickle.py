@@ -15,9 +15,9 @@ import scipy.sparse
 import torch
 from made_up_flame import Ch, npy_of_object, python2_pickle
 
-from sdtalk import unpickle
 from sdtalk.errors import InputError
-from sdtalk.unpickle import Unread, read_npy, read_pickle
+from sdtalk.weights import unpickle
+from sdtalk.weights.unpickle import Unread, read_npy, read_pickle
 
 DRAW = np.random.default_rng(0)
 GRID = DRAW.normal(size=(3, 4, 5))
@@ -131,7 +131,8 @@ def test_a_command_is_refused_by_name_and_not_run(protocol: int, tmp_path: Path)
     numpy.load numpy.fromfile numpy.memmap numpy.save numpy._core.multiarray.fromfile numpy.f2py.diagnose.run
     numpy.testing._private.utils.runstring functools.partial operator.attrgetter types.FunctionType torch.load
     torch.hub.load torch.serialization.load copyreg.__newobj_ex__ copyreg.add_extension scipy.sparse.load_npz
-    scipy.sparse._csc.__import__ collections.namedtuple _codecs.lookup codecs.open sdtalk.unpickle._Note""".split(),
+    scipy.sparse._csc.__import__ collections.namedtuple _codecs.lookup codecs.open
+    sdtalk.weights.unpickle._Note""".split(),
 )
 def test_every_other_name_is_refused(name: str) -> None:
     module, _, attribute = name.rpartition(".")

@@ -13,8 +13,8 @@ from toy import TOY_BASE
 from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
-from sdtalk.published_checkpoint import read_published
-from sdtalk.verify import (
+from sdtalk.published.checkpoint import read_published
+from sdtalk.published.verify import (
     PRODUCTS,
     TF32,
     Difference,
@@ -141,9 +141,9 @@ def test_a_gpu_needs_gsplat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "PyTorch finds none" in _no_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("sdtalk.rendering.gsplat_backend.load", lambda: None)
+    monkeypatch.setattr("sdtalk.rendering.gsplat.load", lambda: None)
     assert _no_gpu() == ""
-    monkeypatch.setattr("sdtalk.rendering.gsplat_backend.load", absent)
+    monkeypatch.setattr("sdtalk.rendering.gsplat.load", absent)
     assert "gsplat cannot be imported" in _no_gpu()
 
 

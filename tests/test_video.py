@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sdtalk.audio import frame_count, read_speech
 from sdtalk.errors import InputError
+from sdtalk.speech.audio import frame_count, read_speech
 from sdtalk.video import COMMENT, VideoWriter, check_output, has_video, probe, read_frames
 
 LEVELS = 10

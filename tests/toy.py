@@ -13,8 +13,8 @@ from transformers import HubertConfig, HubertModel
 
 from sdtalk.camera import FACING, Camera
 from sdtalk.config import SDTalkConfig
-from sdtalk.convert import published_config
 from sdtalk.model import SDTalk
+from sdtalk.published.convert import published_config
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
 from sdtalk.tracking.head_track import HeadTrack

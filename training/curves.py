@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sdtalk.arguments import USER_ERROR
+from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
 
 COLUMNS = 4

@@ -26,8 +26,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from sdtalk.arguments import USER_ERROR
 from sdtalk.checkpoint import load_model, locate, read_config
+from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
 from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from sdtalk.errors import InputError
-from sdtalk.hub import split_revision
+from sdtalk.weights.hub import split_revision
 
 LOG_IN = (
     "Log in with `hf auth login`, or set HF_TOKEN; a token with the right to write is made at "

@@ -1,6 +1,6 @@
 """The model card of a run: what it was trained on and how, and later what was measured; nothing is made up.
 
-`sdtalk.card` has the text that every model shares, `sdtalk/assets/model_card.md` the template.
+`sdtalk.weights.model_card` has the text that every model shares, `sdtalk/assets/model_card.md` the template.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 
-from sdtalk.card import NOT_STATED, Card, card_text
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
+from sdtalk.weights.model_card import NOT_STATED, Card, card_text
 from training.data.entries import SPLITS, ClipEntry
 from training.data.index import Index
 from training.recipe import TrainSettings

@@ -20,7 +20,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run by its path: the folder above holds the package `training`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from sdtalk.process import tune_process
+from sdtalk.cli.process import tune_process
 
 tune_process()
 
@@ -30,8 +30,8 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from tqdm import tqdm
 
 from sdtalk.errors import InputError
-from sdtalk.hubert import HubertFeatures
-from sdtalk.tracking.flame_tracker import FlameTracker
+from sdtalk.flame.tracker import FlameTracker
+from sdtalk.speech.hubert import HubertFeatures
 from sdtalk.tracking.tracker import Tracker
 from training.data.shards import discard, finish, plan_shards, write_shards
 from training.data.writing import cannot_write

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from huggingface_hub import get_token
 
-from sdtalk.arguments import USER_ERROR
 from sdtalk.checkpoint import CONFIG, WEIGHTS, load_model
+from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
 from training.hub_repository import LOG_IN, check_name, commit_folder, prepare_repository, reason
 from training.model_card import with_results

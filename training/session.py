@@ -15,9 +15,9 @@ from torch.optim.swa_utils import AveragedModel
 from sdtalk.checkpoint import CONFIG, WEIGHTS, load_model, read_config
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from sdtalk.hub import split_revision
+from sdtalk.flame.file import load_flame
 from sdtalk.model import SDTalk
-from sdtalk.tracking.flame_file import load_flame
+from sdtalk.weights.hub import split_revision
 from training.checkpoints import COMPLETE, RunFolder, facts_of, replaced, step_of
 from training.data.clip import PreparedSet
 from training.hub_repository import download_state

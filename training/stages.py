@@ -118,7 +118,11 @@ class Stage(nn.Module):
 
     def _code(self, batch: dict[str, Tensor]) -> Tensor:
         """What moves the mouth: mini's fields learn from tracked mouths, the paper's from what is heard."""
-        return batch["target_mouth"] if self.model.config.priors else self.model.listen(batch["target_sound"])
+        return (
+            batch["target_mouth"]
+            if self.model.config.priors
+            else self.model.encode_audio(batch["target_sound"])
+        )
 
     def _head(self, batch: dict[str, Tensor], source: HeadTrack, target: HeadTrack) -> HeadGaussians:
         if self.still:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdtalk.errors import InputError
 from sdtalk.head import Frame
-from sdtalk.published_checkpoint import read_published
+from sdtalk.published.checkpoint import read_published
 from sdtalk.tracking.landmarks68 import landmarks68, lip_box_px
 from training.losses import (
     FaceNetworkLoss,

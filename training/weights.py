@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from sdtalk.assets import OPTIONAL_ASSETS
 from sdtalk.errors import InputError
+from sdtalk.weights.assets import OPTIONAL_ASSETS
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -68,23 +68,9 @@ class AudioEncoder(nn.Module):
         return pull * (2 - pull)
 
     def forward(self, windows: Float[Tensor, "frames 37 bins"]) -> Float[Tensor, "frames code"]:
-        """Mouth code of each window, see `sdtalk.audio.speech_windows`."""
+        """Mouth code of each window, see `sdtalk.speech.audio.speech_windows`."""
         return self.code_of(self.hear(windows.transpose(1, 2)))[:, 0]
 
     def forward_clip(self, mels: Float[Tensor, "padded bins"]) -> Float[Tensor, "frames code"]:
-        """The same for a whole clip of `sdtalk.audio.padded_mels` at a ninth of the work: windows overlap."""
+        """The same for a whole clip of `sdtalk.speech.audio.padded_mels` at a ninth of the work: windows overlap."""
         return self.code_of(self.hear(mels.T[None]))[0]
-
-
-def hold_in_silence(
-    code: Float[Tensor, "frames code"], level: Float[Tensor, " frames"]
-) -> Float[Tensor, "frames code"]:
-    """Close the mouth and keep it still where nobody speaks.
-
-    Real people hold their mouths anywhere in a pause, which no sound tells; a still one looks calm.
-
-    Args:
-        code: Mouth codes.
-        level: 1 in speech, 0 in pauses, see `sdtalk.audio.speech_level`.
-    """
-    return code * level[:, None]

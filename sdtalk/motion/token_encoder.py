@@ -38,7 +38,7 @@ class TokenEncoder(nn.Module):
         """Audio code of each frame.
 
         Args:
-            windows: The tokens each frame hears, in order of time; from `sdtalk.hubert`.
+            windows: The tokens each frame hears, in order of time; from `sdtalk.speech.hubert`.
         """
         codes = self.mlp(windows)
         return (self.weights(codes)[..., None] * codes).sum(dim=1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
-from sdtalk.rendering.rasteriser import (
+from sdtalk.rendering.rules import (
     DILATION,
     MIN_ALPHA,
     MIN_ROOT,

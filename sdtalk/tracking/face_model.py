@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sdtalk.assets import bundled
+from sdtalk.weights.assets import bundled
 
 ASSET = "face.safetensors"
 

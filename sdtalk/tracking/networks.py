@@ -9,13 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdtalk.assets import bundled
 from sdtalk.errors import InputError
 from sdtalk.tracking import detector, face_mesh, segmentation
 from sdtalk.tracking.detector import Detections, Detector
 from sdtalk.tracking.face_mesh import FaceMesh
 from sdtalk.tracking.roi import Rois, crop, roi_from_landmarks, tiles, whole_pictures
 from sdtalk.tracking.segmentation import Segmentation
+from sdtalk.weights.assets import bundled
 
 WEIGHTS = "tracker.safetensors"
 BATCH = 16

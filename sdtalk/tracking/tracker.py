@@ -15,7 +15,6 @@ from sdtalk.image import Crop, crop_picture, to_tensor
 from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
-from sdtalk.tracking.flame import FlameParameters
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
@@ -43,12 +42,10 @@ class VideoTrack:
     Attributes:
         track: One entry a frame, smoothed.
         crop: The square the track refers to, the same for all frames.
-        flame: The parameters of FLAME's heads, from the tracker that fits them.
     """
 
     track: HeadTrack
     crop: Crop
-    flame: FlameParameters | None = None
 
 
 class Tracker:

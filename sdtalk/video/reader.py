@@ -12,8 +12,8 @@ import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
 
-from sdtalk.audio import FRAME_RATE_HZ
 from sdtalk.errors import InputError
+from sdtalk.speech.audio import FRAME_RATE_HZ
 
 OTHER_FILE = "Give an mp4, mov, webm, mkv or avi video."
 CUT_SHORT = re.compile("partial file|ended prematurely")

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sdtalk.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 from sdtalk.errors import InputError
+from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 COMMENT = "AI-generated with SDTalk: made from a picture and a sound recording, not filmed."
 """Stands in the metadata of every video written."""

@@ -14,13 +14,13 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from sdtalk.audio import MELS_PER_FRAME, WINDOW_MELS
 from sdtalk.camera import Camera
 from sdtalk.errors import InputError
-from sdtalk.hubert.windows import TOKENS_PER_FRAME, WINDOW
+from sdtalk.flame.file import load_flame
+from sdtalk.flame.layer import FlameModel, FlameParameters
+from sdtalk.speech.audio import MELS_PER_FRAME, WINDOW_MELS
+from sdtalk.speech.hubert.windows import TOKENS_PER_FRAME, WINDOW
 from sdtalk.tracking.completion import CompletionTemplate
-from sdtalk.tracking.flame import FlameModel, FlameParameters
-from sdtalk.tracking.flame_file import load_flame
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack
 from training.data.entries import ClipEntry, ClipFacts, Piece
 from training.data.index import INDEX_NAME, Index

@@ -24,7 +24,7 @@ class Index:
         tracker: "face_mesh" or "flame": what the heads were tracked with.
         sound: "mel" or "hubert": the features that are kept beside the sound.
         sound_width: Numbers per row of these features: 80, or HuBERT's width.
-        token_alignment: Which tokens a frame hears, see `sdtalk.hubert.windows`; None for mel.
+        token_alignment: Which tokens a frame hears, see `sdtalk.speech.hubert.windows`; None for mel.
         clips: The clips, by key.
     """
 

@@ -15,8 +15,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
+from sdtalk.flame.fan import FanLandmarks
 from sdtalk.tracking.face_model import FaceModel
-from sdtalk.tracking.fan_landmarks import FanLandmarks
 from sdtalk.tracking.landmarks68 import INNER_LIP, OUTER_LIP, landmarks68
 from sdtalk.tracking.tracker import Tracker
 

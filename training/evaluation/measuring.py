@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from sdtalk.errors import InputError
+from sdtalk.flame import fan
+from sdtalk.flame.fan import FanLandmarks
 from sdtalk.image import to_tensor
-from sdtalk.tracking import fan_landmarks as fan
-from sdtalk.tracking.fan_landmarks import FanLandmarks
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation import identity, syncnet
 from training.evaluation.figures import FIGURES, Scores, Take

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.fft import dct
 
-from sdtalk.audio import SAMPLE_RATE_HZ
+from sdtalk.speech.audio import SAMPLE_RATE_HZ
 
 WINDOW, HOP, FFT = 400, 160, 512
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22

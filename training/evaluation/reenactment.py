@@ -8,15 +8,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sdtalk.audio import speech_level
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
+from sdtalk.driving import followed_cameras, followed_eyes
 from sdtalk.errors import InputError
-from sdtalk.listener import Listener
 from sdtalk.model import SDTalk
-from sdtalk.motion.audio_encoder import hold_in_silence
-from sdtalk.poses import followed_cameras, followed_eyes
-from sdtalk.stream import BATCH, Performance, render_frames
+from sdtalk.speech.audio import speech_level
+from sdtalk.speech.encoder import SpeechEncoder, hold_in_silence
+from sdtalk.stream import BATCH, DrivingSignals, render_frames
 from sdtalk.tracking.head_track import HeadTrack
 from sdtalk.tracking.landmarks68 import eye_numbers_px, landmarks68
 from training.data.clip import PreparedClip
@@ -90,9 +89,9 @@ def predicted_frames(
         camera = followed_cameras(track.camera, camera, len(chosen))
         eyes = followed_eyes(model_eyes(model.config, track), eyes, len(chosen))
         eyes = eyes.trunc() if model.config.eyes_in_px else eyes
-    performance = Performance(codes.cpu(), eyes, camera)
+    signals = DrivingSignals(codes.cpu(), eyes, camera)
     black = torch.zeros(1, 3, FRAME_SIZE, FRAME_SIZE)
-    for rendered in render_frames(model, head, performance, black, FRAME_SIZE, batch=batch):
+    for rendered in render_frames(model, head, signals, black, FRAME_SIZE, batch=batch):
         yield from rendered
 
 
@@ -106,7 +105,9 @@ def mouth_codes(
     if kind == "silence":
         return _silence(model, clip, device).expand(len(chosen), -1, -1)
     with torch.inference_mode():
-        parts = [model.listen(clip.sound(some).to(device)).cpu() for some in chosen.split(HEARD_AT_ONCE)]
+        parts = [
+            model.encode_audio(clip.sound(some).to(device)).cpu() for some in chosen.split(HEARD_AT_ONCE)
+        ]
     codes = torch.cat(parts)
     if model.config.audio_encoder == "hubert":
         return codes
@@ -133,4 +134,4 @@ def _silence(model: SDTalk, clip: PreparedClip, device: torch.device | str) -> T
     Raises:
         InputError: HuBERT is not on this machine.
     """
-    return Listener.for_model(model, device).silence()
+    return SpeechEncoder.for_model(model, device).silence()

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from sdtalk.audio import read_speech
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.reenact import ReenactOptions, frame_pairs, prepare
+from sdtalk.speech.audio import read_speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import BATCH
 from sdtalk.tracking.head_track import Portrait
@@ -85,9 +85,9 @@ def _repeated(
         if other is not None:
             portrait = str(Path(folder) / "source.png")
             Image.fromarray(_first_frame(other)).save(portrait)
-        repetition = prepare(pipeline, clip, ReenactOptions(portrait))
-        count = limited(len(repetition.performance), seconds)
-        for ours, theirs in islice(frame_pairs(pipeline, repetition, watch), count):
+        reenactment = prepare(pipeline, clip, ReenactOptions(portrait))
+        count = limited(len(reenactment.signals), seconds)
+        for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
             predicted.append(ours)
             real.append(theirs)
             if real.count == BATCH:

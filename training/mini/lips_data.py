@@ -9,7 +9,8 @@ import torch
 from scipy.signal import oaconvolve, resample_poly
 from torch import Tensor
 
-from sdtalk.audio import (
+from sdtalk.errors import InputError
+from sdtalk.speech.audio import (
     FRAME_RATE_HZ,
     MEL_BINS,
     MELS_PER_FRAME,
@@ -21,7 +22,6 @@ from sdtalk.audio import (
     padded_mels,
     speech_level,
 )
-from sdtalk.errors import InputError
 from training.data.clip import PreparedClip, PreparedSet
 
 CROP_FRAMES = 50

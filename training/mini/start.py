@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sdtalk.arguments import USER_ERROR
+from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk

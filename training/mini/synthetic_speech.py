@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
 
-from sdtalk.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from training.mini.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 FLITE_VOICES = {"awb": 120, "kal16": 110, "rms": 100, "slt": 180}  # usual pitch in Hz

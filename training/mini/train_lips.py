@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdtalk.arguments import USER_ERROR
-from sdtalk.audio import log_mel, padded_mels, speech_level
+from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
-from sdtalk.motion.audio_encoder import AudioEncoder, hold_in_silence
+from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.speech.audio import log_mel, padded_mels, speech_level
+from sdtalk.speech.encoder import hold_in_silence
 from training.data.clip import PreparedSet
 from training.mini.lips_data import Clip, Example, Scale, load_clips, synthetic_examples, variants
 from training.mini.lips_fit import Recipe, finetune, pretrain, read_encoder

@@ -17,11 +17,11 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm import trange
 
-from sdtalk.arguments import USER_ERROR
 from sdtalk.checkpoint import load_model
+from sdtalk.cli.arguments import USER_ERROR
+from sdtalk.driving import GAPS
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
-from sdtalk.poses import GAPS
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel
 from training.data.clip import PreparedSet

@@ -16,12 +16,13 @@ from jaxtyping import Float, Int16, UInt8
 from PIL import Image
 from torch import Tensor
 
-from sdtalk.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
-from sdtalk.hubert import HubertFeatures
-from sdtalk.hubert.windows import TOKENS_BEFORE, TOKENS_PER_FRAME, WINDOW
+from sdtalk.flame.tracker import FlameVideoTrack
 from sdtalk.image import crop_picture
+from sdtalk.speech.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
+from sdtalk.speech.hubert import HubertFeatures
+from sdtalk.speech.hubert.windows import TOKENS_BEFORE, TOKENS_PER_FRAME, WINDOW
 from sdtalk.tracking.tracker import Tracker, VideoTrack
 from training.data.entries import ClipFacts
 from training.data.writing import cannot_write
@@ -151,14 +152,15 @@ class ClipMaker:
         return on_face / number
 
     def _arrays(self, cut: Cut) -> bytes:
-        track, flame = cut.track.track, cut.track.flame
+        track = cut.track.track
         arrays = {
             "world_to_camera": track.camera.world_to_camera,
             "mesh": track.mesh,
             "eyes": track.eyes,
             "mouth": self.tracker.face.mouth_code(track.mesh),
         }
-        if flame is not None:
+        if isinstance(cut.track, FlameVideoTrack):
+            flame = cut.track.flame
             arrays |= {
                 "flame_shape": flame.shape[0],
                 "flame_expression": flame.expression,

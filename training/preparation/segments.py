@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from sdtalk.audio import FRAME_RATE_HZ
+from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.smoothing import fill_gaps
 from training.preparation.measures import Measures, crop_outside, face_share

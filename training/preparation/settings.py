@@ -74,7 +74,7 @@ class PrepareSettings:
     Attributes:
         tracker: What heads are: our face mesh (mini), or FLAME fitted to it (base).
         sound: Which features are kept beside the sound: log-mel (mini) or HuBERT's tokens (base).
-        token_alignment: Which tokens a frame hears, see `sdtalk.hubert.windows`.
+        token_alignment: Which tokens a frame hears, see `sdtalk.speech.hubert.windows`.
         shortest_seconds: Shorter pieces between cuts are rejected.
         longest_seconds: Longer ones are split evenly.
         limits: Which frames are of use.

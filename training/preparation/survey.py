@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdtalk.audio import FRAME_RATE_HZ
 from sdtalk.errors import InputError
+from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.tracking.detector import overlaps
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.head_track import MESH_POINTS

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from sdtalk.audio import FRAME_RATE_HZ, log_mel, padded_mels
 from sdtalk.checkpoint import load_model
 from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.speech.audio import FRAME_RATE_HZ, log_mel, padded_mels
 from training.mini.lips_metrics import correlation_by_lag
 from training.preparation.settings import Sync
 

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from sdtalk.audio import FRAME_RATE_HZ, read_soundtrack
+from sdtalk.speech.audio import FRAME_RATE_HZ, read_soundtrack
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoInfo, probe, read_frames
 from training.data.entries import ClipFacts

@@ -21,7 +21,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sdtalk.assets import FOLDER
 from sdtalk.camera import FACING, FRAME_SIZE
 from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop, unproject_landmarks
 from sdtalk.tracking.face_model import (
@@ -37,6 +36,7 @@ from sdtalk.tracking.face_model import (
     FaceModel,
 )
 from sdtalk.tracking.framing import choose_crop
+from sdtalk.weights.assets import FOLDER
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 IRIS_DISTANCE = 0.315  # 63 mm, the adult mean

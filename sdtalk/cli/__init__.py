@@ -1,0 +1,1 @@
+"""The command line: `sdtalk PORTRAIT SPEECH -o OUTPUT` and its sub-commands."""

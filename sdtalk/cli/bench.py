@@ -1,0 +1,227 @@
+"""Where the time goes: `sdtalk bench` makes a video as a user would, and measures every stage."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sdtalk.cli.untrained import untrained_base
+from sdtalk.errors import InputError
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
+from sdtalk.stopwatch import Stopwatch
+
+LIBRARIES = ("torch", "numpy", "numba", "imageio-ffmpeg")
+POLL_SECONDS = 0.1
+UNTRAINED = "base"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What to measure.
+
+    Attributes:
+        portrait: Picture; None: the example of a source checkout.
+        speech: Recording; None: the example.
+        seconds: The recording is cut, or repeated, to this length.
+        model: Checkpoint; "base" for the paper's full model with random weights, which is as fast as a trained one
+            but for the rasteriser, whose time depends on how large the Gaussians are.
+        device: Where to run.
+        precision: What to compute in.
+        compile: Compile the networks, before the stages are measured.
+    """
+
+    portrait: str | None = None
+    speech: str | None = None
+    seconds: float = 7.1
+    model: str = "mini"
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        stages: Seconds by stage, inside one process; "encoding" runs beside the others.
+        frames: Length of the video in frames.
+        frames_per_second: Frames over the seconds of motion, rendering and finishing.
+        precision: What the model computed in.
+        total_seconds: Another whole `sdtalk` process, from its start to the file; None for the untrained model.
+        peak_mb: Largest resident memory of that process and its children together; None where unknown.
+        machine: Processor, cores, system, load.
+        versions: Libraries.
+    """
+
+    stages: dict[str, float]
+    frames: int
+    frames_per_second: float
+    precision: str
+    total_seconds: float | None
+    peak_mb: float | None
+    machine: dict[str, str]
+    versions: dict[str, str]
+
+
+def measure(chosen: Benchmark) -> Report:
+    """Make the video twice: in this process, stage by stage, and as a user would, in a process of its own.
+
+    Raises:
+        InputError: An input cannot be used.
+    """
+    portrait = chosen.portrait or str(example("eileen_collins.png"))
+    if not 0.04 <= chosen.seconds <= 3600:
+        problem = "the length cannot be measured"
+        raise InputError(f"seconds {chosen.seconds}", problem, "Choose 0.04 to 3600.")
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory(prefix="sdtalk-bench-") as folder:
+        speech, output = Path(folder, "speech.wav"), Path(folder, "talk.mp4")
+        _write_speech(chosen.speech or str(example("sense_and_sensibility.wav")), chosen.seconds, speech)
+        with watch("loading"):
+            pipeline = _load(chosen)
+        if chosen.compile:
+            pipeline(portrait, speech, output)  # compiles
+        pipeline.model.neural_renderer = _Timed(pipeline.model.neural_renderer, watch)
+        talk = pipeline(portrait, speech, output)
+        stages = {**watch.seconds, **talk.timings}
+        command = [sys.executable, "-m", "sdtalk", portrait, str(speech), "-o", str(output)]
+        command += ["--model", chosen.model, "--device", chosen.device, "--precision", chosen.precision]
+        command += ["--compile"] if chosen.compile else []
+        total, peak = (None, None) if chosen.model == UNTRAINED else _run(command)
+    speed = talk.frames / sum(stages[s] for s in ("motion", "rendering", "finishing"))
+    stages["rasterising"] = stages.pop("rendering") - stages["neural rendering"]
+    precision = str(pipeline.model.precision).removeprefix("torch.")
+    versions = {n: version(n) for n in LIBRARIES}
+    return Report(stages, talk.frames, speed, precision, total, peak, _machine(), versions)
+
+
+def _load(chosen: Benchmark) -> SDTalkPipeline:
+    if chosen.model == UNTRAINED:
+        pipeline = untrained_base(chosen.device, chosen.precision)
+    else:
+        pipeline = SDTalkPipeline.from_pretrained(chosen.model, chosen.device, chosen.precision)
+    if chosen.compile:
+        pipeline.model.compiled()
+    return pipeline
+
+
+def _write_speech(source: str, seconds: float, target: Path) -> None:
+    """Write a recording of exactly the wanted length."""
+    import wave
+
+    samples = np.resize(read_speech(source).samples.numpy(), round(seconds * SAMPLE_RATE_HZ))
+    with wave.open(str(target), "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE_HZ, 0, "NONE", ""))
+        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+
+
+class _Timed(nn.Module):
+    """A network with a stopwatch around it; a hook would become part of a compiled one."""
+
+    def __init__(self, network: nn.Module, watch: Stopwatch) -> None:
+        super().__init__()
+        self.network, self.watch = network, watch
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """What the network returns."""
+        with self.watch("neural rendering"):
+            return self.network(*inputs)
+
+
+def _run(command: list[str]) -> tuple[float, float | None]:
+    """Seconds and peak memory (MB, children included) of a process."""
+    start, peak = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        over = threading.Event()
+
+        def watch_memory() -> None:
+            nonlocal peak
+            while not over.wait(POLL_SECONDS):
+                peak = max(peak, resident_mb(process.pid))
+
+        thread = threading.Thread(target=watch_memory, daemon=True)
+        thread.start()
+        try:
+            code = process.wait()
+        finally:
+            over.set()
+            thread.join()
+        seconds = time.perf_counter() - start
+        if code != 0:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            raise InputError("sdtalk", f"the measured process failed ({lines[-1]})", "Run it by itself.")
+    return seconds, peak or None
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process and all below it, in MB; 0 where /proc does not tell."""
+    parents: dict[int, list[int]] = {}
+    pages: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            pages[int(entry.name)] = int(fields[21])
+            parents.setdefault(int(fields[1]), []).append(int(entry.name))
+        except (OSError, IndexError, ValueError):  # it has just ended
+            continue
+    waiting, total = [pid], 0
+    while waiting:
+        one = waiting.pop()
+        total += pages.get(one, 0)
+        waiting += parents.get(one, [])
+    return total * (os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096) / 2**20
+
+
+def _machine() -> dict[str, str]:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        cpu = names[0] if names else cpu
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    cores = str(os.cpu_count())
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return {"processor": cpu, "cores": cores, "gpu": gpu, "system": system, "load": load}
+
+
+def as_json(report: Report) -> str:
+    """The report for programs."""
+    return json.dumps(asdict(report), indent=2)
+
+
+def as_text(report: Report) -> str:
+    """The report for people."""
+    row: Callable[[str, str], str] = lambda name, value: f"{name:<22}{value}"  # noqa: E731
+    once = ("loading", "reading", "tracking", "reconstruction", "audio")
+    each_frame = ("motion", "rasterising", "neural rendering", "finishing", "encoding")
+    lines = []
+    for stage in once + each_frame:
+        seconds = report.stages.get(stage, 0.0)
+        each = f"{1000 * seconds / report.frames:7.1f} ms a frame" if stage in each_frame else ""
+        lines.append(row(stage, f"{seconds:7.2f} s  {each}".rstrip()))
+    lines.append(row("frames a second", f"{report.frames_per_second:7.1f}    ({report.frames} frames)"))
+    total = "not measured" if report.total_seconds is None else f"{report.total_seconds:7.1f} s"
+    lines.append(row("start to file", total))
+    peak = "not measured" if report.peak_mb is None else f"{report.peak_mb:7.0f} MB"
+    lines.append(row("peak memory", peak))
+    lines.append(row("precision", report.precision))
+    facts = {**report.machine, **report.versions}
+    return "\n".join([*lines, *(row(name, value) for name, value in facts.items())])

@@ -1,0 +1,195 @@
+"""What this machine has for SDTalk: every file of weights and every optional library; `sdtalk doctor`."""
+
+import importlib.util
+import os
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from sdtalk.checkpoint import WEIGHTS, find_models, locate, read_config
+from sdtalk.errors import InputError
+from sdtalk.flame import fan
+from sdtalk.published.convert import published_config
+from sdtalk.weights.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
+
+BUNDLED_FILES = {
+    "tracker.safetensors": ("face and person networks of MediaPipe", "Apache-2.0"),
+    "face.safetensors": ("average face and its mouth motion", "Apache-2.0"),
+    "mini/model.safetensors": ("the model `mini`", "Apache-2.0"),
+}
+"""Weights in the package: what they are, their licence."""
+
+
+@dataclass(frozen=True)
+class OptionalLibrary:
+    """A Python package that some uses want.
+
+    Attributes:
+        module: What is imported.
+        package: What pip installs, with what else it needs.
+        licence: Its licence.
+        use: What it is for.
+        without: What works without it.
+    """
+
+    module: str
+    package: str
+    licence: str
+    use: str
+    without: str
+
+
+LIBRARIES = (
+    OptionalLibrary(
+        "gsplat", "gsplat==1.5.3 and a CUDA toolkit with nvcc", "Apache-2.0",
+        "rasterises on an NVIDIA GPU", "everything works on the CPU",
+    ),
+    OptionalLibrary(
+        "tinycudann", "NVIDIA's tiny-cuda-nn from source", "BSD-3-Clause",
+        "encodes positions faster while training on an NVIDIA GPU", "PyTorch gives the same numbers",
+    ),
+    OptionalLibrary(
+        fan.PACKAGE, "face-alignment==1.5", "BSD-3-Clause",
+        "with its weights, finds the landmarks that FLAME is fitted to", "our own landmarks are used",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination.
+
+    Attributes:
+        name: What was looked for.
+        found: Whether it is here and can be used.
+        details: Where it is or which version; where it is missing, how to get it and what works without it.
+        licence: Its licence, or "".
+    """
+
+    name: str
+    found: bool
+    details: tuple[str, ...]
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found, by section."""
+
+    machine: list[Finding]
+    weights: list[Finding]
+    assets: list[Finding]
+    libraries: list[Finding]
+    models: list[Finding]
+
+
+def examine() -> Examination:
+    """Look at this machine; asks no network and imports no optional library."""
+    models = find_models()
+    return Examination(
+        machine=_machine(),
+        weights=[_weight(name, what, licence) for name, (what, licence) in BUNDLED_FILES.items()],
+        assets=[_converted(asset, models) or _asset(asset) for asset in OPTIONAL_ASSETS],
+        libraries=[*(_library(library) for library in LIBRARIES), _landmark_weights()],
+        models=[_model(name, source) for name, source in models.items()],
+    )
+
+
+def _machine() -> list[Finding]:
+    cuda = torch.cuda.is_available()
+    gpu = torch.cuda.get_device_name() if cuda else "none that PyTorch can use; the CPU does everything"
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return [
+        Finding("SDTalk", True, (f"{_version('sdtalk')} on {system}, {os.cpu_count()} cores",)),
+        Finding("PyTorch", True, (torch.__version__,)),
+        Finding("NVIDIA GPU", cuda, (gpu,)),
+        Finding("your files", True, (f"{data_folder()} (SDTALK_HOME moves it)",)),
+    ]
+
+
+def _weight(name: str, what: str, licence: str) -> Finding:
+    try:
+        return Finding(what, True, (str(bundled(name)),), licence)
+    except InputError as error:
+        return Finding(what, False, (str(error),), licence)
+
+
+def _asset(asset: OptionalAsset) -> Finding:
+    path = asset.found()
+    if path is not None:
+        return Finding(asset.what, True, (str(path),), asset.licence)
+    details = (f"for {asset.needed_for}", f"from {asset.where}", f"without it {asset.without}")
+    return Finding(asset.what, False, details, asset.licence)
+
+
+def _converted(asset: OptionalAsset, models: dict[str, str]) -> Finding | None:
+    """The authors' checkpoint is not kept as it came: one that was converted into the user's folder counts."""
+    for source in models.values() if asset.name == "checkpoint" else ():
+        with suppress(InputError):
+            if read_config(locate(source)).name == published_config().name:
+                return Finding(asset.what, True, (f"{source}, converted",), asset.licence)
+    return None
+
+
+def _library(library: OptionalLibrary) -> Finding:
+    name = f"{library.module} ({library.use})"
+    if importlib.util.find_spec(library.module) is None:
+        details = (f"install {library.package}", f"without it {library.without}")
+        return Finding(name, False, details, library.licence)
+    return Finding(name, True, (_version(library.module),), library.licence)
+
+
+def _landmark_weights() -> Finding:
+    """The weights that face-alignment keeps outside of its package, which does not state their licence."""
+    name, path = f"landmark network of {fan.PACKAGE}", fan.weights_file()
+    if path.is_file():
+        return Finding(name, True, (str(path),))
+    details = (
+        f"install it: download {fan.WEIGHTS_URL} to {path}",
+        "without it our own landmarks are used",
+    )
+    return Finding(name, False, details)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # used from its sources, as on a Space
+        return "version unknown"
+
+
+def _model(name: str, source: str) -> Finding:
+    """Whether a model's config can be read and what it needs is here; its weights are not opened."""
+    folder = locate(source)
+    try:
+        config = read_config(folder)
+    except InputError as error:
+        return Finding(name, False, (str(error),))
+    needed = {"flame": config.template == "flame", "hubert": config.audio_encoder == "hubert"}
+    missing = [a.name for a in OPTIONAL_ASSETS if needed.get(a.name) and a.found() is None]
+    problem = f"; cannot be used without {' and '.join(missing)}, see above" if missing else ""
+    if not (folder / WEIGHTS).is_file():
+        problem = f"; cannot be used without its {WEIGHTS}, which is missing"
+    return Finding(name, not problem, (f"{folder}{problem}",))
+
+
+def as_text(found: Examination) -> str:
+    """The examination for people."""
+    sections = {
+        "This machine": found.machine,
+        "Weights in the package": found.weights,
+        "Files that cannot come with it": found.assets,
+        "Optional libraries": found.libraries,
+        "Models": found.models,
+    }
+    lines: list[str] = []
+    for title, findings in sections.items():
+        lines += ["", title] if lines else [title]
+        for f in findings:
+            licence = f" [{f.licence}]" if f.licence else ""
+            lines.append(f"  {'found  ' if f.found else 'missing'}  {f.name}{licence}")
+            lines += [f"           {detail}" for detail in f.details]
+    return "\n".join(lines)

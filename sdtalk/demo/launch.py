@@ -1,0 +1,50 @@
+"""Start of the demo: loads the model, compiles the rasteriser, serves the page until Ctrl-C.
+
+Gradio's own variables apply (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_ROOT_PATH, GRADIO_TEMP_DIR, ...); nothing
+is loaded from other sites and nothing is reported to anybody.
+"""
+
+import signal
+
+from sdtalk.checkpoint import find_models, locate, read_config
+from sdtalk.demo.model_cache import ModelCache
+from sdtalk.demo.page import LAUNCH_OPTIONS, build
+from sdtalk.driving import DrivingSignals
+from sdtalk.image import parse_background, read_picture
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.stream import render_frames
+from sdtalk.weights.assets import example
+
+QUEUE = 50
+"""Visitors who can wait at once."""
+
+
+def launch(models: list[str], device: str = "auto") -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        models: Folders or Hub names to offer besides the models found on this machine; the first is the default.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: A model or the device cannot be used.
+    """
+    cache = ModelCache(find_models(tuple(models)), device)
+    for source in models:
+        read_config(locate(source))
+    pipeline = cache.pipeline_for(cache.names[0])  # now, so that what is missing is told before anybody waits
+    print("Compiling the rasteriser: once a machine, about 10 s ...", flush=True)
+    warm_up(pipeline)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: uploads and results are deleted
+    build(cache).queue(max_size=QUEUE).launch(**LAUNCH_OPTIONS)
+
+
+def warm_up(pipeline: SDTalkPipeline) -> None:
+    """Render one frame of the example, so that the first visitor does not wait for kernels to be compiled."""
+    portrait = example("eileen_collins.png")
+    person = pipeline.tracker.portrait(read_picture(portrait).pixels, str(portrait))
+    eyes = pipeline.eyes_for_model(person.track.eyes)
+    signals = DrivingSignals(pipeline.speech_encoder.silence(), eyes, person.track.camera)
+    scene = pipeline.scene(parse_background("original"), person)
+    for _ in render_frames(pipeline.model, pipeline.reconstruct(person), signals, scene):
+        pass

@@ -1,0 +1,1 @@
+"""CPU rasteriser: compiled Numba kernels, forward and backward, driven by a pool of threads."""

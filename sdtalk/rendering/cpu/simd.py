@@ -1,0 +1,167 @@
+"""Vector operations that the compiler does not find by itself: it cannot know that arrays do not overlap.
+
+They work on blocks of BLOCK float32 at a position of a one-dimensional array. LLVM turns a block into two
+AVX-512 registers or into more, smaller ones (AVX2, NEON). Nothing checks the bounds.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from sdtalk.rendering.cpu.kernel import vector_operation
+
+BLOCK = 32
+"""Features worked on at once; rows are padded to a multiple of this."""
+
+RUN = 16
+"""Pixels of a row weighed at once."""
+
+_VECTOR = ir.VectorType(ir.FloatType(), BLOCK)
+_FAST = ("reassoc", "contract", "nsz")
+
+
+def _block_pointer(builder: ir.IRBuilder, array: ir.Value, start: ir.Value, block: ir.Value) -> ir.Value:
+    """Pointer to the block-th vector after `start` of a float32 array."""
+    index = builder.add(start, builder.mul(block, ir.Constant(block.type, BLOCK)))
+    return builder.bitcast(builder.gep(array, [index]), _VECTOR.as_pointer())
+
+
+def _data(context, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value) -> ir.Value:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _broadcast(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
+    undefined = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+    )
+
+
+def _is_vector_input(*arrays: types.Type) -> bool:
+    return all(isinstance(a, types.Array) and a.dtype == types.float32 and a.ndim == 1 for a in arrays)
+
+
+@vector_operation
+def add_scaled(typingctx, target, target_start, source, source_start, weight, blocks) -> tuple | None:  # type: ignore[no-untyped-def]
+    """target[target_start + i] += weight * source[source_start + i] for i < blocks * BLOCK."""
+    if not _is_vector_input(target, source):
+        return None
+    signature = types.void(target, types.uint64, source, types.uint64, types.float32, types.uint64)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        to, origin = _data(context, builder, target, args[0]), _data(context, builder, source, args[2])
+        factor = _broadcast(builder, args[4], BLOCK)
+        with cgutils.for_range(builder, args[5]) as loop:
+            pointer = _block_pointer(builder, to, args[1], loop.index)
+            row = builder.load(_block_pointer(builder, origin, args[3], loop.index), align=4)
+            product = builder.fmul(factor, row, flags=_FAST)
+            builder.store(
+                builder.fadd(builder.load(pointer, align=4), product, flags=_FAST), pointer, align=4
+            )
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@vector_operation
+def dot(typingctx, left, left_start, right, right_start, blocks) -> tuple | None:  # type: ignore[no-untyped-def]
+    """Sum of left[left_start + i] * right[right_start + i] over i < blocks * BLOCK."""
+    if not _is_vector_input(left, right):
+        return None
+    signature = types.float32(left, types.uint64, right, types.uint64, types.uint64)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        a, b = _data(context, builder, left, args[0]), _data(context, builder, right, args[2])
+        total = cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * BLOCK))
+        builder.store(ir.Constant(_VECTOR, [0.0] * BLOCK), total)
+        with cgutils.for_range(builder, args[4]) as loop:
+            row_a = builder.load(_block_pointer(builder, a, args[1], loop.index), align=4)
+            row_b = builder.load(_block_pointer(builder, b, args[3], loop.index), align=4)
+            product = builder.fmul(row_a, row_b, flags=_FAST)
+            builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{BLOCK}f32")
+        return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), builder.load(total)], fastmath=_FAST)
+
+    return signature, generate
+
+
+@vector_operation
+def sum_rows(typingctx, target, target_start, source, weights, listed, count, blocks):  # type: ignore[no-untyped-def]
+    """target[target_start + i] = sum over rows r in listed[:count] of weights[r] * source[r, i], i < blocks * BLOCK."""
+    if not _is_vector_input(target, source, weights):
+        return None
+    u64 = types.uint64
+    signature = types.void(target, u64, source, weights, listed, u64, u64)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        to, rows, factors, list_ = (
+            _data(context, builder, array, value)
+            for array, value in ((target, args[0]), (source, args[2]), (weights, args[3]), (listed, args[4]))
+        )
+        total = cgutils.alloca_once(builder, _VECTOR)
+        zero = ir.Constant(_VECTOR, [0.0] * BLOCK)
+        row_length = builder.mul(args[6], ir.Constant(args[6].type, BLOCK))
+        with cgutils.for_range(builder, args[6]) as over_blocks:
+            builder.store(zero, total)
+            with cgutils.for_range(builder, args[5]) as over_rows:
+                row = builder.zext(builder.load(builder.gep(list_, [over_rows.index])), args[5].type)
+                factor = _broadcast(builder, builder.load(builder.gep(factors, [row])), BLOCK)
+                pointer = _block_pointer(builder, rows, builder.mul(row, row_length), over_blocks.index)
+                product = builder.fmul(factor, builder.load(pointer, align=4), flags=_FAST)
+                builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
+            builder.store(
+                builder.load(total), _block_pointer(builder, to, args[1], over_blocks.index), align=4
+            )
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@vector_operation
+def list_positive(typingctx, values, start, listed, count) -> tuple | None:  # type: ignore[no-untyped-def]
+    """Append the indices in start:start + RUN of positive values to the int32 array `listed`; return its new count.
+
+    Writes up to RUN elements past the new end.
+    """
+    if not _is_vector_input(values):
+        return None
+    signature = types.uint64(values, types.uint64, listed, types.uint64)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        i32, floats = ir.IntType(32), ir.VectorType(ir.FloatType(), RUN)
+        whole, mask_type = ir.VectorType(i32, RUN), ir.VectorType(ir.IntType(1), RUN)
+        start = builder.gep(_data(context, builder, values, args[0]), [args[1]])
+        source = builder.bitcast(start, floats.as_pointer())
+        mask = builder.fcmp_ordered(">", builder.load(source, align=4), ir.Constant(floats, [0.0] * RUN))
+        first = _broadcast(builder, builder.trunc(args[1], i32), RUN)
+        indices = builder.add(first, ir.Constant(whole, list(range(RUN))))
+        kind = ir.FunctionType(whole, [whole, mask_type, whole])
+        name = f"llvm.experimental.vector.compress.v{RUN}i32"
+        compress = cgutils.get_or_insert_function(builder.module, kind, name)
+        packed = builder.call(compress, [indices, mask, ir.Constant(whole, ir.Undefined)])
+        target = builder.gep(_data(context, builder, listed, args[2]), [args[3]])
+        builder.store(packed, builder.bitcast(target, whole.as_pointer()), align=4)
+        found = builder.ctpop(builder.bitcast(mask, ir.IntType(RUN)))
+        return builder.add(args[3], builder.zext(found, ir.IntType(64)))
+
+    return signature, generate
+
+
+@vector_operation
+def prefetch(typingctx, array, index) -> tuple | None:  # type: ignore[no-untyped-def]
+    """Ask for the cache line of array[index], one-dimensional, ahead of its use."""
+    if not isinstance(array, types.Array) or array.ndim != 1:
+        return None
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.gep(_data(context, builder, array, args[0]), [args[1]])
+        # read, keep in all cache levels, data
+        builder.call(function, [builder.bitcast(pointer, byte), i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate

@@ -1,0 +1,304 @@
+"""The page as visitors and programs use it: a real server, a real client, and a real browser where there is one."""
+
+import tempfile
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+import torch
+from chromium import browser, chromium
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from toy import toy_model
+
+from sdtalk.cli.main import main
+from sdtalk.config import SDTalkConfig
+from sdtalk.demo.inputs import as_hex, error_message, known_model
+from sdtalk.demo.model_cache import ModelCache
+from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, SPEECH, build
+from sdtalk.demo.service import DOING, TalkService
+from sdtalk.errors import InputError
+from sdtalk.model import SDTalk
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.tracking.tracker import Tracker
+from sdtalk.video import probe
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Iterator[Path]:
+    """Where the server keeps what it needs for a while."""
+    kept = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(kept / "gradio"))
+        patch.setattr(tempfile, "tempdir", str(kept))
+        yield kept
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Iterator[gr.Blocks]:
+    torch.manual_seed(0)
+    pipeline = SDTalkPipeline(SDTalk(SDTalkConfig()).eval().requires_grad_(False), Tracker.from_bundled())
+    page = build(ModelCache.of_one(pipeline))
+    page.queue().launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def client(page: gr.Blocks, tmp_path_factory) -> Client:
+    downloads = tmp_path_factory.mktemp("downloads")
+    return Client(page.local_url, verbose=False, download_files=downloads, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def word(tmp_path_factory) -> Path:
+    """0.4 s of the example."""
+    path = tmp_path_factory.mktemp("speech") / "word.wav"
+    with wave.open(str(SPEECH)) as whole, wave.open(str(path), "wb") as part:
+        part.setparams(whole.getparams())
+        whole.setpos(whole.getframerate())
+        part.writeframes(whole.readframes(whole.getframerate() * 2 // 5))
+    return path
+
+
+def generate(client: Client, portrait: Path | None, speech: Path | None, **options):
+    files = (handle_file(path) if path else None for path in (portrait, speech))
+    given = dict(zip(("portrait", "speech"), files, strict=True))
+    return client.predict(**given, **{"consent": True, **options}, api_name="/generate")
+
+
+def video_of(answer) -> Path:
+    return Path(answer["video"] if isinstance(answer, dict) else answer)
+
+
+def test_the_example_becomes_a_video(client: Client, folder: Path, word: Path) -> None:
+    video, note = generate(client, PORTRAIT, word, background="colour", colour="rgba(255, 0.4, 0, 1)")
+    info = probe(video_of(video))
+    assert (info.width, info.height, info.has_sound) == (512, 512, True)
+    assert info.duration == pytest.approx(0.4, abs=0.045)
+    assert note == ""
+    assert not list(folder.glob("sdtalk-*")), "a work folder has stayed"
+
+
+@pytest.mark.parametrize(
+    "name", ["no portrait", "no consent", "text as picture", "empty sound", "no video", "a path"]
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    client: Client, word: Path, tmp_path: Path, name: str
+) -> None:
+    text, empty = tmp_path / "holiday.png", tmp_path / "silence.wav"
+    text.write_text("Dear diary")
+    empty.write_bytes(b"")
+    portrait, speech, options, words = {
+        "no portrait": (None, word, {}, "Portrait: there is none yet"),
+        "no consent": (PORTRAIT, word, {"consent": False}, "Consent: it has not been given"),
+        "text as picture": (text, word, {}, "holiday.png: this is not a picture"),
+        "empty sound": (PORTRAIT, empty, {}, "silence.wav: the file is empty"),
+        "a path": (PORTRAIT, word, {"background": "colour", "colour": str(PORTRAIT)}, "colour: "),
+        "no video": (PORTRAIT, word, {"pose": "video"}, "Video to follow: there is none yet"),
+    }[name]
+    with pytest.raises(AppError) as caught:
+        generate(client, portrait, speech, **options)
+    message = str(caught.value)
+    assert words in message
+    assert "\n" not in message and "Traceback" not in message and (name == "a path" or "/" not in message)
+
+
+def test_names_of_files_cannot_bring_markup(client: Client, word: Path, tmp_path: Path) -> None:
+    error = InputError("<img src=x>.png", "bad", "Choose another.")
+    assert "<" in error_message(error)  # so it is escaped where it is shown
+    text = tmp_path / "a&b.png"
+    text.write_text("no picture")
+    with pytest.raises(AppError, match="this is not a picture"):
+        generate(client, text, word)
+
+
+@pytest.mark.parametrize(
+    "picked, colour",
+    [
+        ("#a1b2c3", "#a1b2c3"),
+        ("rgba(255.4, 0, 15.6, 1)", "#ff0010"),
+        ("rgb(1,2,3)", "#010203"),
+    ],
+)
+def test_colours_of_the_picker(picked: str, colour: str) -> None:
+    assert as_hex(picked) == colour
+
+
+class Told(gr.Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[object, str]] = []
+
+    def __call__(self, progress, desc, **_) -> None:
+        self.steps.append((progress, desc))
+
+
+def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> None:
+    visit, told = gr.Request(session_hash="visitor"), Told()
+
+    class Dreaming(SDTalkPipeline):
+        def __init__(self) -> None:
+            """Load nothing."""
+
+        def __call__(self, *arguments):
+            show = arguments[-1]
+            show("dreaming", 0, 0)
+            show("rendering", 1, 2)
+            service.stop(visit)
+            show("preparing", 0, 0)
+            pytest.fail("went on")
+
+    cache = ModelCache({"mini": ""})
+    cache.name, cache.pipeline = "mini", Dreaming()
+    service = TalkService(cache)
+    with pytest.raises(gr.Error, match="Stopped"):
+        service.generate("a.png", "b.wav", True, request=visit, progress=told)
+    assert told.steps[1:] == [(0, "Working"), ((1, 2), DOING["rendering"])] and not service.stops
+
+
+def dropdown(page: gr.Blocks) -> dict:
+    """The control to choose a model with, as the page gets it."""
+    parts = (part for part in page.get_config_file()["components"] if part["type"] == "dropdown")
+    return next(part["props"] for part in parts if part["props"]["label"] == "Model")
+
+
+def test_one_model_is_no_choice(page: gr.Blocks) -> None:
+    assert not dropdown(page)["visible"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> ModelCache:
+    """Two models and one that is broken."""
+    places = {name: tmp_path_factory.mktemp("models") / name for name in ("first", "second", "broken")}
+    for place in places.values():
+        toy_model().save_pretrained(place)
+    (places["broken"] / "model.safetensors").write_bytes(b"cut off")
+    return ModelCache({name: str(place) for name, place in places.items()}, "cpu")
+
+
+@pytest.fixture
+def larger_page(cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[gr.Blocks]:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))  # a page that ends empties its folder
+    page = build(cache)
+    page.queue().launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
+    yield page
+    page.close()
+
+
+def test_a_model_can_be_chosen(larger_page: gr.Blocks, cache: ModelCache, word: Path, tmp_path: Path) -> None:
+    shown = dropdown(larger_page)
+    assert shown["visible"] and shown["value"] == "first"
+    assert [name for name, _ in shown["choices"]] == ["first", "second", "broken"]
+    visitor = Client(larger_page.local_url, verbose=False, download_files=tmp_path, analytics_enabled=False)
+    taken = []
+    for choice in ({}, {"model": "second"}, {"model": "first"}):
+        video, _ = generate(visitor, PORTRAIT, word, **choice)
+        taken.append(cache.name)
+        assert probe(video_of(video)).has_sound
+    assert taken == ["first", "second", "first"]
+    for name in ("third", str(PORTRAIT.parent), "mini"):
+        with pytest.raises(AppError) as caught:
+            generate(visitor, PORTRAIT, word, model=name)
+        assert "first" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(AppError, match="broken/model.safetensors: it is not a complete") as caught:
+        generate(visitor, PORTRAIT, word, model="broken")
+    assert str(Path(cache.sources["broken"]).parent) not in str(caught.value), "visitors learn no paths"
+    assert cache.name == "first"
+
+
+def test_models_given_by_hand_are_looked_at_before_the_page_starts(
+    cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for wrong, says in (("nothing", "no such folder"), (str(tmp_path / "empty"), "config.json: this file")):
+        for given in ([wrong], [cache.sources["first"], wrong]):
+            words = [word for source in given for word in ("--model", source)]
+            assert main(["demo", "--device", "cpu", *words]) == 2
+            error = capsys.readouterr().err
+            assert error.startswith("sdtalk: ") and says in error and error.count("\n") == 1
+
+
+def test_names_are_checked_besides_by_gradio() -> None:
+    assert known_model("mini", ["mini", "base"]) == "mini"
+    with pytest.raises(InputError, match="Model: 'nope' is none of those here. Choose one of: mini, base"):
+        known_model("nope", ["mini", "base"])
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here")
+def test_a_visitor_chooses_a_model(
+    larger_page: gr.Blocks, cache: ModelCache, word: Path, tmp_path: Path
+) -> None:
+    with browser(tmp_path) as tab:
+        tab.open(larger_page.local_url)
+        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        options = "[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options'))"
+        tab.wait(f"!!{options}")  # a busy machine draws the rest of the page later
+        tab.run(f"{options}.click()")
+        field = "document.querySelector('input[aria-label=Model]')"
+        tab.wait(f"!!{field} && {field}.value == 'first'")
+        tab.run(f"{field}.focus()")
+        tab.wait("document.querySelectorAll('[role=option]').length == 3")
+        option = "[...document.querySelectorAll('[role=option]')].find(o => o.innerText.includes('second'))"
+        press = "new MouseEvent('mousedown', {bubbles: true, cancelable: true})"
+        tab.run(f"{option}.dispatchEvent({press})")
+        tab.wait(f"{field}.value == 'second'")
+        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.wait("!!document.querySelector('#portrait img')")
+        tab.choose_files("#speech input[type=file]", word)
+        tab.wait("!!document.querySelector('#speech .play-pause-button')")
+        tab.run("document.querySelector('input[type=checkbox]').click()")
+        tab.press("Generate")
+        tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
+        assert cache.name == "second" and tab.complaints() == []
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium here")
+def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, tmp_path: Path) -> None:
+    with browser(tmp_path) as tab:
+        tab.open(page.local_url)
+        tab.press("Generate")
+        tab.wait("document.body.innerText.includes('Portrait: there is none yet')")
+        tab.run("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options')).click()")
+        for option, control in {"video": "Video to follow", "colour": "Background colour"}.items():
+            tab.wait(f"!!document.querySelector('input[type=radio][value={option}]')")
+            tab.run(f"document.querySelector('input[type=radio][value={option}]').click()")
+            tab.wait(f"document.body.innerText.includes('{control}')")
+        tab.run("document.querySelector('input[type=radio][value=idle]').click()")
+        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.wait("!document.body.innerText.includes('Video to follow')")
+        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.wait("!!document.querySelector('#portrait img')")
+        tab.run("document.querySelectorAll('.gallery-item')[1].click()")
+        tab.wait("!!document.querySelector('#speech .play-pause-button')")
+        tab.run("document.querySelector('input[type=checkbox]').click()")
+
+        tab.press("Generate")  # 7 seconds of speech: time enough to change one's mind
+        tab.wait("/[0-9]+.[0-9]+ frames/.test(document.body.innerText)")
+        tab.press("Stop")
+        tab.wait("![...document.querySelectorAll('button')].some(b => b.innerText.trim() == 'Stop')")
+        tab.run("document.querySelector('#speech button[aria-label=Clear]').click()")
+        tab.wait("!!document.querySelector('#speech input[type=file]')")
+
+        tab.choose_files("#speech input[type=file]", word)
+        tab.wait("!!document.querySelector('#speech .play-pause-button')")
+        tab.press("Generate")
+        tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
+        tab.wait("document.body.innerText.includes('Download')")
+        assert tab.complaints() == []
+        foreign = {url for url in tab.requested() if not url.startswith((page.local_url, "data:", "blob:"))}
+        assert not foreign, "the page needs other sites"
+    assert not list(folder.glob("sdtalk-*")), "a work folder has stayed"
+
+
+def test_nothing_stays_at_the_end(page: gr.Blocks, folder: Path) -> None:
+    assert [path for path in folder.rglob("talking*.mp4")], "run after the others"
+    page.close()
+    left = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert not left - {PORTRAIT.name, SPEECH.name}
