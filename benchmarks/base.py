@@ -24,7 +24,7 @@ def frame(pipeline: SDTalkPipeline, person: Portrait) -> torch.Tensor:
     model = pipeline.model
     windows = torch.randn(1, 16, model.config.audio_width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        head = pipeline.reconstruct(person)
+        head = pipeline.reconstruct_tracked(person)
         moved = model.animate(head, model.encode_audio(windows), head.eyes)
         return model.render(head, moved, person.track.camera).colours
 

@@ -1,4 +1,4 @@
-"""A person made of Gaussians, and the frames rendered of one: what the model hands over."""
+"""Heads: a person made of Gaussians, and the frames rendered of one; what the model hands over."""
 
 from dataclasses import dataclass, replace
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.motion.motion_field import PointCode
+from sdtalk.tracking.head_track import Portrait
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,25 @@ class HeadGaussians:
     eyes: Float[Tensor, "batch 6"]
     audio_code: Float[Tensor, "batch audio"] | None = None
     detail: Float[Tensor, "batch 3 padded padded"] | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Head:
+    """A person, made of one photo once, for any number of recordings; from `SDTalkPipeline.reconstruct`.
+
+    Attributes:
+        gaussians: What is animated and rendered.
+        portrait: The photo's crop, mask and tracked head, on the CPU.
+        note: What the user should know (for example that the largest of several faces was taken), or "".
+    """
+
+    gaussians: HeadGaussians
+    portrait: Portrait
+    note: str = ""
+
+    def __repr__(self) -> str:
+        means = self.gaussians.gaussians.means
+        return f"Head({means.shape[1]:,} Gaussians on {means.device})"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures: reading what users bring, cropping, tensors, backgrounds."""
+"""Pictures: reading files, PIL images and arrays; cropping; conversion to tensors; backgrounds."""
 
 import math
 import re
@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -53,36 +54,77 @@ class Picture:
     note: str = ""
 
 
-def read_picture(path: str | Path) -> Picture:
-    """Read a picture file of any common kind, whatever its name ends in.
+PictureSource: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
+"""A picture as users have it, see `read_picture`."""
+
+
+def read_picture(source: PictureSource, name: str = "picture") -> Picture:
+    """Take a picture of any common kind, whatever its name ends in.
 
     EXIF orientation and colour profile are applied; CMYK, grey, palette and 16-bit pictures become 8-bit RGB.
 
+    Args:
+        source: A path, the bytes of a file, a PIL image, or an array [height, width], [height, width, 3] or [height,
+            width, 4] of uint8, or of floating point numbers in [0, 1].
+        name: What to call it in an error, where it has no path.
+
     Raises:
-        InputError: No such file, not a picture, damaged, or beyond Pillow's limit of about 179 megapixels.
+        InputError: No such file, not a picture, damaged, beyond Pillow's limit of about 179 megapixels, or of a type
+            that is no picture.
     """
-    path = Path(path)
+    if isinstance(source, str | Path):
+        name = str(source)
+        source = _file_bytes(Path(source))
+    if isinstance(source, np.ndarray):
+        source = _image_of_array(source, name)
+    if not isinstance(source, bytes | Image.Image):
+        remedy = "Give a path, a PIL image, an array [height, width, 3], or the bytes of a file."
+        raise InputError(name, f"an object of type {type(source).__name__} is no picture", remedy)
+    if source == b"":
+        raise InputError(name, "the file is empty", OTHER_FILE)
+    return _decode(source, name)
+
+
+def _file_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:  # missing, a folder, no permission
         problem = f"it cannot be read ({error.strerror})"
         raise InputError(str(path), problem, "Check the path of the picture.") from error
-    if not data:
-        raise InputError(str(path), "the file is empty", OTHER_FILE)
+
+
+def _image_of_array(pixels: np.ndarray, name: str) -> Image.Image:
+    """An array as Pillow has it; the shape and the range of its numbers are checked."""
+    if pixels.ndim not in (2, 3) or 0 in pixels.shape or pixels.shape[2:] not in ((), (3,), (4,)):
+        problem = f"its shape {pixels.shape} is not [height, width, 3] or [height, width, 4]"
+        raise InputError(name, problem, "Transpose it, colours last.")
+    if pixels.dtype.kind == "f":
+        if not (np.isfinite(pixels).all() and 0 <= pixels.min() and pixels.max() <= 1):
+            problem = "its floating point numbers are not all from 0 to 1"
+            raise InputError(name, problem, "Divide them by 255, or convert them to uint8.")
+        pixels = (pixels * 255).round().astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        problem = f"{pixels.dtype} is no type of pixels here"
+        raise InputError(name, problem, "Give uint8, or floating point numbers from 0 to 1.")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _decode(source: bytes | Image.Image, name: str) -> Picture:
     try:
         with warnings.catch_warnings():  # Pillow warns from half its limit on; its error at the limit stays
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if isinstance(source, Image.Image):  # a copy: it is the caller's, and is turned and reduced here
+                return Picture(*_to_rgb_and_alpha(source.copy()))
+            with Image.open(BytesIO(source), formats=FORMATS) as image:
                 note = "Only the first of its frames is used." if _has_frames(image) else ""
-                pixels, alpha = _to_rgb_and_alpha(image)
+                return Picture(*_to_rgb_and_alpha(image), note)
     except UnidentifiedImageError as error:
-        raise InputError(str(path), "this is not a picture that can be read", OTHER_FILE) from error
+        raise InputError(name, "this is not a picture that can be read", OTHER_FILE) from error
     except Image.DecompressionBombError as error:
-        raise InputError(str(path), "more than 178 megapixels", "Reduce it, 4096 px are plenty.") from error
+        raise InputError(name, "more than 178 megapixels", "Reduce it, 4096 px are plenty.") from error
     except Exception as error:  # a damaged file leads Pillow's decoders into errors of any type
         problem = f"the picture is damaged ({error})"
-        raise InputError(str(path), problem, "Save it again as a JPEG or PNG file.") from error
-    return Picture(pixels, alpha, note)
+        raise InputError(name, problem, "Save it again as a JPEG or PNG file.") from error
 
 
 def _has_frames(image: Image.Image) -> bool:

@@ -1,9 +1,11 @@
-"""What users choose, and whether it is possible: found out before the work starts."""
+"""Options: how a video is made, and checks that can be made before the work starts."""
 
 import importlib.util
 import math
-from dataclasses import dataclass
+import numbers
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,13 +26,20 @@ class TalkOptions:
     """How a talking video is made.
 
     Attributes:
-        pose: "idle" (small natural motion), "still", or a video whose head is followed.
-        blink: "natural", "none", or a video whose eyes are followed.
-        background: "original", a colour (`white`, `#rrggbb`), or a picture.
+        pose: "idle" (small natural motion), "still", or the path of a video whose head is followed.
+        blink: "natural", "none", or the path of a video whose eyes are followed.
+        background: "original", a colour (`white`, `#rrggbb`), or the path of a picture.
         size: Side of the video in px, 64 to 1024.
         seed: Chooses the idle motion and the moments of blinks.
         mouth: How far the mouth moves, 1 as learned; 0 to 2.
         label: Text in a corner of every frame, for example "AI-generated"; "": none.
+
+    Raises:
+        InputError: A value is of the wrong type or not possible.
+
+    Example:
+        >>> TalkOptions(pose="still", mouth=1.2).size
+        512
     """
 
     pose: str = "idle"
@@ -42,6 +51,7 @@ class TalkOptions:
     label: str = ""
 
     def __post_init__(self) -> None:
+        _check_types(vars(self))
         if not SMALLEST <= self.size <= LARGEST:
             remedy = f"Choose {SMALLEST} to {LARGEST} (the model's own size is {FRAME_SIZE})."
             raise InputError(f"size {self.size}", "frames cannot be made that small or large", remedy)
@@ -53,6 +63,53 @@ class TalkOptions:
         if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
             remedy = f"Give one line of at most {LONGEST_LABEL} characters."
             raise InputError(f"label {self.label!r}", "it does not fit into a corner", remedy)
+
+    @classmethod
+    def of(cls, options: "TalkOptions | None" = None, **choices: Any) -> "TalkOptions":
+        """Options by keywords, on top of others.
+
+        Args:
+            options: Those that `choices` do not name; None: the defaults.
+            choices: Values by the names of the attributes; paths may be `Path`s.
+
+        Raises:
+            InputError: There is no such option, or its value is not possible.
+
+        Example:
+            >>> TalkOptions.of(TalkOptions(size=256), pose="still")
+            TalkOptions(pose='still', blink='natural', background='original', size=256, seed=0, mouth=1.0, label='')
+        """
+        if not isinstance(options, cls | None):
+            problem = f"an object of type {type(options).__name__} is no TalkOptions"
+            raise InputError("options", problem, "Give TalkOptions(...), or the options by keyword.")
+        names = [f.name for f in fields(cls)]
+        for name, value in choices.items():
+            if name not in names:
+                raise InputError(
+                    f"option {name!r}", "there is no such option", f"Choose of {', '.join(names)}."
+                )
+            choices[name] = str(value) if isinstance(value, Path) else value
+        _check_types(choices)
+        plain = {
+            name: type(getattr(cls, name))(value) for name, value in choices.items()
+        }  # NumPy's numbers, too
+        return replace(cls() if options is None else options, **plain)
+
+
+def _check_types(choices: dict[str, Any]) -> None:
+    """Refuse values of a wrong type by name, before they meet a comparison."""
+    for name, value in choices.items():
+        wanted, words = _TYPES[type(getattr(TalkOptions, name))]
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise InputError(f"option {name}", f"{value!r} is no {words}", f"Give a {words}.")
+
+
+_TYPES: dict[type, tuple[type, str]] = {
+    str: (str, "text"),
+    int: (numbers.Integral, "whole number"),
+    float: (numbers.Real, "number"),
+}
+"""What the options' types take, and what they are called."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -101,15 +158,28 @@ def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> t
     return getattr(torch, name)
 
 
-def check_inputs(portrait: str | Path, speech: str | Path, output: str | Path, options: TalkOptions) -> None:
+def check_inputs(portrait: object, speech: object, output: str | Path | None, options: TalkOptions) -> None:
     """Find out what can be found out before the work starts.
+
+    Args:
+        portrait: As the pipeline takes it; only paths are looked at here.
+        speech: The same.
+        output: The file to write; None: nothing is written yet.
+        options: Their files have to be there, too.
 
     Raises:
         InputError: The output cannot be written, or an input is missing.
     """
-    check_output(output)
-    check_not_input(output, portrait, speech, options.pose, options.blink, options.background)
-    for path, kind in ((portrait, "picture"), (speech, "recording")):
+    paths = [
+        (p, kind) for p, kind in ((portrait, "picture"), (speech, "recording")) if isinstance(p, str | Path)
+    ]
+    if output is not None:
+        if not isinstance(output, str | Path):
+            problem = f"an object of type {type(output).__name__} is no path"
+            raise InputError("output", problem, "Give the name of the file to write.")
+        check_output(output)
+        check_not_input(output, *(p for p, _ in paths), options.pose, options.blink, options.background)
+    for path, kind in paths:
         if not Path(path).is_file():
             problem = "it is not a file" if Path(path).exists() else "there is no such file"
             raise InputError(str(path), problem, f"Check the path of the {kind}.")

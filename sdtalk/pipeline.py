@@ -1,62 +1,56 @@
-"""Files in, a file out: everything around the model. A portrait and a recording become a talking video."""
+"""The pipeline: a portrait and a recording go in, a talking video comes out. Everything around the model.
 
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+portrait ─► read_picture ─► Tracker ─► Portrait ─► SDTalk.reconstruct ─► Head                      once a person
+│
+speech ──► read_speech ──► SpeechEncoder ─► audio codes ─┐                ▼
+options ─► idle motion, blinks, a video to follow ───────┴► DrivingSignals ─► Talk                 once a recording
+│
+Talk.frames() ◄── labelled ◄── render_frames ◄───────┤                   once a frame
+Talk.save() ◄── VideoWriter ◄─────────────────────────┘
+"""
+
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdtalk.checkpoint import load_model, locate, read_config
-from sdtalk.config import SDTalkConfig
-from sdtalk.driving import followed_cameras, followed_eyes, idle_cameras, natural_blinks
-from sdtalk.flame.tracker import FlameTracker
-from sdtalk.head import HeadGaussians
-from sdtalk.image import Background, background_frame, parse_background, read_picture, to_frames
+from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes, idle_cameras, natural_blinks
+from sdtalk.flame.tracker import tracker_for
+from sdtalk.head import Head, HeadGaussians
+from sdtalk.image import (
+    Background,
+    PictureSource,
+    background_frame,
+    parse_background,
+    read_picture,
+    to_frames,
+)
 from sdtalk.model import SDTalk
-from sdtalk.options import LOUDEST_MOUTH, TalkOptions, check_inputs, choose_device, choose_precision
-from sdtalk.speech.audio import Speech, frame_count, read_speech, speech_level
+from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision
+from sdtalk.progress import Progress, counted
+from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
 from sdtalk.speech.encoder import SpeechEncoder, hubert_for
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import DrivingSignals, Progress, render_frames, write_video
+from sdtalk.talk import Talk, showing
 from sdtalk.tracking.head_track import HeadTrack, Portrait
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import VideoWriter, read_frames
-from sdtalk.video.label import labelled
-
-__all__ = ["LOUDEST_MOUTH", "SDTalkPipeline", "Talk", "TalkOptions"]
+from sdtalk.video import read_frames
 
 DRIVER_FRAMES = 7500
 """At most five minutes of a video that lends its pose are tracked; a longer recording loops them."""
 
 
-@dataclass(frozen=True)
-class Talk:
-    """A finished video.
-
-    Attributes:
-        path: Where it is.
-        frames: Its length in frames of 1/25 s.
-        note: What the user should know, or "".
-        timings: Seconds spent, by stage; "encoding" runs beside the others.
-    """
-
-    path: Path
-    frames: int
-    note: str = ""
-    timings: dict[str, float] = field(default_factory=dict)
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
-
-
 class SDTalkPipeline:
-    """Makes talking videos; holds the model and the tracker, and nothing of any person."""
+    """Makes talking videos; holds the model and the tracker, and nothing of any person.
+
+    Example:
+        >>> pipeline = SDTalkPipeline.from_pretrained()
+        >>> pipeline("portrait.jpg", "speech.wav").save("talk.mp4")
+    """
 
     def __init__(
         self,
@@ -87,6 +81,10 @@ class SDTalkPipeline:
         Raises:
             InputError: The checkpoint, the device or the precision cannot be used, or FLAME or HuBERT are needed
                 and not there.
+
+        Example:
+            >>> SDTalkPipeline.from_pretrained("mini", device="cpu")
+            SDTalkPipeline('mini', cpu, float32)
         """
         chosen, folder = choose_device(device), locate(source)
         config = read_config(folder)
@@ -97,59 +95,159 @@ class SDTalkPipeline:
         model = model.compiled() if compiled else model
         return cls(model, tracker, chosen, SpeechEncoder(model, hubert, chosen))
 
-    def __call__(
-        self,
-        portrait: str | Path,
-        speech: str | Path,
-        output: str | Path,
-        options: TalkOptions = TalkOptions(),  # noqa: B008 - frozen
-        progress: Progress = no_progress,
-    ) -> Talk:
-        """Make a video of a person speaking; it is exactly as long as the sound, to within a frame.
+    def to(self, device: torch.device | str) -> "SDTalkPipeline":
+        """Move the model and the networks around it; heads made before stay where they are.
 
         Args:
-            portrait: Picture with one face.
-            speech: Recording, or a video with sound.
-            output: The .mp4 to write; appears when all went well.
-            options: Pose, blinks, background, size.
+            device: "cpu", "cuda", "cuda:1", or "auto".
+
+        Raises:
+            InputError: There is no such device, or nothing here can use it.
+        """
+        chosen = choose_device(str(device))
+        self.model.to(chosen)
+        self.tracker.to(chosen)
+        self.speech_encoder.to(chosen)
+        self.device = chosen
+        return self
+
+    def __repr__(self) -> str:
+        precision = str(self.model.precision).removeprefix("torch.")
+        return f"SDTalkPipeline({self.model.config.name!r}, {self.device}, {precision})"
+
+    def __call__(
+        self,
+        portrait: PictureSource,
+        speech: SpeechSource,
+        output: str | Path | None = None,
+        options: TalkOptions | None = None,
+        *,
+        sampling_rate: int | None = None,
+        progress: Progress | Literal[True] | None = None,
+        **choices: Any,
+    ) -> Talk:
+        """Make a person speak; the video is exactly as long as the sound, to within a frame.
+
+        Args:
+            portrait: Picture with one face: a path, a PIL image, an array [height, width, 3], or the bytes of a file.
+            speech: Recording: a path (also of a video with sound), (rate, array), or a mono tensor or array with
+                `sampling_rate`.
+            output: File to write at once; None: nothing is rendered before it is wanted, see `Talk`.
+            options: How the video is made.
+            sampling_rate: Of a bare array, in Hz.
             progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
-                number. What it raises ends the work.
+                number; what it raises ends the work. True shows a bar.
+            choices: Fields of `TalkOptions` by name, on top of `options`: pose, blink, background, size, seed, mouth,
+                label.
+
+        Raises:
+            InputError: Any input cannot be used; nothing is left behind then.
+
+        Example:
+            >>> talk = pipeline("portrait.jpg", "speech.wav", pose="still", mouth=1.2)
+            >>> len(talk), next(talk.frames()).shape
+            (178, (512, 512, 3))
+        """
+        options, watch = TalkOptions.of(options, **choices), Stopwatch()
+        check_inputs(portrait, speech, output, options)
+        with showing(progress) as show:
+            head = self._reconstruct(portrait, show, watch)
+            return self._talk(head, speech, sampling_rate, output, options, show, watch)
+
+    def reconstruct(self, portrait: PictureSource) -> Head:
+        """Make a head of a photo, once a person.
+
+        Args:
+            portrait: As for the pipeline itself.
+
+        Raises:
+            InputError: It is no picture, or shows no face that can be used.
+
+        Example:
+            >>> head = pipeline.reconstruct("portrait.jpg")
+            >>> for name in ("one", "two"):
+            ...     pipeline.talk(head, f"{name}.wav").save(f"{name}.mp4")
+        """
+        with showing(None) as show:
+            return self._reconstruct(portrait, show, Stopwatch())
+
+    def talk(
+        self,
+        head: Head,
+        speech: SpeechSource,
+        output: str | Path | None = None,
+        options: TalkOptions | None = None,
+        *,
+        sampling_rate: int | None = None,
+        progress: Progress | Literal[True] | None = None,
+        **choices: Any,
+    ) -> Talk:
+        """Make a head speak; as the pipeline itself, without looking at the photo again.
+
+        Args:
+            head: From `reconstruct` of this pipeline.
+            speech: Recording.
+            output: File to write at once; None: nothing is rendered before it is wanted.
+            options: How the video is made.
+            sampling_rate: Of a bare array, in Hz.
+            progress: As for the pipeline itself.
+            choices: Fields of `TalkOptions` by name, on top of `options`.
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
         """
-        watch = Stopwatch()
-        progress("preparing", 0, 0)
-        with watch("reading"):
-            check_inputs(portrait, speech, output, options)
-            background = parse_background(options.background)
-            picture, sound = read_picture(portrait), read_speech(speech)
-        frames = frame_count(sound.samples)
-        progress("preparing", 0, 0)  # nothing to count, but a chance to stop
-        with watch("tracking"):
-            person = self.tracker.portrait(picture.pixels, str(portrait))
-        progress("preparing", 0, 0)
-        with watch("reconstruction"):
-            head = self.reconstruct(person)
-        progress("preparing", 0, 0)
-        signals = self._driving_signals(person, sound, options, progress, watch)
-        scene = self.scene(background, person)
-        with VideoWriter(output, (options.size, options.size), sound=speech) as writer:
-            batches = render_frames(self.model, head, signals, scene, options.size, watch, options.seed)
-            with closing(batches):  # type: ignore[type-var]
-                write_video(writer, labelled(batches, options.label, options.size), frames, progress, watch)
-        note = " ".join(n for n in (picture.note, person.note) if n)
-        return Talk(Path(output), frames, note, dict(watch.seconds))
+        options = TalkOptions.of(options, **choices)
+        check_inputs(None, speech, output, options)
+        with showing(progress) as show:
+            return self._talk(head, speech, sampling_rate, output, options, show, Stopwatch())
 
     @torch.inference_mode()
-    def reconstruct(self, person: Portrait) -> HeadGaussians:
-        """Make a head of a tracked portrait; once per person."""
+    def reconstruct_tracked(self, person: Portrait) -> HeadGaussians:
+        """Turn a tracked portrait into Gaussians, on the pipeline's device."""
         where = self.device
         return self.model.reconstruct(person.image.to(where), person.mask.to(where), person.track.to(where))
 
     def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"]:
         """What stands still behind the head."""
         return background_frame(background, to_frames(person.image)[0], person.mask[0, 0])
+
+    def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:
+        """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""
+        return eyes.trunc() if self.model.config.eyes_in_px else eyes
+
+    def _reconstruct(self, portrait: PictureSource, progress: Progress, watch: Stopwatch) -> Head:
+        progress("preparing", 0, 0)
+        name = str(portrait) if isinstance(portrait, str | Path) else "portrait"
+        with watch("reading"):
+            picture = read_picture(portrait, name)
+        progress("preparing", 0, 0)  # nothing to count, but a chance to stop
+        with watch("tracking"):
+            person = self.tracker.portrait(picture.pixels, name)
+        progress("preparing", 0, 0)
+        with watch("reconstruction"):
+            gaussians = self.reconstruct_tracked(person)
+        return Head(gaussians, person, " ".join(n for n in (picture.note, person.note) if n))
+
+    def _talk(
+        self,
+        head: Head,
+        speech: SpeechSource,
+        sampling_rate: int | None,
+        output: str | Path | None,
+        options: TalkOptions,
+        progress: Progress,
+        watch: Stopwatch,
+    ) -> Talk:
+        progress("preparing", 0, 0)
+        with watch("reading"):
+            background = parse_background(options.background)
+            sound = read_speech(speech, sampling_rate)
+        progress("preparing", 0, 0)
+        signals = self._driving_signals(head.portrait, sound, options, progress, watch)
+        talk = Talk(self.model, head, signals, sound, self.scene(background, head.portrait), options, watch)
+        if output is not None:
+            talk.save(output, progress)
+        return talk
 
     def _driving_signals(
         self, person: Portrait, sound: Speech, options: TalkOptions, progress: Progress, watch: Stopwatch
@@ -177,30 +275,8 @@ class SDTalkPipeline:
             eyes = rest.eyes.expand(frames, -1)
         return DrivingSignals(code, self.eyes_for_model(eyes), camera)
 
-    def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:
-        """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""
-        return eyes.trunc() if self.model.config.eyes_in_px else eyes
-
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
         """Track as much of a video as is needed."""
         wanted = min(frames, DRIVER_FRAMES)
         pictures = islice(read_frames(path), wanted)
         return self.tracker.video(counted(pictures, "tracking", wanted, progress), path).track
-
-
-def tracker_for(config: SDTalkConfig, device: torch.device | str) -> Tracker:
-    """The tracker that gives what a model was trained on.
-
-    Raises:
-        InputError: It fits FLAME, which is not on this machine.
-    """
-    if config.template == "flame":
-        return FlameTracker.from_installed(device, eyes_in_px=config.eyes_in_px)
-    return Tracker.from_bundled(device)
-
-
-def counted(frames: Iterator[np.ndarray], stage: str, total: int, progress: Progress) -> Iterator[np.ndarray]:
-    """Pass frames on and tell how many have gone by."""
-    for done, frame in enumerate(frames):
-        yield frame
-        progress(stage, done + 1, total)

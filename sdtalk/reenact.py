@@ -1,4 +1,4 @@
-"""Repeat a clip: its sound, poses and eyes move its own first frame, or a portrait; beside it the real frames."""
+"""Reenactment: a clip's sound, poses and eyes drive its own first frame, or a portrait; beside it the real frames."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -12,16 +12,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
-from sdtalk.driving import followed_cameras, followed_eyes
+from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
 from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
 from sdtalk.options import check_not_input
-from sdtalk.pipeline import SDTalkPipeline, Talk, counted, no_progress
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.progress import Progress, counted, no_progress
 from sdtalk.speech.audio import read_speech
 from sdtalk.speech.encoder import SpeechEncoder
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import DrivingSignals, Progress, render_frames
+from sdtalk.stream import render_frames
+from sdtalk.talk import WrittenVideo
 from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import VideoWriter, check_output, probe, read_frames
 
@@ -90,7 +92,7 @@ def prepare(
         eyes = followed_eyes(person.track.eyes, eyes, len(track))
         notes += [picture.note, person.note]
     progress("preparing", 0, 0)
-    head = pipeline.reconstruct(person)
+    head = pipeline.reconstruct_tracked(person)
     if info.has_sound:
         code = pipeline.speech_encoder.encode(read_speech(clip))
     else:
@@ -142,7 +144,7 @@ def reenact(
     target: str | Path | None = None,
     options: ReenactOptions = ReenactOptions(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
-) -> Talk:
+) -> WrittenVideo:
     """Write the reenactment of a clip, and its real frames for comparison.
 
     Args:
@@ -169,7 +171,7 @@ def reenact(
             for writer, frame in zip(writers, pair, strict=False):
                 writer.write(frame)
             progress("rendering", done + 1, total)
-    return Talk(Path(output), total, reenactment.note, dict(watch.seconds))
+    return WrittenVideo(Path(output), total, reenactment.note, dict(watch.seconds))
 
 
 def check_outputs(outputs: list[str | Path], clip: str | Path, options: ReenactOptions) -> None:

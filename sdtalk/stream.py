@@ -1,6 +1,6 @@
-"""Frames as a stream: a head and what it does go in, finished pictures come out, a few at a time."""
+"""Frame stream: a head and driving signals go in, finished frames come out, a few at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -15,14 +15,12 @@ from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
+from sdtalk.progress import Progress
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.video import VideoWriter
 
 BATCH = 4
 """Frames animated and handed on at once; more gain nothing and need more memory."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many frames of it are done, and how many there are (0: not known)."""
 
 
 def render_frames(

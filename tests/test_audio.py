@@ -60,7 +60,7 @@ def test_any_rate_and_channels(tmp_path: Path, rate: int, channels: int) -> None
     one = chirp(1.0, rate)
     path = write_wav(tmp_path / "a.wav", np.stack([one] * channels, axis=1), rate)
     speech = read_speech(path)
-    assert speech.path == path and speech.samples.dtype == torch.float32
+    assert speech.original == path and speech.samples.dtype == torch.float32
     assert abs(len(speech.samples) - RATE) <= 2
     got, want = speech.samples[:15_990].numpy(), chirp(1.0, RATE)[:15_990]
     assert np.corrcoef(got, want)[0, 1] > 0.995

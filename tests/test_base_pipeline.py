@@ -78,7 +78,7 @@ def test_a_video_is_made_with_the_pipeline_and_from_the_command_line(files: Path
         files / "portrait.png", files / "speech.wav", tmp_path / "a.mp4"
     )
     info = probe(talk.path)
-    assert talk.frames == 5 == len(frames_of(talk.path)) and info.has_sound
+    assert len(talk) == 5 == len(frames_of(talk.path)) and info.has_sound
     assert (info.width, info.height) == (512, 512) and abs(info.duration - 0.2) <= 0.041
     words = [files / "portrait.png", files / "speech.wav", "-o", tmp_path / "b.mp4", "--model", files / "toy"]
     assert main([str(word) for word in words]) == 0
@@ -91,7 +91,7 @@ def test_noise_is_what_the_config_says_and_the_seed_decides_it(
 ) -> None:
     """Frames of one unchanging state differ by fresh noise only; and this noise is the same in every run."""
     monkeypatch.setattr(pipeline.model.neural_renderer, "noise", noise)
-    head = pipeline.reconstruct(person)
+    head = pipeline.reconstruct_tracked(person)
     one = pipeline.speech_encoder.silence()
     camera = person.track.camera[torch.zeros(6).long()]
     still = DrivingSignals(one.expand(6, -1, -1), head.eyes.expand(6, -1), camera)
@@ -183,9 +183,9 @@ def test_the_model_sees_the_person_before_black(pipeline: SDTalkPipeline, person
     hook = pipeline.model.reconstructor.encoder.register_forward_pre_hook(
         lambda _, given: seen.append(given[0])
     )
-    head = pipeline.reconstruct(replace(person, mask=mask))
+    head = pipeline.reconstruct_tracked(replace(person, mask=mask))
     other = torch.where(mask > 0, person.image, torch.rand_like(person.image))
-    same = pipeline.reconstruct(replace(person, image=other, mask=mask))
+    same = pipeline.reconstruct_tracked(replace(person, image=other, mask=mask))
     hook.remove()
     assert torch.equal(head.gaussians.features, same.gaussians.features)
     assert seen[0].shape == (1, 3, 56, 56)
@@ -198,7 +198,7 @@ def test_completion_points_are_flames_in_the_published_order(
 ) -> None:
     """Left eyeball, right eyeball, right eye region, lips, left eye region: each point has its vertex's vector."""
     rows = load_flame().completion_rows
-    head = pipeline.reconstruct(person)
+    head = pipeline.reconstruct_tracked(person)
     assert torch.equal(person.track.completion_rows, rows)
     assert torch.equal(head.gaussians.means[:, :1920], person.track.completion_points)
     place = person.track.camera.project(person.track.completion_points)[0]
@@ -212,7 +212,7 @@ def test_completion_points_are_flames_in_the_published_order(
     changed = vectors.clone()
     changed[rows[700]] += 1
     monkeypatch.setattr(vectors, "data", changed)
-    after = pipeline.reconstruct(person).gaussians.features
+    after = pipeline.reconstruct_tracked(person).gaussians.features
     moved = (after != head.gaussians.features).any(-1)[0].nonzero()[:, 0]
     assert moved.tolist() == (rows == rows[700]).nonzero()[:, 0].tolist()
     assert 700 in moved
@@ -230,7 +230,7 @@ def test_the_whole_person_is_one_rigid_head_drawn_by_the_published_rules(
         return plain(gaussians, camera, *rules)
 
     monkeypatch.setattr(sdtalk.model, "rasterise", watched)
-    head = pipeline.reconstruct(person)
+    head = pipeline.reconstruct_tracked(person)
     moved = pipeline.model.animate(head, pipeline.speech_encoder.silence(), head.eyes)
     assert (head.head_weight == 1).all() and head.detail is None
     turned = replace(head.rest, world_to_camera=head.rest.world_to_camera.clone())
@@ -261,8 +261,8 @@ def test_a_clip_without_sound_moves_a_portrait(pipeline: SDTalkPipeline, files: 
 def test_sound_shorter_than_the_clip_goes_on_in_silence(
     pipeline: SDTalkPipeline, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listen = pipeline.speech_encoder.encode
-    monkeypatch.setattr(pipeline.speech_encoder, "listen", lambda sound: listen(sound)[:4])
+    encode = pipeline.speech_encoder.encode
+    monkeypatch.setattr(pipeline.speech_encoder, "encode", lambda sound: encode(sound)[:4])
     code = prepare(pipeline, files / "clip.mp4").signals.audio_code
     assert code.shape == (6, 2, 8)
     assert torch.equal(code[4:], pipeline.speech_encoder.silence().expand(2, -1, -1))

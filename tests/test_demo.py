@@ -147,8 +147,8 @@ def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> Non
         def __init__(self) -> None:
             """Load nothing."""
 
-        def __call__(self, *arguments):
-            show = arguments[-1]
+        def __call__(self, *files, options, progress):
+            show = progress
             show("dreaming", 0, 0)
             show("rendering", 1, 2)
             service.stop(visit)

@@ -50,11 +50,10 @@ def frames_of(path: Path) -> np.ndarray:
 def test_the_video_is_as_long_as_the_sound(pipeline, files, tmp_path, seconds: float) -> None:
     speech = save_speech(tmp_path / "speech.wav", seconds)
     told: list[tuple[str, int, int]] = []
-    talk = pipeline(
-        files / "portrait.png", speech, tmp_path / "o.mp4", STILL, lambda *step: told.append(step)
-    )
-    assert talk.frames == np.ceil(seconds * 25) == len(frames_of(talk.path))
-    assert told[0] == ("preparing", 0, 0) and told[-1] == ("rendering", talk.frames, talk.frames)
+    progress = lambda *step: told.append(step)  # noqa: E731
+    talk = pipeline(files / "portrait.png", speech, tmp_path / "o.mp4", STILL, progress=progress)
+    assert len(talk) == np.ceil(seconds * 25) == len(frames_of(talk.path))
+    assert told[0] == ("preparing", 0, 0) and told[-1] == ("rendering", len(talk), len(talk))
     assert talk.note.startswith("The face is only") and talk.timings["rendering"] > 0
     info = probe(talk.path)
     assert info.has_sound and (info.width, info.height) == (64, 64) and abs(info.duration - seconds) <= 0.041
@@ -81,7 +80,7 @@ def test_the_seed_decides(pipeline, files, tmp_path) -> None:
 def test_without_motion_all_frames_are_the_portrait(pipeline, files) -> None:
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     untrained = toy_model(trained=False, plane_size=128)
-    head = SDTalkPipeline(untrained, pipeline.tracker).reconstruct(person)
+    head = SDTalkPipeline(untrained, pipeline.tracker).reconstruct_tracked(person)
     track = person.track
     three = DrivingSignals(
         head.audio_code.expand(3, -1), head.eyes.expand(3, -1), track.camera[torch.zeros(3).long()]
@@ -126,9 +125,9 @@ def test_pose_and_blinks_of_a_video(pipeline, files) -> None:
 def test_people_do_not_mix_and_memory_of_calls_is_none(pipeline, files) -> None:
     picture = read_picture(files / "portrait.png").pixels
     person, other = (pipeline.tracker.portrait(p, "p") for p in (picture, picture[:, ::-1].copy()))
-    first = pipeline.reconstruct(person)
-    pipeline.reconstruct(other)
-    again = pipeline.reconstruct(person)
+    first = pipeline.reconstruct_tracked(person)
+    pipeline.reconstruct_tracked(other)
+    again = pipeline.reconstruct_tracked(person)
     assert torch.equal(first.gaussians.features, again.gaussians.features)
 
 
@@ -140,14 +139,16 @@ def test_nothing_stays_behind(pipeline, files, tmp_path, error, stage: str) -> N
             raise error
 
     with pytest.raises(error if isinstance(error, type) else InputError):
-        pipeline(files / "portrait.png", files / "speech.wav", tmp_path / "new" / "o.mp4", STILL, stop)
+        pipeline(
+            files / "portrait.png", files / "speech.wav", tmp_path / "new" / "o.mp4", STILL, progress=stop
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_frames_come_while_they_are_wanted(pipeline, files) -> None:
     """A signals of a day starts at once: nothing is computed for frames that nobody takes."""
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
-    head, day = pipeline.reconstruct(person), 25 * 60 * 10
+    head, day = pipeline.reconstruct_tracked(person), 25 * 60 * 10
     long = DrivingSignals(
         head.audio_code.expand(day, -1),
         head.eyes.expand(day, -1),

@@ -102,11 +102,11 @@ def measure(chosen: Benchmark) -> Report:
         command += ["--model", chosen.model, "--device", chosen.device, "--precision", chosen.precision]
         command += ["--compile"] if chosen.compile else []
         total, peak = (None, None) if chosen.model == UNTRAINED else _run(command)
-    speed = talk.frames / sum(stages[s] for s in ("motion", "rendering", "finishing"))
+    speed = len(talk) / sum(stages[s] for s in ("motion", "rendering", "finishing"))
     stages["rasterising"] = stages.pop("rendering") - stages["neural rendering"]
     precision = str(pipeline.model.precision).removeprefix("torch.")
     versions = {n: version(n) for n in LIBRARIES}
-    return Report(stages, talk.frames, speed, precision, total, peak, _machine(), versions)
+    return Report(stages, len(talk), speed, precision, total, peak, _machine(), versions)
 
 
 def _load(chosen: Benchmark) -> SDTalkPipeline:

@@ -19,6 +19,7 @@ from sdtalk.cli.arguments import (
     talk_parser,
 )
 from sdtalk.cli.process import tune_process
+from sdtalk.progress import ProgressBar
 
 INTERRUPTED = 130
 
@@ -39,9 +40,9 @@ def talk(arguments: argparse.Namespace) -> None:
     options = TalkOptions(**{name: getattr(arguments, name) for name in names})
     check_inputs(arguments.portrait, arguments.speech, arguments.output, options)
     pipeline = _pipeline(arguments)
-    with _Bar() as bar:
-        done = pipeline(arguments.portrait, arguments.speech, arguments.output, options, bar.show)
-    _report(done)
+    with ProgressBar() as bar:
+        done = pipeline(arguments.portrait, arguments.speech, arguments.output, options, progress=bar)
+    _report(arguments.output, len(done), done.note)
 
 
 def reenact(arguments: argparse.Namespace) -> None:
@@ -50,9 +51,9 @@ def reenact(arguments: argparse.Namespace) -> None:
 
     options = ReenactOptions(arguments.portrait, arguments.background)
     pipeline = _pipeline(arguments)
-    with _Bar() as bar:
-        done = reenact(pipeline, arguments.clip, arguments.output, arguments.target, options, bar.show)
-    _report(done)
+    with ProgressBar() as bar:
+        done = reenact(pipeline, arguments.clip, arguments.output, arguments.target, options, bar)
+    _report(done.path, done.frames, done.note)
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -123,33 +124,10 @@ def doctor(arguments: argparse.Namespace) -> None:
     print(as_text(examine()))
 
 
-def _report(done: Any) -> None:
-    if done.note:
-        print(f"Note: {done.note}", file=sys.stderr)
-    print(f"{done.path} ({done.frames / 25:.1f} s)")
-
-
-class _Bar:
-    """A progress bar that starts again for every stage."""
-
-    def __init__(self) -> None:
-        self.stage, self.bar = "", None  # type: str, Any
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def show(self, stage: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if stage != self.stage or self.bar is None:
-            self.__exit__()
-            look = None if total else "{desc} {elapsed}"  # nothing to count
-            self.stage, self.bar = stage, tqdm(desc=stage, total=total, unit="frame", bar_format=look)
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+def _report(path: Any, frames: int, note: str) -> None:
+    if note:
+        print(f"Note: {note}", file=sys.stderr)
+    print(f"{path} ({frames / 25:.1f} s)")
 
 
 COMMANDS = {

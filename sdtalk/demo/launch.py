@@ -46,5 +46,5 @@ def warm_up(pipeline: SDTalkPipeline) -> None:
     eyes = pipeline.eyes_for_model(person.track.eyes)
     signals = DrivingSignals(pipeline.speech_encoder.silence(), eyes, person.track.camera)
     scene = pipeline.scene(parse_background("original"), person)
-    for _ in render_frames(pipeline.model, pipeline.reconstruct(person), signals, scene):
+    for _ in render_frames(pipeline.model, pipeline.reconstruct_tracked(person), signals, scene):
         pass

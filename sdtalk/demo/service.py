@@ -91,8 +91,9 @@ class TalkService:
             show("preparing", 0, 0)
             with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
                 pipeline = self.models.pipeline_for(model)
-                talk = pipeline(portrait, speech, Path(folder) / "talking.mp4", options, show)
-                return save_file_to_cache(talk.path, get_upload_folder()), talk.note
+                talk = pipeline(portrait, speech, options=options, progress=show)
+                video = talk.save(Path(folder) / "talking.mp4", show)
+                return save_file_to_cache(video, get_upload_folder()), talk.note
         except InputError as error:
             place = self.models.sources.get(model or "")
             line = error_message(error, portrait, speech, driver, picture, place)

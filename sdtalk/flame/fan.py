@@ -86,6 +86,12 @@ class FanLandmarks:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
 
+    def to(self, device: torch.device | str) -> "FanLandmarks":
+        """Move the network."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
     @classmethod
     def from_installed(cls, device: torch.device | str = "cpu") -> "FanLandmarks":
         """Load the network; never downloads.

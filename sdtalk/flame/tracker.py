@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.flame import fan
 from sdtalk.flame.fan import FanLandmarks
@@ -102,6 +103,13 @@ class FlameTracker(Tracker):
         finder = FanLandmarks.from_installed(device) if wanted else None
         networks, face = FaceNetworks.from_bundled(device), FaceModel.bundled()
         return cls(networks, face, CompletionTemplate.bundled(), flame, eyes_in_px, finder)
+
+    def to(self, device: torch.device | str) -> "FlameTracker":
+        """Move the networks; FLAME and tracks stay on the CPU."""
+        super().to(device)
+        if self.landmarks is not None:
+            self.landmarks.to(device)
+        return self
 
     def portrait(self, picture: UInt8[np.ndarray, "height width 3"], name: str) -> Portrait:
         """Prepare a picture of a person: crop, mask, head.
@@ -256,3 +264,14 @@ def _face_box(portrait: Portrait) -> Float[Tensor, "1 4"]:
 def _in_crop(landmarks_px: Float[Tensor, "frame 68 2"], crop: Crop) -> Float[Tensor, "frame 68 2"]:
     """From px of the picture to px of the 512 px crop."""
     return landmarks_in_crop(F.pad(landmarks_px, (0, 1)), crop)[..., :2]
+
+
+def tracker_for(config: SDTalkConfig, device: torch.device | str) -> Tracker:
+    """The tracker that gives what a model was trained on.
+
+    Raises:
+        InputError: It fits FLAME, which is not on this machine.
+    """
+    if config.template == "flame":
+        return FlameTracker.from_installed(device, eyes_in_px=config.eyes_in_px)
+    return Tracker.from_bundled(device)

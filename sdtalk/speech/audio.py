@@ -1,4 +1,4 @@
-"""Sound: reading what users bring, log-mel features, one window per video frame, and where nobody speaks."""
+"""Speech audio: reading recordings, log-mel features, one window per video frame, speech level."""
 
 import math
 import re
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import imageio_ffmpeg
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool1d, pad
 
 from sdtalk.errors import InputError
+from sdtalk.speech.waveform import Waveform, as_waveform
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_RATE_HZ = 25
@@ -36,6 +38,7 @@ CLOSING_SECONDS = 0.10
 OPENING_SECONDS = 0.12  # lips part before the sound
 _CHUNK_MELS = 6000  # a minute at a time: an hour of sound needs no more memory than its features
 
+_MONO = f"aresample={SAMPLE_RATE_HZ}:ochl=mono:rematrix_maxval=1"  # channels are averaged, not summed
 _REMEDY = "Give a wav, mp3, flac, m4a or ogg file, or a video with sound."
 
 
@@ -44,27 +47,62 @@ class Speech:
     """A recording.
 
     Attributes:
-        samples: Mono, 16 kHz, full scale = 1.
-        path: The file it came from.
+        samples: Mono, 16 kHz, full scale = 1: what the models hear.
+        original: The file it came from, or the array that was given: what a video's sound is made of.
     """
 
     samples: Float[Tensor, " samples"]
-    path: Path
+    original: Path | Waveform
 
 
-def read_speech(path: str | Path) -> Speech:
-    """Read the sound of any file that ffmpeg reads, at any rate and number of channels.
+SpeechSource: TypeAlias = str | Path | tuple[int, np.ndarray] | np.ndarray | Tensor
+"""A recording as users have it, see `read_speech`."""
+
+
+def read_speech(source: SpeechSource, sampling_rate: int | None = None) -> Speech:
+    """Read speech at any rate and number of channels, from any file that ffmpeg reads or from an array.
 
     Two hours need about 0.5 GB. A recording of pure silence is valid.
 
     Args:
-        path: A sound file, or a video with sound.
+        source: A sound file, or a video with sound; or an array as `waveform.as_waveform` takes it.
+        sampling_rate: Of a bare array, in Hz.
 
     Raises:
         InputError: No file, no sound in it, shorter than a video frame, longer than four hours, shorter than
-            it declares (cut off), or with samples that are not numbers.
+            it declares (cut off), with samples that are not numbers, or of a type that is no sound.
     """
-    path = Path(path)
+    if isinstance(source, str | Path):
+        return _read_file(Path(source))
+    waveform = as_waveform(source, sampling_rate)
+    samples = _resampled(waveform)
+    _check_length(len(samples), "speech")
+    return Speech(torch.from_numpy(samples), waveform)
+
+
+def _check_length(samples: int, subject: str) -> None:
+    """Refuse what is too short for a frame, or too long."""
+    seconds = samples / SAMPLE_RATE_HZ
+    if seconds > LONGEST_HOURS * 3600:
+        raise InputError(subject, f"the sound is longer than {LONGEST_HOURS} hours", "Cut it into parts.")
+    if samples < SAMPLES_PER_FRAME:
+        problem = f"the sound lasts only {seconds * 1000:.2f} ms, less than a video frame"
+        raise InputError(subject, problem, f"Give at least {1000 // FRAME_RATE_HZ} ms of sound.")
+
+
+def _resampled(waveform: Waveform) -> np.ndarray:
+    """Mono at 16 kHz, by the same filter of ffmpeg as the sound of files."""
+    channels = 1 if waveform.samples.ndim == 1 else waveform.samples.shape[1]
+    given = ["-f", "f32le", "-ar", str(waveform.rate_hz), "-ac", str(channels), "-i", "pipe:0"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *"-hide_banner -loglevel error".split(), *given]
+    data = np.ascontiguousarray(waveform.samples, dtype="<f4").tobytes()
+    done = subprocess.run(
+        [*command, "-af", _MONO, "-f", "f32le", "pipe:1"], input=data, capture_output=True, check=True
+    )
+    return np.frombuffer(bytearray(done.stdout), dtype="<f4")
+
+
+def _read_file(path: Path) -> Speech:
     if not path.is_file():
         problem = "it is not a file" if path.exists() else "there is no such file"
         raise InputError(str(path), problem, "Check the path of the recording.")
@@ -73,13 +111,9 @@ def read_speech(path: str | Path) -> Speech:
     samples, log = _decode(path)
     seconds = len(samples) / SAMPLE_RATE_HZ
     declared = _declared_seconds(path, log)
-    if seconds > LONGEST_HOURS * 3600:
-        raise InputError(str(path), f"the sound is longer than {LONGEST_HOURS} hours", "Cut it into parts.")
     if len(samples) == 0:
         raise InputError(str(path), _why_nothing(log), _REMEDY)
-    if len(samples) < SAMPLES_PER_FRAME:
-        problem = f"the sound lasts only {seconds * 1000:.2f} ms, less than a video frame"
-        raise InputError(str(path), problem, f"Give at least {1000 // FRAME_RATE_HZ} ms of sound.")
+    _check_length(len(samples), str(path))
     if declared is not None and seconds < declared - 0.5:
         problem = f"the file is cut off: {seconds:.1f} s of sound where it declares {declared:.1f} s"
         raise InputError(str(path), problem, "Copy or export it again.")
@@ -102,8 +136,7 @@ def _decode(path: Path, filters: str = "") -> tuple[np.ndarray, str]:
     """All samples of the first sound stream (a little over the longest allowed at most) and ffmpeg's log."""
     # "file:" and the white list: a name or a play list must never make ffmpeg open anything but local files
     options = "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
-    mono = f"{filters}aresample={SAMPLE_RATE_HZ}:ochl=mono:rematrix_maxval=1"  # channels are averaged, not summed
-    output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -af {mono} -f f32le pipe:1".split()
+    output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -af {filters}{_MONO} -f f32le pipe:1".split()
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *options, f"file:{path.absolute()}", *output]
     data = bytearray()  # grows in place; a list of pieces would need twice the memory to join
     with tempfile.TemporaryFile() as log:

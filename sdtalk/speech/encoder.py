@@ -43,6 +43,13 @@ class SpeechEncoder:
         """
         return cls(model, hubert_for(model.config, device), device)
 
+    def to(self, device: torch.device | str) -> "SpeechEncoder":
+        """Compute elsewhere from now on; the model is moved by its owner."""
+        self.device = torch.device(device)
+        if self.hubert is not None:
+            self.hubert.model.to(self.device)
+        return self
+
     @torch.inference_mode()
     def encode(self, sound: Speech, mouth: float = 1.0) -> Float[Tensor, "frame *field audio"]:
         """Codes of a recording, on the CPU; memory for features does not grow with its length.

@@ -94,6 +94,12 @@ class FaceNetworks:
             ) from error
         return cls(networks, device)
 
+    def to(self, device: torch.device | str) -> "FaceNetworks":
+        """Move the networks; results follow."""
+        self.device = torch.device(device)
+        self.networks.to(self.device)
+        return self
+
     @torch.no_grad()
     def find_faces(
         self, pictures: UInt8[Tensor, "batch height width 3"], max_faces: int = 8

@@ -63,6 +63,11 @@ class Tracker:
         """
         return cls(FaceNetworks.from_bundled(device), FaceModel.bundled(), CompletionTemplate.bundled())
 
+    def to(self, device: torch.device | str) -> "Tracker":
+        """Move the networks; tracks stay on the CPU."""
+        self.networks.to(device)
+        return self
+
     def portrait(self, picture: UInt8[np.ndarray, "height width 3"], name: str) -> Portrait:
         """Prepare a picture of a person: crop, mask, head.
 

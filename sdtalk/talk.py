@@ -1,0 +1,160 @@
+"""Talks: what a pipeline returns; a video whose frames are rendered when they are wanted, and written on request."""
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sdtalk.driving import DrivingSignals
+from sdtalk.head import Head
+from sdtalk.model import SDTalk
+from sdtalk.options import TalkOptions
+from sdtalk.progress import Progress, ProgressBar, no_progress
+from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
+from sdtalk.stopwatch import Stopwatch
+from sdtalk.stream import render_frames, write_video
+from sdtalk.video import VideoWriter
+from sdtalk.video.label import labelled
+
+
+@dataclass(frozen=True)
+class WrittenVideo:
+    """A finished video.
+
+    Attributes:
+        path: Where it is.
+        frames: Its length in frames of 1/25 s.
+        note: What the user should know, or "".
+        timings: Seconds spent, by stage; "encoding" runs beside the others.
+    """
+
+    path: Path
+    frames: int
+    note: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Talk:
+    """A person speaking a recording: `frames()` renders, `save()` writes, a notebook shows it as a video.
+
+    Nothing is rendered before it is wanted. The same talk always has the same frames.
+
+    Attributes:
+        head: Who speaks.
+        signals: What drives the head in every frame.
+        options: How the video is made.
+        note: What the user should know, or "".
+        path: Where it was last saved; None: nowhere yet.
+
+    Example:
+        >>> talk = pipeline("portrait.jpg", "speech.wav")
+        >>> first = next(talk.frames())
+        >>> talk.save("talk.mp4")
+    """
+
+    frames_per_second = FRAME_RATE_HZ
+
+    def __init__(
+        self,
+        model: SDTalk,
+        head: Head,
+        signals: DrivingSignals,
+        speech: Speech,
+        scene: Float[Tensor, "1 3 height width"],
+        options: TalkOptions,
+        watch: Stopwatch | None = None,
+    ) -> None:
+        """Put a talk together; users get theirs from a pipeline.
+
+        Args:
+            model: Renders the head.
+            head: Who speaks; made by this model.
+            signals: One entry a frame, on the CPU.
+            speech: The sound.
+            scene: What stands behind the head, as large as the model's frames.
+            options: Size, seed and label are followed here.
+            watch: Has measured what was done before, and measures what comes.
+        """
+        self.head, self.signals, self.options, self.note = head, signals, options, head.note
+        self.path: Path | None = None
+        self._player = ""
+        self._model, self._speech, self._scene, self._watch = model, speech, scene, watch or Stopwatch()
+
+    def __len__(self) -> int:
+        """Frames: as many as cover the sound."""
+        return len(self.signals)
+
+    def __repr__(self) -> str:
+        place = "not saved" if self.path is None else f"saved as {str(self.path)!r}"
+        return f"Talk({len(self)} frames, {len(self) / self.frames_per_second:.2f} s, {place})"
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds spent so far, by stage; "encoding" runs beside the others."""
+        return dict(self._watch.seconds)
+
+    def frames(self) -> Iterator[UInt8[np.ndarray, "height width channel"]]:
+        """Render from the first frame on, a few at a time, as they are taken; memory does not grow.
+
+        Yields:
+            RGB, [size, size, 3].
+        """
+        batches = self._batches()
+        with closing(batches):  # type: ignore[type-var]
+            for batch in batches:
+                yield from batch
+
+    def save(self, path: str | Path, progress: Progress | Literal[True] | None = None) -> Path:
+        """Render and write the video with its sound; the file appears when all went well.
+
+        Args:
+            path: The file to write; what it ends in chooses the format.
+            progress: Told about every few frames; True shows a bar.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: It cannot be written; nothing is left behind then.
+        """
+        self.path = self._write(Path(path), progress)
+        return self.path
+
+    def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
+        size, original = (self.options.size, self.options.size), self._speech.original
+        sound = original if isinstance(original, Path) else self._speech.samples
+        with showing(progress) as show, VideoWriter(path, size, sound=sound) as writer:
+            batches = self._batches()
+            with closing(batches):  # type: ignore[type-var]
+                write_video(writer, batches, len(self), show, self._watch)
+        return path
+
+    def _batches(self) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
+        options, gaussians = self.options, self.head.gaussians
+        batches = render_frames(
+            self._model, gaussians, self.signals, self._scene, options.size, self._watch, options.seed
+        )
+        return labelled(batches, options.label, options.size)
+
+    def _repr_html_(self) -> str:
+        """A player with the whole video in it, for notebooks; rendered when it is first shown."""
+        if not self._player:
+            with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
+                data = base64.b64encode(self._write(Path(folder, "talk.mp4"), True).read_bytes()).decode(
+                    "ascii"
+                )
+            source = f"data:video/mp4;base64,{data}"
+            self._player = f'<video controls width="{self.options.size}" src="{source}"></video>'
+        return self._player
+
+
+def showing(progress: Progress | Literal[True] | None) -> "nullcontext[Progress] | ProgressBar":
+    """What to tell about progress, as a context: a function, a bar of our own (True), or nobody (None)."""
+    return ProgressBar() if progress is True else nullcontext(progress or no_progress)
