@@ -1,4 +1,4 @@
-"""The size of a model: one flat record, saved as config.json beside the weights; it alone rebuilds the network."""
+"""Model config: one flat record, saved as config.json beside the weights; it alone rebuilds the network."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""The one error a user's own input can cause; the command line and the page print it without a traceback."""
+"""InputError: the one error a user's own input can cause; shown without a traceback."""
 
 
 class InputError(ValueError):

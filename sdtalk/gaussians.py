@@ -1,4 +1,4 @@
-"""The Gaussians a head is made of, and how a motion field moves them."""
+"""Gaussians: the type a head is made of, and the offsets by which a motion field moves them."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds by stage."""
+"""Stopwatch: seconds by named stage."""
 
 import time
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What the commands take: one parser for each."""
+"""Argument parsers of the commands."""
 
 import argparse
 from typing import NoReturn

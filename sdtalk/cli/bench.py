@@ -1,4 +1,4 @@
-"""Where the time goes: `sdtalk bench` makes a video as a user would, and measures every stage."""
+"""Benchmark: `sdtalk bench` makes a video as a user would, and measures every stage."""
 
 import json
 import os

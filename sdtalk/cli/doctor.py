@@ -1,4 +1,4 @@
-"""What this machine has for SDTalk: every file of weights and every optional library; `sdtalk doctor`."""
+"""Diagnosis: `sdtalk doctor` lists every file of weights and every optional library, and says how to get them."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""Settings of the whole process that make rendering on a CPU faster; for programs, not for importers."""
+"""Process settings that make rendering on a CPU faster; for programs, not for importers."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The paper's full model without weights, FLAME or HuBERT's training: as fast as a trained one, for measuring only."""
+"""Untrained full model: the paper's sizes with random weights, without FLAME; for measuring speed only."""
 
 from dataclasses import replace
 

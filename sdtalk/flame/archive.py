@@ -1,4 +1,4 @@
-"""What the files hold that FLAME's site gives: recognised in pickles, .npy, .npz and archives, nothing of it run."""
+"""FLAME archives: recognises FLAME's data in pickles, .npy, .npz and zip files; nothing of it is run."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""What FLAME's numbers can be: checks of a model before it is used, wherever it comes from."""
+"""FLAME checks: whether a model's numbers can be FLAME's, wherever they come from."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The 68 landmarks of the package face-alignment, where the user has put both the package and its weights.
+"""face-alignment landmarks: 68 points from that package, where the user has both it and its weights.
 
 A. Bulat, G. Tzimiropoulos, "How far are we from solving the 2D & 3D face alignment problem?", 2017; their package
 face-alignment 1.5, whose network is taken as it is. Crop and reading of the heat maps are written here, after the

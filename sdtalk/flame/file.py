@@ -1,4 +1,4 @@
-"""FLAME's own files -> the asset this project keeps, checked and with a note of its licence."""
+"""FLAME files: from the publisher's files to the asset kept here, checked, with a note of its licence."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""From landmarks in a picture to FLAME and the camera before it: damped Gauss-Newton with a robust error.
+"""FLAME fit: landmarks in a picture to FLAME parameters and a camera; damped Gauss-Newton, robust error.
 
 The published preprocessing (reference section 7) starts from networks and follows gradients over all vertices for 300
 steps. Here nothing is given but landmarks, so coefficients are held by their own spread (FLAME's are standard normal),

@@ -1,4 +1,4 @@
-"""FLAME's landmarks without the rest of FLAME: all a fit has to evaluate, a few hundred times smaller.
+"""FLAME landmarks: the part of FLAME that a fit evaluates, a few hundred times smaller than the whole.
 
 A landmark is a fixed mixture of three vertices, and a vertex is skinned to joints of which only the jaw and the eyes
 turn here: neck and root stay at rest, because all motion of the head is the camera's (reference section 7). So a

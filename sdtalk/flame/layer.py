@@ -1,4 +1,4 @@
-"""The FLAME head model: from shape, expression and pose to 5,023 vertices, by linear blend skinning.
+"""FLAME layer: shape, expression and pose to 5,023 vertices, by linear blend skinning.
 
 Its arrays are licensed and do not come with the package; `sdtalk.flame.file` reads them. A model of any size
 works here, so tests make one up.

@@ -1,4 +1,4 @@
-"""Tracking for the published weights: heads are FLAME's, fitted to landmarks.
+"""FLAME tracker: tracks heads as the published weights expect them, fitted to landmarks.
 
 The 68 landmarks of the fit come from the bundled networks' mesh, or from face-alignment where it is installed; pupils,
 mesh landmarks, crop, eye numbers and the head's mesh always come from the bundled networks.

@@ -1,1 +1,1 @@
-"""Sound and eye state -> Gaussian offsets: hash encoding, conditions, motion fields."""
+"""Motion fields: sound and eye state to Gaussian offsets (paper section 3.2)."""

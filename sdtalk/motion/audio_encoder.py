@@ -1,4 +1,4 @@
-"""Sound to mouth: a small convolutional network from log-mel windows to mouth codes."""
+"""Audio encoder of mini: a small convolutional network from log-mel windows to mouth codes."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""A motion field: where a Gaussian goes when the mouth and the eyes move (paper section 3.2).
+"""Motion field: hash features, gated audio and eye codes, an MLP to Gaussian offsets (paper section 3.2).
 
 The coarse field moves the visible Gaussians, the fine field the completion Gaussians; both are this class. Without a
 fine field (an ablation of the paper) the coarse one moves them all.

@@ -1,4 +1,4 @@
-"""One level of the hash encoding with the CUDA kernels of tinycudann, where that library is installed. Never required.
+"""tinycudann backend: one level of the hash encoding on CUDA kernels, where that library is installed.
 
 Our tables, which are the published ones, stay where they are and keep their layout; a level is handed to tinycudann as
 a grid of its own, in which it computes the same. There, at the first level of a grid,

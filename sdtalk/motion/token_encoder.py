@@ -1,4 +1,4 @@
-"""Tokens of a large speech network -> the audio code of a video frame (paper section 3.2; reference Q11)."""
+"""Token encoder: HuBERT tokens to the audio code of a video frame (paper section 3.2; reference Q11)."""
 
 import torch
 from jaxtyping import Float

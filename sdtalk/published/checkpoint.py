@@ -1,4 +1,4 @@
-"""Reading the authors' checkpoint: nothing in it is run, and nothing but exactly their layout is accepted.
+"""Published checkpoint: reads the authors' file; runs nothing in it, accepts exactly their layout.
 
 The file is opened by PyTorch's restricted loader, which makes tensors and plain containers and nothing else.
 """

@@ -1,4 +1,4 @@
-"""The authors' checkpoint, converted: the one place that sets its quirks; its names stand in `keys`."""
+"""Conversion of the authors' checkpoint to a model of ours; the one place that sets its quirks."""
 
 import json
 import re

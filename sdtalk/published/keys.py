@@ -1,4 +1,4 @@
-"""The names and shapes of the authors' checkpoint, and what ours are called: the only place that knows their keys.
+"""Published keys: names and shapes of the authors' tensors, and what ours are called.
 
 `RENAMES` is read from top to bottom; the first pattern that matches a whole key of theirs says what ours is. A key
 that no pattern matches is one we do not have, and `UNUSED` must say why. "{a,b}" in our name cuts their tensor along

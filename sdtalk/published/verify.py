@@ -1,4 +1,4 @@
-"""Checks on a converted checkpoint that only the real file allows: `sdtalk convert --verify`.
+"""Verification of a converted checkpoint against the authors' file: `sdtalk convert --verify`.
 
 On a GPU the published code runs with TF32 (reference 4): inputs of every product keep 10 of their 23 bits. What
 that changes is measured here on the CPU, with the same weights, by rounding the inputs of every product likewise;

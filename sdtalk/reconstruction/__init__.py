@@ -1,1 +1,1 @@
-"""Portrait -> head Gaussians: image encoder, visible branch (dual lifting), completion branch."""
+"""Reconstruction: portrait to head Gaussians; image encoder, visible branch, completion branch."""

@@ -1,4 +1,4 @@
-"""Raw network channels in, valid Gaussians out: the only place that knows the activations."""
+"""Activations: raw network channels to valid Gaussians; the only place that knows them."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""The completion branch: Gaussians for what one photo cannot show (paper section 3.1): eyes, lids, lips, mouth."""
+"""Completion branch: Gaussians for eyes, lids, lips and mouth, which one photo cannot show (paper section 3.1)."""
 
 from itertools import pairwise
 

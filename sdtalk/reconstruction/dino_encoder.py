@@ -1,4 +1,4 @@
-"""The image encoder of the paper's model: DINOv2, and a pyramid that spreads its tokens over the lifting plane."""
+"""Image encoder of base: DINOv2, and a feature pyramid that spreads its tokens over the lifting plane."""
 
 import torch
 import torch.nn.functional as F

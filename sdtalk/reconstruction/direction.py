@@ -1,4 +1,4 @@
-"""The direction a picture was taken from, as a code for networks (NeRF's harmonic encoding)."""
+"""View direction: the direction a picture was taken from, in NeRF's harmonic encoding."""
 
 import torch
 from jaxtyping import Float

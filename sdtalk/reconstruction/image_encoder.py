@@ -1,4 +1,4 @@
-"""The image encoder of mini: a small U-Net over the photo and the plane priors (base: DINOv2)."""
+"""Image encoder of mini: a small U-Net over the photo and the plane priors."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""What the two layers of the visible branch are before anything is learned: the photo's pixels on an average head."""
+"""Layer prior: the two layers of the visible branch before learning; the photo's pixels on an average head."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Values given at mesh vertices, drawn onto the lifting plane."""
+"""Mesh rasteriser: draws values given at mesh vertices onto the lifting plane."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What mini knows before it has learned anything: depth, canonical position, and which part moves with what.
+"""Plane prior of mini: depth, canonical positions and head weights from the tracked mesh.
 
 The face mesh is drawn into the lifting plane; beyond the face the depth is that of an average head. Lifting the
 photo's own pixels to this depth already gives a convincing head (measured, see the design notes), so the network

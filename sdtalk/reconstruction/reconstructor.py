@@ -1,4 +1,4 @@
-"""Portrait -> static head: image encoder, visible branch and completion branch together (paper section 3.1)."""
+"""Reconstructor: image encoder, visible and completion branch together (paper section 3.1)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The visible branch: dual lifting of the photo's plane to a front and a back layer (paper section 3.1)."""
+"""Visible branch: dual lifting of the photo's plane to a front and a back layer (paper section 3.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

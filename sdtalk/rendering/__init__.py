@@ -1,1 +1,1 @@
-"""Gaussians -> pictures: rasterisers and neural renderers."""
+"""Rendering: rasterisers and neural renderers; Gaussians to pictures."""

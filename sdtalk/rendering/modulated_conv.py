@@ -1,4 +1,4 @@
-"""The convolution of StyleGAN2, whose kernel a style changes for every sample (reference Q13)."""
+"""Modulated convolution of StyleGAN2, whose kernel a style changes for every sample (reference Q13)."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The neural renderer of mini: a residual U-Net on top of the rasterised colours (base: StyleUNet)."""
+"""Neural renderer of mini: a residual U-Net on top of the rasterised colours."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The rasteriser in plain PyTorch: every Gaussian at every pixel, gradients by autograd. For tests at toy size."""
+"""Reference rasteriser in plain PyTorch: every Gaussian at every pixel, gradients by autograd; for tests."""
 
 import torch
 from jaxtyping import Bool, Float, Int

@@ -1,4 +1,4 @@
-"""The neural renderer of the paper's full model: a U-Net that steers a StyleGAN2 decoder (reference Q6, Q13).
+"""StyleUNet, the neural renderer of base: a U-Net that steers a StyleGAN2 decoder (reference Q6, Q13).
 
 features ─► first ─► downs ─► bottom ─► to_style ─► one style code
                        │         └─► ups (with skips from the downs) ─► a scale and a shift for every size

@@ -1,1 +1,1 @@
-"""Picture -> HeadTrack: face detection, face mesh, matting and the camera fit."""
+"""Tracking: picture to HeadTrack; face detection, face mesh, segmentation, camera fit."""

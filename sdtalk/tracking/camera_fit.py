@@ -1,4 +1,4 @@
-"""From face-mesh landmarks in a picture to the camera in front of the head, in closed form."""
+"""Camera fit: face-mesh landmarks in a picture to the camera in front of the head, in closed form."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""The template points of the completion branch: what a face mesh lacks or shows too coarsely.
+"""Completion template: the points of the completion branch, placed on a face mesh.
 
 The paper takes 1,920 vertices of FLAME's eyes, eye regions and lips. Here the same number of points is put on the
 face mesh, with teeth and an oral cavity, which FLAME has not.

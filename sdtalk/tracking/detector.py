@@ -1,4 +1,4 @@
-"""BlazeFace short range: where faces are in a picture (reference/tracker.md 3.1, 4.2 to 4.5)."""
+"""Face detector: BlazeFace short range (reference/tracker.md 3.1, 4.2 to 4.5)."""
 
 from dataclasses import dataclass
 

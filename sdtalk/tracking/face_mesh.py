@@ -1,4 +1,4 @@
-"""Face mesh with attention: 478 landmarks in a crop of one face (reference/tracker.md 2, 3.2 and 5).
+"""Face mesh: the attention network that finds 478 landmarks in a face crop (reference/tracker.md 2, 3.2, 5).
 
 A backbone finds 468 points. Lips and eyes are then cut out of its feature map, straightened, and looked at
 again by heads of their own; these also give five points an iris. "Left" is the left in the picture, the

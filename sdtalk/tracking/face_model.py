@@ -1,4 +1,4 @@
-"""The average face: geometry, surface, and the few numbers that say what a mouth and eyes do."""
+"""Face model: the average face, its surface, and the few numbers that describe mouth and eyes."""
 
 from dataclasses import dataclass, fields
 from functools import cache

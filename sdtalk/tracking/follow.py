@@ -1,4 +1,4 @@
-"""Follow one face through the frames of a video, in batches."""
+"""Face following: one face through the frames of a video, in batches."""
 
 from collections.abc import Sequence
 

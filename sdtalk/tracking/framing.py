@@ -1,4 +1,4 @@
-"""Which square of a picture or video is worked on."""
+"""Framing: which square of a picture or video is worked on."""
 
 from jaxtyping import Float
 from torch import Tensor

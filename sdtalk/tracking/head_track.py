@@ -1,4 +1,4 @@
-"""What tracking hands to everything behind it."""
+"""HeadTrack and Portrait: what tracking hands to everything behind it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The 68 landmarks most face code speaks of, taken from our face mesh, and what the published code reads from them.
+"""68 landmarks: the common set, taken from our face mesh, and what the published code reads from them.
 
 The order is that of the iBUG 300-W annotation: contour 0-16, brows 17-26, nose 27-35, eyes 36-47, outer lip 48-59,
 inner lip 60-67, each from the subject's right to the left. FLAME's landmarks follow it, some with two pupils behind.

@@ -1,4 +1,4 @@
-"""Layers that the three tracking networks share, with TensorFlow's rules where they differ from PyTorch's."""
+"""Layers shared by the tracking networks, with TensorFlow's rules where they differ from PyTorch's."""
 
 from collections.abc import Callable, Sequence
 

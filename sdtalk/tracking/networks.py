@@ -1,4 +1,4 @@
-"""The tracking networks together: pictures in, landmarks and masks out."""
+"""Tracking networks together: pictures in, landmarks and masks out."""
 
 from dataclasses import dataclass
 

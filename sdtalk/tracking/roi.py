@@ -1,4 +1,4 @@
-"""Rotated rectangles in a picture: cutting them out, and the way back for points found inside.
+"""Regions of interest: rotated rectangles in a picture, cut out and mapped back.
 
 Positions follow MediaPipe: pixel index 0 is the centre of the first pixel, and the corners of a rectangle go
 to the corners 0 and N of an N pixel crop without half-pixel terms (reference/tracker.md 4.1).

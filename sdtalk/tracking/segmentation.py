@@ -1,4 +1,4 @@
-"""Selfie segmentation: which pixels show the person (reference/tracker.md 3.3)."""
+"""Person segmentation: which pixels show the person (reference/tracker.md 3.3)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Taking the jitter out of a tracked video without taking the speech and the blinks out, too."""
+"""Smoothing of tracked videos: takes out jitter, keeps speech and blinks."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""From pictures and videos to tracked heads."""
+"""Tracker: pictures and videos to tracked heads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

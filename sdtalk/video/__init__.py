@@ -1,4 +1,4 @@
-"""Video: frames in from any file ffmpeg reads, frames out as an mp4 with sound."""
+"""Video: frames in from any file ffmpeg reads, frames out with sound."""
 
 from sdtalk.video.reader import VideoInfo, has_video, probe, read_frames
 from sdtalk.video.writer import COMMENT, VideoWriter, check_output

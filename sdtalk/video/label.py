@@ -1,4 +1,4 @@
-"""A line of text in a corner of every frame: it says that the video was made, not filmed."""
+"""Visible label: a line of text in a corner of every frame, which says that the video was made."""
 
 from collections.abc import Iterator
 

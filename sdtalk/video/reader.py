@@ -1,4 +1,4 @@
-"""Frames in: any file that ffmpeg reads, one frame in memory at a time."""
+"""Video reader: frames of any file that ffmpeg reads, one in memory at a time."""
 
 import re
 import subprocess

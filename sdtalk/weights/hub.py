@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: names with revisions, and downloads whose files belong together."""
+"""Hugging Face Hub: names with revisions, and downloads whose files belong together."""
 
 import re
 from pathlib import Path

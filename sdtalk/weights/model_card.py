@@ -1,4 +1,4 @@
-"""Model cards: the README.md of a model's folder and of its repository on the Hub; what nobody measured is said so."""
+"""Model cards: the README.md of a model's folder; what nobody measured is said so."""
 
 from dataclasses import dataclass, field
 from string import Template

@@ -1,4 +1,4 @@
-"""Weights of others, as their publishers offer them: checked, and stored among the user's files as safetensors."""
+"""Third-party weights: checks files as their publishers offer them, stores them as safetensors."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A reader for pickles of numbers that runs nothing they name.
+"""Safe unpickler: reads pickles of numbers and runs nothing they name.
 
 A pickle is a program for a small stack machine, and may call whatever it names. Here the standard library's machine
 runs it, but a name is never looked up: it stands for a note of what was asked for, and calling it only writes one.

@@ -1,4 +1,4 @@
-"""Vector operations that the compiler does not find by itself: it cannot know that arrays do not overlap.
+"""SIMD operations for the kernels: vector code the compiler does not find by itself.
 
 They work on blocks of BLOCK float32 at a position of a one-dimensional array. LLVM turns a block into two
 AVX-512 registers or into more, smaller ones (AVX2, NEON). Nothing checks the bounds.

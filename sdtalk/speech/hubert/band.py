@@ -1,4 +1,4 @@
-"""The transformer of HuBERT over a band of tokens, as a chain of generators: block by block, without a trace of it."""
+"""Banded transformer of HuBERT: layers as a chain of generators, block by block."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

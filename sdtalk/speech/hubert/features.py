@@ -1,4 +1,4 @@
-"""Sound -> HuBERT tokens -> what each video frame hears."""
+"""HuBERT features: sound to tokens to the window of tokens that each video frame hears."""
 
 import math
 from collections.abc import Iterator

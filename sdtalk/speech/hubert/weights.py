@@ -1,4 +1,4 @@
-"""HuBERT from the files of a folder: strictly, and without the Hub."""
+"""HuBERT weights: reads the files of a folder, strictly and without the Hub."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Which tokens a video frame hears."""
+"""Token windows: which HuBERT tokens a video frame hears."""
 
 from collections.abc import Iterator
 
