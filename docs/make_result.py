@@ -4,14 +4,12 @@ python docs/make_result.py [--model mini] [-o docs/result.jpg]
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sdtalk.pipeline import SDTalkPipeline, TalkOptions
-from sdtalk.video import read_frames
+from sdtalk import SDTalkPipeline
 from sdtalk.video.label import AI_GENERATED
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -20,9 +18,8 @@ MOMENTS = (1, 6, 31, 34, 40, 62, 88, 138)
 """Frames of the example that are shown, of 178."""
 
 
-def contact_sheet(portrait: Path, video: Path) -> Image.Image:
+def contact_sheet(portrait: Path, frames: list[np.ndarray]) -> Image.Image:
     """The portrait, twice as high as the frames beside it."""
-    frames = [frame for index, frame in enumerate(read_frames(video)) if index in MOMENTS]
     small = [np.asarray(Image.fromarray(f).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for f in frames]
     rows = [np.concatenate(small[start : start + 4], axis=1) for start in (0, 4)]
     sheet = Image.new("RGB", (2 * SIDE + 4 * SIDE, 2 * SIDE))
@@ -39,12 +36,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("result.jpg"))
     arguments = parser.parse_args()
     portrait, speech = EXAMPLES / "eileen_collins.png", EXAMPLES / "sense_and_sensibility.wav"
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "example.mp4"
-        SDTalkPipeline.from_pretrained(arguments.model)(
-            portrait, speech, video, TalkOptions(label=AI_GENERATED)
-        )
-        contact_sheet(portrait, video).save(arguments.output, quality=88)
+    talk = SDTalkPipeline.from_pretrained(arguments.model)(portrait, speech, label=AI_GENERATED)
+    shown = [frame for number, frame in enumerate(talk.frames()) if number in MOMENTS]
+    contact_sheet(portrait, shown).save(arguments.output, quality=88)
 
 
 if __name__ == "__main__":
