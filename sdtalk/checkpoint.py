@@ -20,6 +20,12 @@ from sdtalk.weights.hub import CONFIG, WEIGHTS, download, is_hub_name, split_rev
 
 BUNDLED = ("mini",)
 CONFIG_REMEDY = "Use the config.json that was saved with the weights."
+FULL_MODEL = "base"
+FULL_MODEL_PROBLEM = "the weights of the paper's full model cannot come with the package"
+FULL_MODEL_REMEDY = (
+    "Get the authors' SDGTalk.pt, run `sdtalk convert SDGTalk.pt FOLDER` and give --model FOLDER; or train it "
+    "(training/README.md); `sdtalk bench --model base` measures it with random weights."
+)
 MODELS_FOLDER = "models"
 """Below the user's data folder: every folder in it with a config.json is a model."""
 
@@ -84,6 +90,8 @@ def locate(source: str | Path) -> Path:
     )
     if Path(source).exists():
         raise InputError(f"model {str(source)!r}", "it is a file, not a folder", remedy)
+    if source == FULL_MODEL:
+        raise InputError(f"model {source!r}", FULL_MODEL_PROBLEM, FULL_MODEL_REMEDY)
     if not is_hub_name(str(source)):
         raise InputError(f"model {str(source)!r}", "there is no such folder", remedy)
     return _from_hub(str(source))
@@ -95,8 +103,8 @@ def _from_hub(source: str) -> Path:
     try:
         return download(*split_revision(source))
     except errors.LocalEntryNotFoundError as error:
-        problem = "the Hub cannot be reached and it is not in the cache"
-        remedy = "Connect, check HF_HUB_OFFLINE, or use the bundled model 'mini'."
+        problem = _first_line(error)
+        remedy = "Connect to the internet and try again, or use the bundled model 'mini'."
         cause: Exception = error
     except errors.RepositoryNotFoundError as error:
         problem = "there is no such repository on the Hub"
