@@ -14,12 +14,15 @@ import pytest
 from made_up_flame import flame_2020, npy_of_object, site_landmarks, site_masks
 from toy import save_portrait, save_speech, toy_model
 
+from sdtalk import __version__
+from sdtalk.cli.arguments import COMMANDS
 from sdtalk.cli.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
-from sdtalk.cli.main import COMMANDS, main
+from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.published.convert import Converted
 from sdtalk.published.verify import Difference, Verification
 from sdtalk.video import read_frames
+from sdtalk.video.naming import output_path
 
 
 @pytest.fixture(scope="module")
@@ -112,41 +115,129 @@ def test_wrong_arguments_are_one_line(words: list[str], says: str, capsys: pytes
     assert error.startswith("sdtalk: ") and error.count("\n") == 1
 
 
+def help_text(words: list[str], capsys: pytest.CaptureFixture) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    printed = capsys.readouterr()
+    assert stop.value.code == 0 and not printed.err
+    return printed.out
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
+    model = ("--device", "--model", "--precision", "--compile")
+    talk = ("--pose", "--blink", "--background", "--size", "--seed", "--mouth", "--label", "--quiet", *model)
     for words, options in (
-        (
-            [],
-            (
-                "--pose",
-                "--blink",
-                "--background",
-                "--size",
-                "--device",
-                "--seed",
-                "--mouth",
-                "--label",
-                "--model",
-                "--precision",
-                *COMMANDS,
-            ),
-        ),
-        (["reenact"], ("--portrait", "--target", "--background")),
-        (["bench"], ("--seconds", "--json")),
-        (["convert"], ("source", "target", "--noise", "--alignment", "--verify")),
+        ([], (*COMMANDS, *talk, "--version", "examples:", "sdtalk photo.jpg speech.wav -o talk.mp4")),
+        (["talk"], ("--output", ".mp4", ".webm", ".mov", ".gif", "PNG", "folder", *talk)),
+        (["batch"], ("JOBS", ".csv", "--output FOLDER", "--quiet", *model)),
+        (["reenact"], ("--portrait", "--target", "--background", "--quiet", *model)),
+        (["bench"], ("--seconds", "--json", *model)),
+        (["convert"], ("source", "target", "--noise", "--alignment", "--verify", "--quiet")),
         (["assets"], ("add", "flame", "hubert")),
         (["demo"], ("--model", "--device")),
         (["doctor"], ("asset", "weight", "librar")),
     ):
-        with pytest.raises(SystemExit) as stop:
-            main([*words, "--help"])
-        text = capsys.readouterr().out
-        assert stop.value.code == 0 and all(option in text for option in options)
+        text = help_text([*words, "--help"], capsys)
+        assert all(option in text for option in options), words
+        assert text.startswith(f"usage: sdtalk {' '.join(words)}")
 
 
-def test_help_does_not_wait_for_pytorch() -> None:
-    check = "import sys; from sdtalk.cli.main import COMMANDS, talk_parser; talk_parser(); "
-    check += "[parser() for parser, _ in COMMANDS.values()]; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+def test_help_gives_every_command_one_line(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_text(["--help"], capsys).splitlines()
+    first = lines.index("commands:") + 2
+    assert [line.split()[0] for line in lines[first : first + len(COMMANDS)]] == list(COMMANDS)
+    assert len(lines) < 40 and help_text(["-h"], capsys).splitlines() == lines
+
+
+def test_the_version(capsys: pytest.CaptureFixture) -> None:
+    assert help_text(["--version"], capsys) == f"sdtalk {__version__}\n"
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "talk --help", "batch --help", "photo.png"])
+def test_help_does_not_wait_for_pytorch(words: str) -> None:
+    check = f"""
+import sys
+from sdtalk.cli.main import main
+try:
+    main({words.split()})
+finally:
+    assert not {{"torch", "numpy", "gradio"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert "Error" not in done.stderr and done.returncode == (2 if words == "photo.png" else 0)
+
+
+def test_talk_is_what_the_first_word_stands_for_where_it_is_no_command(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--size", "64", "--pose", "still"]
+    for name, words in (("a.mp4", []), ("b.mp4", ["talk"])):
+        assert main([*words, *command(files, tmp_path / name), *options]) == 0
+    assert main([*options, *command(files, tmp_path / "c.mp4")]) == 0
+    videos = [np.stack(list(read_frames(tmp_path / name))) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    assert np.array_equal(videos[0], videos[1]) and np.array_equal(videos[0], videos[2])
+
+
+def test_quiet_leaves_notes_and_errors(files: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    words = [*command(files, tmp_path / "talk.mp4"), "--size", "64", "--quiet"]
+    assert main(words) == 0
+    printed = capfd.readouterr()
+    assert not printed.out and printed.err.startswith("Note: ") and printed.err.count("\n") == 1
+    assert main([*words, "--mouth", "9"]) == 2
+    printed = capfd.readouterr()
+    assert not printed.out and printed.err.startswith("sdtalk: mouth 9.0")
+    clip, again = str(tmp_path / "talk.mp4"), str(tmp_path / "again.mp4")
+    assert main(["reenact", clip, "-o", again, "--model", str(files / "toy"), "--quiet"]) == 0
+    printed = capfd.readouterr()
+    assert not printed.out and "rendering" not in printed.err and Path(again).is_file()
+
+
+def test_a_folder_as_output(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "here").mkdir()
+    for folder in (str(tmp_path / "here"), f"{tmp_path / 'new' / 'folder'}/"):
+        words = [*command(files, Path("o.mp4")), "--size", "64"]
+        words[words.index("-o") + 1] = folder
+        assert main(words) == 0
+        made = Path(folder) / "portrait_speech.mp4"
+        assert made.is_file() and capsys.readouterr().out == f"{made} (0.2 s)\n"
+    clip = str(tmp_path / "here" / "portrait_speech.mp4")
+    words = ["reenact", clip, "-o", str(tmp_path / "here"), "--target", str(tmp_path / "here")]
+    assert main([*words, "--model", str(files / "toy")]) == 0
+    names = {path.name for path in (tmp_path / "here").iterdir()}
+    assert names == {f"portrait_speech{end}.mp4" for end in ("", "_reenacted", "_target")}
+
+
+def test_which_outputs_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("here", "v1.2", "called.mp4"):
+        Path(name).mkdir()
+    made = {
+        "here": "here/a_b.mp4",
+        "here/": "here/a_b.mp4",
+        "v1.2": "v1.2/a_b.mp4",
+        ".": "a_b.mp4",
+        "new/": "new/a_b.mp4",
+        "new.mp4/": "new.mp4/a_b.mp4",
+        "called.mp4": "called.mp4",
+        "new": "new",
+        "new.webm": "new.webm",
+        "here/c.gif": "here/c.gif",
+    }
+    assert {name: output_path(name, "x/a.jpg", "b.tar.wav").as_posix() for name in made} == {
+        name: path.replace("a_b", "a_b.tar") for name, path in made.items()
+    }
+
+
+def test_the_full_model_is_told_where_it_comes_from(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = command(files, tmp_path / "o.mp4")[:-1]
+    error = error_message([*words, "base"], capsys)
+    assert "sdtalk convert SDGTalk.pt FOLDER" in error and "--model FOLDER" in error
+    assert "train it" in error and "sdtalk bench --model base" in error
 
 
 def test_doctor_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -196,13 +287,11 @@ def test_what_verify_finds_decides_the_exit_code(
         Difference(name, 1e-5, mean, 0.1) for name, mean in (("TF32 on the CPU", 1e-4), ("CUDA", 1e-2))
     )
     monkeypatch.setattr(
-        "sdtalk.published.convert.convert", lambda *_: Converted(tmp_path / "out", 643, {"unused": 36})
+        "sdtalk.cli.convert.convert", lambda *_: Converted(tmp_path / "out", 643, {"unused": 36})
     )
     words = ["convert", "SDGTalk.pt", str(tmp_path / "out"), "--verify"]
     for runs, code in (([near], 0), ([near, far], 2)):
-        monkeypatch.setattr(
-            "sdtalk.published.verify.verify", lambda *_, runs=runs: Verification(643, {}, runs)
-        )
+        monkeypatch.setattr("sdtalk.cli.convert.verify", lambda *_, runs=runs: Verification(643, {}, runs))
         assert main(words) == code
         printed = capsys.readouterr()
         assert "643 tensors used; not used: 36 (unused)" in printed.out and "bit for bit" in printed.out

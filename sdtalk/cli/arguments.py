@@ -1,22 +1,37 @@
-"""Argument parsers of the commands."""
+"""Argument parsers: one for each command, and the one that lists them.
+
+Imports nothing slow, so that `sdtalk --help` answers at once.
+"""
 
 import argparse
+import re
+from textwrap import fill
 from typing import NoReturn
+
+from sdtalk import __version__
 
 USER_ERROR = 2
 
-OVERVIEW = """
-other commands:
-  sdtalk reenact CLIP -o OUT.mp4 --target TARGET.mp4   repeat a clip from its first frame, or from a portrait
-  sdtalk demo                                          open the page
-  sdtalk bench                                         measure where the time goes
-  sdtalk doctor                                        what is installed, what is missing and where to get it
-  sdtalk assets add flame FILE...                      store licensed files, for the full model or for evaluation
-  sdtalk convert SDGTalk.pt FOLDER                     turn the authors' checkpoint into a model for --model
-(a picture that is called like a command: give it as ./bench)
+DESCRIPTION = "One portrait photo and one speech recording become a video of that person talking."
+USAGE = "sdtalk PORTRAIT SPEECH -o OUTPUT [options]\n       sdtalk COMMAND ..."
+EXAMPLES = """
+examples:
+  sdtalk photo.jpg speech.wav -o talk.mp4
+  sdtalk photo.jpg speech.wav -o videos/ --pose still --background white --label AI-generated
+  sdtalk batch jobs.csv -o videos
+
+options of talk, explained by `sdtalk talk --help`:
+{options}
+The other commands explain theirs in the same way: sdtalk COMMAND --help.
+(A picture that is called like a command: give it as ./bench.)
 """
 
-
+OUTPUT = """the video to write: .mp4 (H.264), .webm (VP9), .mov (ProRes 4444) or .gif; or a folder (one that exists, or
+a name that ends with /), in which a .mp4 is named after portrait and speech; or another name without a suffix: a new
+folder of PNG frames"""
+JOBS = """one job a line: {"portrait": ..., "speech": ..., "output": ..., "pose": ...}, or a .csv with such columns;
+output, a name in FOLDER, and the options of talk (pose, blink, mouth, ...) can be left out; paths are relative to this
+file"""
 UNTRAINED = "--model base measures the paper's full model with random weights where you have none."
 
 
@@ -28,13 +43,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(USER_ERROR, f"sdtalk: {message}. See {self.prog} --help.\n")
 
 
-def talk_parser() -> Parser:
-    """Arguments of the main command."""
-    parser = Parser("sdtalk", description="Make a portrait speak a recording.", epilog=OVERVIEW)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("portrait", help="picture with a face")
-    parser.add_argument("speech", help="recording: wav, mp3, flac, m4a, ogg, or a video with sound")
-    parser.add_argument("-o", "--output", required=True, help="the .mp4 to write")
+def talk_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk talk`."""
+    parser.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
+    parser.add_argument(
+        "speech", metavar="SPEECH", help="recording: wav, mp3, flac, m4a, ogg, or a video with sound"
+    )
+    parser.add_argument("-o", "--output", required=True, help=OUTPUT)
     parser.add_argument("--pose", default="idle", help="idle (default), still, or a video to follow")
     parser.add_argument("--blink", default="natural", help="natural (default), none, or a video to follow")
     parser.add_argument("--background", default="original", help="original (default), a colour, or a picture")
@@ -45,26 +60,31 @@ def talk_parser() -> Parser:
         "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
     )
     _add_model(parser)
-    return parser
+    _add_quiet(parser)
 
 
-def reenact_parser() -> Parser:
+def batch_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk batch`."""
+    parser.add_argument("jobs", metavar="JOBS", help=JOBS)
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the videos go")
+    _add_model(parser)
+    _add_quiet(parser)
+
+
+def reenact_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk reenact`."""
-    parser = Parser("sdtalk reenact", description="Repeat a clip from its first frame, or from a portrait.")
     parser.add_argument("clip", help="video of one person")
-    parser.add_argument("-o", "--output", required=True, help="the .mp4 to write")
-    parser.add_argument("--target", help="the real frames in the same crop and background, an .mp4 to write")
+    parser.add_argument("-o", "--output", required=True, help="the video to write, or a folder")
+    parser.add_argument("--target", help="the real frames in the same crop and background, a video to write")
     parser.add_argument("--portrait", help="picture to animate instead of the clip's first frame")
     parser.add_argument("--background", default="black", help="a colour (black), a picture, or original")
     _add_model(parser)
-    return parser
+    _add_quiet(parser)
 
 
-def bench_parser() -> Parser:
+def bench_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk bench`."""
-    parser = Parser(
-        "sdtalk bench", description="Measure the time of every stage, and memory.", epilog=UNTRAINED
-    )
+    parser.epilog = UNTRAINED
     parser.add_argument("portrait", nargs="?", help="picture with a face (the example, from a checkout)")
     parser.add_argument("speech", nargs="?", help="recording (the example)")
     parser.add_argument(
@@ -72,12 +92,10 @@ def bench_parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     _add_model(parser)
-    return parser
 
 
-def convert_parser() -> Parser:
+def convert_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk convert`."""
-    parser = Parser("sdtalk convert", description="Turn the authors' checkpoint into a model for --model.")
     parser.add_argument("source", help="SDGTalk.pt, as downloaded; nothing in it is run")
     parser.add_argument("target", help="folder to make")
     parser.add_argument(
@@ -93,30 +111,25 @@ def convert_parser() -> Parser:
     parser.add_argument(
         "--verify", action="store_true", help="compare the result with the file, and GPU with CPU"
     )
-    return parser
+    _add_quiet(parser)
 
 
-def assets_parser() -> Parser:
+def assets_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk assets`."""
-    parser = Parser("sdtalk assets", description="Store files that cannot come with the package.")
     parser.add_argument("action", choices=["add"])
     parser.add_argument("asset", choices=["flame", "hubert", "lpips", "syncnet", "arcface"])
     parser.add_argument("files", nargs="+", help="what you downloaded: files, or HuBERT's folder")
-    return parser
 
 
-def demo_parser() -> Parser:
+def demo_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk demo`."""
-    parser = Parser("sdtalk demo", description="Open the page in which a portrait is made to speak.")
     more = "a folder or user/name on the Hub to offer besides the models found; the first is the default"
     parser.add_argument("--model", action="append", default=[], help=more)
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-    return parser
 
 
-def doctor_parser() -> Parser:
-    """Arguments of `sdtalk doctor`."""
-    return Parser("sdtalk doctor", description="List every asset, weight and optional library.")
+def doctor_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk doctor`: none."""
 
 
 def _add_model(parser: Parser) -> None:
@@ -128,3 +141,43 @@ def _add_model(parser: Parser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the networks; takes minutes, for long videos on a GPU"
     )
+
+
+def _add_quiet(parser: Parser) -> None:
+    parser.add_argument(
+        "--quiet", action="store_true", help="print notes and errors only: no bar, and no result"
+    )
+
+
+COMMANDS = {
+    "talk": (talk_arguments, "make a portrait speak a recording (the default)"),
+    "batch": (batch_arguments, "make many talking videos, listed in a file"),
+    "reenact": (reenact_arguments, "repeat a clip from its first frame, or from a portrait"),
+    "demo": (demo_arguments, "open the page in which a portrait is made to speak"),
+    "bench": (bench_arguments, "measure the time of every stage, and memory"),
+    "doctor": (doctor_arguments, "list every asset, weight and optional library"),
+    "assets": (assets_arguments, "store licensed files: full model, evaluation"),
+    "convert": (convert_arguments, "turn the authors' SDGTalk.pt into a model for --model"),
+}  # fmt: skip
+"""Every command: its arguments, and one line on what it does."""
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one command."""
+    add_arguments, what = COMMANDS[name]
+    parser = Parser(f"sdtalk {name}", description=f"{what[0].upper()}{what[1:]}.")
+    add_arguments(parser)
+    return parser
+
+
+def overview_parser() -> Parser:
+    """The parser of `sdtalk --help` and `sdtalk --version`: lists the commands, and parses none of them."""
+    parser = Parser("sdtalk", usage=USAGE, description=DESCRIPTION)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="version", version=f"sdtalk {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, (_, what) in COMMANDS.items():
+        commands.add_parser(name, help=what)
+    options = " ".join(re.findall(r"--\w+", command_parser("talk").format_usage()))
+    parser.epilog = EXAMPLES.format(options=fill(options, 100, initial_indent="  ", subsequent_indent="  "))
+    return parser

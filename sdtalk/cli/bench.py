@@ -1,5 +1,6 @@
 """Benchmark: `sdtalk bench` makes a video as a user would, and measures every stage."""
 
+import argparse
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -225,3 +226,11 @@ def as_text(report: Report) -> str:
     lines.append(row("precision", report.precision))
     facts = {**report.machine, **report.versions}
     return "\n".join([*lines, *(row(name, value) for name, value in facts.items())])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print the figures."""
+    chosen = Benchmark(**{field.name: getattr(arguments, field.name) for field in fields(Benchmark)})
+    report = measure(chosen)
+    print(as_json(report) if arguments.json else as_text(report))
+    return 0

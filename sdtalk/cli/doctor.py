@@ -1,5 +1,6 @@
 """Diagnosis: `sdtalk doctor` lists every file of weights and every optional library, and says how to get them."""
 
+import argparse
 import importlib.util
 import os
 import platform
@@ -193,3 +194,9 @@ def as_text(found: Examination) -> str:
             lines.append(f"  {'found  ' if f.found else 'missing'}  {f.name}{licence}")
             lines += [f"           {detail}" for detail in f.details]
     return "\n".join(lines)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is there and what is missing."""
+    print(as_text(examine()))
+    return 0

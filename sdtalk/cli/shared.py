@@ -1,0 +1,38 @@
+"""Shared parts of the commands that make videos: the pipeline they load, the bar, and the line at the end."""
+
+import argparse
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from huggingface_hub.utils import disable_progress_bars
+
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.progress import Progress, ProgressBar, no_progress
+from sdtalk.speech.audio import FRAME_RATE_HZ
+
+
+def loaded_pipeline(arguments: argparse.Namespace) -> SDTalkPipeline:
+    """The pipeline that the options of a command ask for.
+
+    Raises:
+        InputError: The model, the device or the precision cannot be used.
+    """
+    if arguments.quiet:
+        disable_progress_bars()  # of downloads
+    return SDTalkPipeline.from_pretrained(
+        arguments.model, arguments.device, arguments.precision, arguments.compile
+    )
+
+
+def shown_progress(arguments: argparse.Namespace) -> AbstractContextManager[Progress]:
+    """A bar, or nothing with --quiet."""
+    return nullcontext(no_progress) if arguments.quiet else ProgressBar()
+
+
+def report(arguments: argparse.Namespace, path: Path, frames: int, note: str) -> None:
+    """Print what the user should know of a video, and, without --quiet, where it is."""
+    if note:
+        print(f"Note: {note}", file=sys.stderr)
+    if not arguments.quiet:
+        print(f"{path} ({frames / FRAME_RATE_HZ:.1f} s)")

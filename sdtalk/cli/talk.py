@@ -1,0 +1,22 @@
+"""Command `sdtalk talk`: a portrait and a recording become a video."""
+
+import argparse
+
+from sdtalk.cli.shared import loaded_pipeline, report, shown_progress
+from sdtalk.options import TalkOptions, check_inputs
+from sdtalk.video.naming import output_path
+
+OPTIONS = ("pose", "blink", "background", "size", "seed", "mouth", "label")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the video."""
+    options = TalkOptions(**{name: getattr(arguments, name) for name in OPTIONS})
+    portrait, speech = arguments.portrait, arguments.speech
+    output = output_path(arguments.output, portrait, speech)
+    check_inputs(portrait, speech, output, options)
+    pipeline = loaded_pipeline(arguments)
+    with shown_progress(arguments) as progress:
+        done = pipeline(portrait, speech, output, options, progress=progress)
+    report(arguments, output, len(done), done.note)
+    return 0
