@@ -35,4 +35,4 @@ def report(arguments: argparse.Namespace, path: Path, frames: int, note: str) ->
     if note:
         print(f"Note: {note}", file=sys.stderr)
     if not arguments.quiet:
-        print(f"{path} ({frames / FRAME_RATE_HZ:.1f} s)")
+        print(f"{path} ({frames / FRAME_RATE_HZ:.1f} s)", flush=True)
