@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from test_assets import hub_file
+from test_weights import hub_file
 from toy import toy_base, toy_model
 
 from sdtalk.cli.doctor import Finding, as_text, examine
