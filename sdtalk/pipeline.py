@@ -9,6 +9,7 @@ Talk.frames() ◄── labelled ◄── render_frames ◄──────�
 Talk.save() ◄── VideoWriter ◄─────────────────────────┘
 """
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes, idle_cameras, natural_blinks
 from sdtalk.flame.tracker import tracker_for
@@ -200,6 +202,33 @@ class SDTalkPipeline:
         check_inputs(None, speech, output, options)
         with showing(progress) as show:
             return self._talk(head, speech, sampling_rate, output, options, show, Stopwatch())
+
+    def batch(
+        self,
+        jobs: Iterable[Job] | str | Path,
+        folder: str | Path,
+        progress: Progress | Literal[True] | None = None,
+    ) -> list[JobResult]:
+        """Make many videos, each photo looked at once; a job that fails stops no other, what is finished is skipped.
+
+        Args:
+            jobs: `sdtalk.batch.Job`s, or the path of a .jsonl or .csv file of them.
+            folder: Where the videos go.
+            progress: As for the pipeline itself.
+
+        Returns:
+            What became of every job, in order.
+
+        Raises:
+            InputError: The file of jobs or the folder cannot be used.
+
+        Example:
+            >>> from sdtalk.batch import Job
+            >>> results = pipeline.batch([Job("portrait.jpg", "speech.wav")], "videos")
+            >>> results[0].outcome, results[0].path.name
+            ('made', 'portrait_speech.mp4')
+        """
+        return run_batch(self, jobs, folder, progress)
 
     @torch.inference_mode()
     def reconstruct_tracked(self, person: Portrait) -> HeadGaussians:

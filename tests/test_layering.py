@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "_version", "errors", "progress", "stopwatch", "config", "camera", "gaussians", "weights", "image", "speech",
     "video", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "checkpoint", "published",
-    "driving", "options", "stream", "talk", "pipeline", "batch", "reenact", "demo", "cli", "__main__",
+    "driving", "options", "stream", "talk", "batch", "pipeline", "reenact", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 

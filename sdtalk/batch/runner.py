@@ -7,16 +7,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sdtalk.batch.jobs import Job, read_jobs
 from sdtalk.batch.plan import PlannedJob, plan_batch
 from sdtalk.batch.record import BatchRecord, JobDigest
 from sdtalk.errors import InputError
 from sdtalk.head import Head
-from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.model import SDTalk
 from sdtalk.progress import Progress, no_progress
-from sdtalk.talk import showing
+from sdtalk.talk import Talk, showing
+
+
+@runtime_checkable
+class TalkMaker(Protocol):
+    """What is asked of a pipeline (`sdtalk.pipeline.SDTalkPipeline`, which stands behind this in the flow)."""
+
+    model: SDTalk
+
+    def reconstruct(self, portrait: Any) -> Head:
+        """Make a head of a photo."""
+        ...
+
+    def talk(self, head: Head, speech: Any, output: Any, options: Any, *, progress: Any) -> Talk:
+        """Make a head speak, and write the video."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class JobResult:
 
 
 def run_batch(
-    pipeline: SDTalkPipeline,
+    pipeline: TalkMaker,
     jobs: Iterable[Job] | str | Path,
     folder: str | Path,
     progress: Progress | Literal[True] | None = None,
@@ -74,7 +89,7 @@ def run_batch(
 
 
 def batch_results(
-    pipeline: SDTalkPipeline, jobs: Iterable[Job], folder: str | Path, progress: Progress = no_progress
+    pipeline: TalkMaker, jobs: Iterable[Job], folder: str | Path, progress: Progress = no_progress
 ) -> Iterator[JobResult]:
     """Make the videos of many jobs, and tell of each when it is done: as `run_batch`, in the order of the work.
 
@@ -103,7 +118,7 @@ def batch_results(
 
 
 def _make(
-    pipeline: SDTalkPipeline,
+    pipeline: TalkMaker,
     same_photo: list[PlannedJob],
     record: BatchRecord,
     done: int,
@@ -132,7 +147,7 @@ def _make(
         yield result
 
 
-def _head(pipeline: SDTalkPipeline, job: Job) -> Head | InputError:
+def _head(pipeline: TalkMaker, job: Job) -> Head | InputError:
     try:
         return pipeline.reconstruct(job.portrait)
     except InputError as error:
