@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdtalk.camera import Camera
 from sdtalk.speech.audio import FRAME_RATE_HZ
+from sdtalk.tracking.head_track import HeadTrack
 
 NECK = (0.0, -0.45, -0.3)
 """Where a head turns: the middle of the neck, head-space units."""
@@ -183,3 +184,41 @@ def with_lid_gaps(
     eyes = rest.cpu().repeat(len(share), 1)
     eyes[:, GAPS] *= share
     return eyes
+
+
+def camera_path(
+    pose: str, rest: Camera, level: Float[Tensor, " frames"], seed: int, driver: HeadTrack | None = None
+) -> Camera:
+    """One camera a frame.
+
+    Args:
+        pose: "idle" or "still"; not looked at where there is a driver.
+        rest: The photo's camera, one.
+        level: 1 where somebody speaks, 0 in pauses.
+        seed: Chooses the idle motion.
+        driver: The tracked video whose head is followed.
+    """
+    if driver is not None:
+        return followed_cameras(rest, driver.camera, len(level))
+    if pose == "idle":
+        return idle_cameras(rest, level, seed)
+    return rest[torch.zeros(len(level), dtype=torch.long)]
+
+
+def eye_states(
+    blink: str, rest: Float[Tensor, "1 6"], frames: int, seed: int, driver: HeadTrack | None = None
+) -> Float[Tensor, "frames 6"]:
+    """One eye state a frame.
+
+    Args:
+        blink: "natural" or "none"; not looked at where there is a driver.
+        rest: Eye state of the photo.
+        frames: How many frames.
+        seed: Chooses the moments of blinks.
+        driver: The tracked video whose eyes are followed.
+    """
+    if driver is not None:
+        return followed_eyes(rest, driver.eyes, frames)
+    if blink == "natural":
+        return natural_blinks(rest, frames, seed)
+    return rest.expand(frames, -1)

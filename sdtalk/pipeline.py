@@ -1,12 +1,14 @@
 """The pipeline: a portrait and a recording go in, a talking video comes out. Everything around the model.
 
-portrait ─► read_picture ─► Tracker ─► Portrait ─► SDTalk.reconstruct ─► Head                      once a person
-│
-speech ──► read_speech ──► SpeechEncoder ─► audio codes ─┐                ▼
-options ─► idle motion, blinks, a video to follow ───────┴► DrivingSignals ─► Talk                 once a recording
-│
-Talk.frames() ◄── labelled ◄── render_frames ◄───────┤                   once a frame
-Talk.save() ◄── VideoWriter ◄─────────────────────────┘
+    portrait ─► read_picture ─► Tracker ─► Portrait ─► SDTalk.reconstruct ─► Head                      once a person
+                                                                              │
+    speech ──► read_speech ──► SpeechEncoder ─► audio codes ─┐                ▼
+    options ─► idle motion, blinks, a video to follow ───────┴► DrivingSignals ─► Talk                 once a recording
+                                                                                   │
+                              Talk.frames() ◄── labelled ◄── render_frames ◄───────┤                   once a frame
+                              Talk.save() ◄── VideoWriter ◄────────────────────────┘
+
+A pipeline holds nothing of any person: two portraits cannot mix.
 """
 
 from collections.abc import Iterable
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
-from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes, idle_cameras, natural_blinks
+from sdtalk.driving import DrivingSignals, camera_path, eye_states
 from sdtalk.flame.tracker import tracker_for
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import (
@@ -290,18 +292,8 @@ class SDTalkPipeline:
         with watch("tracking"):
             for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
                 drivers[path] = self._driver(path, frames, progress)
-        if options.pose in drivers:
-            camera = followed_cameras(rest.camera, drivers[options.pose].camera, frames)
-        elif options.pose == "idle":
-            camera = idle_cameras(rest.camera, level, options.seed)
-        else:
-            camera = rest.camera[torch.zeros(frames, dtype=torch.long)]
-        if options.blink in drivers:
-            eyes = followed_eyes(rest.eyes, drivers[options.blink].eyes, frames)
-        elif options.blink == "natural":
-            eyes = natural_blinks(rest.eyes, frames, options.seed)
-        else:
-            eyes = rest.eyes.expand(frames, -1)
+        camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))
+        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, drivers.get(options.blink))
         return DrivingSignals(code, self.eyes_for_model(eyes), camera)
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
