@@ -28,8 +28,8 @@ from sdtalk.tracking.tracker import Tracker
 from training.data.clip import PreparedSet
 from training.data.entries import ClipFacts, Piece, Span
 from training.data.index import Index
-from training.data.lanes import SamplingPlan
 from training.data.loader import PairLoader
+from training.data.sampler import SamplingPlan
 from training.data.shards import finish, plan_shards, write_shards
 
 PORTRAIT = Path(__file__).parent.parent / "examples" / "eileen_collins.png"

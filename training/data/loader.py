@@ -17,7 +17,7 @@ from sdtalk.errors import InputError
 from sdtalk.tracking.head_track import HeadTrack
 from training.data.clip import EncodedFrame, PreparedClip, PreparedSet, flame
 from training.data.entries import Span
-from training.data.lanes import Draw, SamplingPlan, Visit
+from training.data.sampler import Draw, SamplingPlan, Visit
 from training.data.store import Unreachable
 
 ATTEMPTS = 64

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from training.data.entries import ClipEntry, Piece, Span
-from training.data.lanes import Draw, SamplingPlan
 from training.data.packing import even_pieces
+from training.data.sampler import Draw, SamplingPlan
 
 
 def entry(key: str, frames: int, own_speech: bool = True, longest: int = 64) -> ClipEntry:
