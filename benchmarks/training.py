@@ -64,7 +64,7 @@ def batch_of(person: Portrait, size: str) -> dict[str, Tensor]:
     batch["target_vertices"] = track.mesh[:, spread] if base else track.mesh[:, :468]
     batch["target_sound"] = torch.randn(1, *((16, 1024) if base else (37, 80)), generator=chance)
     batch["target_own_speech"] = torch.ones(1)
-    batch["window"] = torch.full((1, 2), 0.5)
+    batch["window_offset"] = torch.full((1, 2), 0.5)
     if base:
         batch["completion_rows"] = torch.arange(COMPLETION_POINTS)
     return batch

@@ -13,8 +13,8 @@ from sdtalk.image import Crop, crop_picture, read_picture
 from sdtalk.speech.audio import log_mel, padded_mels
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.tracker import Tracker
-from training.data.clip import PreparedSet
-from training.data.shards import finish, plan_shards, write_shards
+from training.data.dataset import PreparedDataset
+from training.data.shards import finish_dataset, plan_shards, write_shards
 
 VIEW_PX = 400
 
@@ -60,11 +60,11 @@ def write_face_clip(
     return folder
 
 
-def make_faces(folder: Path, frames: int = 8) -> PreparedSet:
+def make_faces(folder: Path, frames: int = 8) -> PreparedDataset:
     """A data set of two clips of two persons, split dev."""
     tracker, work = Tracker.from_bundled(), folder.with_name("work")
     clips = [write_face_clip(work / f"face-{i}", tracker, frames, bool(i), i, "dev") for i in range(2)]
     for _ in write_shards(plan_shards(clips, folder), clips, folder, 4):
         pass
-    finish(folder, "face_mesh", "mel", 80)
-    return PreparedSet.open(folder)
+    finish_dataset(folder, "face_mesh", "mel", 80)
+    return PreparedDataset.open(folder)

@@ -15,9 +15,9 @@ from PIL import Image
 from sdtalk.camera import FACING
 from sdtalk.speech.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.tracking.face_model import FaceModel, eye_state
-from training.data.clip import PreparedSet
-from training.data.entries import ClipFacts
-from training.data.shards import finish, plan_shards, write_shards
+from training.data.dataset import PreparedDataset
+from training.data.entries import ClipMetadata
+from training.data.shards import finish_dataset, plan_shards, write_shards
 
 HUBERT_WIDTH = 32
 
@@ -59,12 +59,12 @@ def write_work(
     for frame in range(frames):
         for name, data in _picture(arrays["world_to_camera"][frame], random).items():
             (folder / f"{frame:06d}.{name}").write_bytes(data)
-    facts = ClipFacts(
+    metadata = ClipMetadata(
         key=folder.name, person=f"person-{seed}", dataset="made up", split=split, frames=frames,
         own_speech=own_speech, video="made_up.mp4", start_s=1.5, crop={"left": 3.0, "top": 4.0, "side": 600.0},
         source_fps=30.0, source_size=[1280, 720], quality={"face_px": 200.0, "yaw_deg": [-5.0, 0.0, 5.0]},
     )  # fmt: skip
-    (folder / "clip.json").write_text(json.dumps(dataclasses.asdict(facts)))
+    (folder / "clip.json").write_text(json.dumps(dataclasses.asdict(metadata)))
     return folder
 
 
@@ -103,7 +103,7 @@ def make_prepared(
     seed: int = 0,
     shard_mb: float = 256,
     piece_frames: int = 4,
-) -> PreparedSet:
+) -> PreparedDataset:
     """A data set with so many clips in each split, each of another person; what it is made of lies in FOLDER-work."""
     work = []
     for split in splits:
@@ -121,10 +121,10 @@ def packed(
     tracker: str = "face_mesh",
     shard_mb: float = 256,
     piece_frames: int = 4,
-) -> PreparedSet:
+) -> PreparedDataset:
     """A data set of finished clips."""
     for _ in write_shards(plan_shards(work, folder, shard_mb), work, folder, piece_frames):
         pass
     hubert = sound == "hubert"
-    finish(folder, tracker, sound, HUBERT_WIDTH if hubert else 80, "ahead" if hubert else None)
-    return PreparedSet.open(folder)
+    finish_dataset(folder, tracker, sound, HUBERT_WIDTH if hubert else 80, "ahead" if hubert else None)
+    return PreparedDataset.open(folder)

@@ -7,8 +7,8 @@ import pytest
 from made_up_data import make_prepared
 
 from sdtalk.errors import InputError
-from training.data.clip import PreparedSet
-from training.data.entries import ClipFacts
+from training.data.dataset import PreparedDataset
+from training.data.entries import ClipMetadata
 from training.data.index import Index
 
 
@@ -24,7 +24,7 @@ def changed(folder: Path, **changes: object) -> str:
 
 
 def test_an_index_survives_being_written(folder: Path) -> None:
-    index = PreparedSet.open(folder).index
+    index = PreparedDataset.open(folder).index
     assert Index.from_json(index.to_json(), "here") == index
     assert [clip.key for clip in index.of("dev")] == ["dev-00", "dev-01"]
 
@@ -77,7 +77,7 @@ def test_a_damaged_clip_is_refused(folder: Path, changes: dict, problem: str) ->
 
 
 def test_a_missing_shard_is_named(folder: Path) -> None:
-    index = PreparedSet.open(folder).index
+    index = PreparedDataset.open(folder).index
     sizes = {"clips/train-00000.tar": 10**9, "frames/train-00000.tar": 10**9, "clips/dev-00000.tar": 10**9}
     with pytest.raises(InputError, match=r"set/frames/dev-00000\.tar: this shard is missing"):
         index.check_shards(sizes.get, "set")
@@ -93,25 +93,25 @@ def test_a_shard_that_is_cut_short_is_named(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(
         InputError, match=r"frames/train-00000\.tar: this shard is cut short.*Copy this shard"
     ):
-        PreparedSet.open(copied)
+        PreparedDataset.open(copied)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])
 def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"no folder|no such folder"):
-        PreparedSet.open(tmp_path / name)
+        PreparedDataset.open(tmp_path / name)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"index\.json: there is no such file"):
-        PreparedSet.open(tmp_path)
+        PreparedDataset.open(tmp_path)
 
 
 def test_facts_are_read_strictly(folder: Path) -> None:
-    facts = PreparedSet.open(folder).clip(PreparedSet.open(folder).index.clips[0]).facts
-    text = json.dumps(dataclasses.asdict(facts))
-    assert ClipFacts.from_json(text.encode(), "here") == facts
+    metadata = PreparedDataset.open(folder).clip(PreparedDataset.open(folder).index.clips[0]).metadata
+    text = json.dumps(dataclasses.asdict(metadata))
+    assert ClipMetadata.from_json(text.encode(), "here") == metadata
     for wrong in (
         "{",
         "[]",
@@ -120,4 +120,4 @@ def test_facts_are_read_strictly(folder: Path) -> None:
         text.replace('"dev"', '"all"'),
     ):
         with pytest.raises(InputError, match="here"):
-            ClipFacts.from_json(wrong.encode(), "here")
+            ClipMetadata.from_json(wrong.encode(), "here")

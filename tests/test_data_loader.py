@@ -1,3 +1,5 @@
+"""The data loader: batches are what the clips hold, the same however they are shared, resumed or damaged."""
+
 import itertools
 import shutil
 import threading
@@ -10,24 +12,24 @@ import torch
 from made_up_data import HUBERT_WIDTH, make_prepared, packed, write_work
 
 from sdtalk.errors import InputError
-from training.data.clip import PreparedSet, flame
-from training.data.loader import PairLoader, track_of
+from training.data.dataset import PreparedDataset, flame_model
+from training.data.loader import PairLoader, track_from_batch
 
 CLIPS, FRAMES = 3, 9
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return make_prepared(tmp_path_factory.mktemp("data") / "set", clips=CLIPS, frames=FRAMES, shard_mb=0.5)
 
 
 @pytest.fixture
-def copied(prepared: PreparedSet, tmp_path: Path) -> Path:
+def copied(prepared: PreparedDataset, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared.store.source, tmp_path / "copied"))
 
 
-def loader(prepared: PreparedSet, per_device: int = 2, steps: int = 6, **options) -> PairLoader:
-    return PairLoader(prepared, per_device, steps, **{"pool": 3, "draws_per_piece": 2} | options)
+def loader(prepared: PreparedDataset, per_device: int = 2, steps: int = 6, **options) -> PairLoader:
+    return PairLoader(prepared, per_device, steps, **{"open_clips": 3, "samples_per_clip": 2} | options)
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -38,7 +40,7 @@ def joined(parts: list[dict]) -> dict:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def spoil(prepared: PreparedSet, folder: Path, keys: set[str], record: bool = False) -> None:
+def spoil(prepared: PreparedDataset, folder: Path, keys: set[str], record: bool = False) -> None:
     for clip, span in prepared.index.spans():
         if clip.key in keys and (record or span is not clip.record):
             with (folder / span.shard).open("r+b") as file:
@@ -48,7 +50,7 @@ def spoil(prepared: PreparedSet, folder: Path, keys: set[str], record: bool = Fa
                 file.write(bytes([byte[0] ^ 1]))
 
 
-def test_a_batch_is_what_the_clip_has(prepared: PreparedSet) -> None:
+def test_a_batch_is_what_the_clip_has(prepared: PreparedDataset) -> None:
     batch = next(iter(loader(prepared, per_device=3)))
     clip_of = {}
     for entry in prepared.index.clips:
@@ -66,13 +68,13 @@ def test_a_batch_is_what_the_clip_has(prepared: PreparedSet) -> None:
             image, mask = prepared.piece(piece)[frame].decoded()
             assert torch.equal(batch[f"{name}_image"][i], image)
             assert torch.equal(batch[f"{name}_mask"][i], mask)
-            points = track_of(batch, name).completion_points[i]
+            points = track_from_batch(batch, name).completion_points[i]
             assert torch.allclose(points, target.track.completion_points[frame], atol=1e-5)
         assert torch.equal(batch["target_sound"][i], target.sound(torch.tensor([second]))[0])
         assert batch["target_own_speech"][i] == 1
 
 
-def test_resuming_at_any_step_gives_the_same_batches(prepared: PreparedSet) -> None:
+def test_resuming_at_any_step_gives_the_same_batches(prepared: PreparedDataset) -> None:
     whole = list(loader(prepared, steps=8, accumulation=2))
     assert len(whole) == 16
     for start in (1, 3, 7):
@@ -82,7 +84,7 @@ def test_resuming_at_any_step_gives_the_same_batches(prepared: PreparedSet) -> N
     assert not equal(whole[0], whole[1])
 
 
-def test_a_step_is_the_same_however_it_is_shared(prepared: PreparedSet) -> None:
+def test_a_step_is_the_same_however_it_is_shared(prepared: PreparedDataset) -> None:
     wanted = list(loader(prepared, per_device=4, steps=3))
     shared = [
         list(loader(prepared, per_device=1, steps=3, processes=2, accumulation=2, rank=rank))
@@ -95,32 +97,34 @@ def test_a_step_is_the_same_however_it_is_shared(prepared: PreparedSet) -> None:
     assert all(equal(batch, joined(accumulated[2 * i : 2 * i + 2])) for i, batch in enumerate(wanted))
 
 
-def test_every_clip_is_shown(prepared: PreparedSet) -> None:
+def test_every_clip_is_shown(prepared: PreparedDataset) -> None:
     meshes = torch.cat([batch["target_mesh"] for batch in loader(prepared, steps=30)])
     for entry in prepared.index.clips:
         clip = prepared.clip(entry)
         assert any(torch.equal(mesh, frame) for mesh in meshes for frame in clip.mesh)
 
 
-def test_open_visits_do_not_pile_up(prepared: PreparedSet, monkeypatch) -> None:
-    pairs = loader(prepared, steps=200, draws_per_piece=1)
-    monkeypatch.setattr(pairs, "_decoded", lambda *_: {"window": torch.zeros(2)})
+def test_loaded_clips_do_not_pile_up(prepared: PreparedDataset, monkeypatch) -> None:
+    pairs = loader(prepared, steps=200, samples_per_clip=1)
+    monkeypatch.setattr(pairs, "_decoded", lambda *_: {"window_offset": torch.zeros(2)})
     batches = iter(pairs)
     for _ in itertools.islice(batches, 150):
         pass
-    assert len(batches.gi_frame.f_locals["visits"]) <= 2 * (2 * 3 + 1)
+    assert len(batches.gi_frame.f_locals["loaded"]) <= 2 * (2 * 3 + 1)
     batches.close()
 
 
 @pytest.mark.parametrize("record", [False, True])
-def test_a_damaged_clip_is_left_out_with_a_warning(prepared: PreparedSet, copied: Path, record: bool) -> None:
+def test_a_damaged_clip_is_left_out_with_a_warning(
+    prepared: PreparedDataset, copied: Path, record: bool
+) -> None:
     bad = prepared.index.clips[1]
     spoil(prepared, copied, {bad.key}, record)
     runs = []
     for start in (0, 4):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            runs.append(list(loader(PreparedSet.open(copied), steps=12, start_step=start)))
+            runs.append(list(loader(PreparedDataset.open(copied), steps=12, start_step=start)))
         said = [str(w.message) for w in caught]
         assert said and all(bad.key in text and bad.pieces[0].shard[7:] in text for text in said)
         assert len(said) == len(set(said)) <= (1 if record else len(bad.pieces))
@@ -143,24 +147,24 @@ def test_a_frame_that_is_no_picture_is_replaced(tmp_path: Path) -> None:
     runs = []
     for start in (0, 3):
         with pytest.warns(UserWarning, match="train-00, frames .* no picture"):
-            runs.append(list(loader(PreparedSet.open(folder), steps=12, start_step=start)))
+            runs.append(list(loader(PreparedDataset.open(folder), steps=12, start_step=start)))
     assert all(equal(a, b) for a, b in zip(runs[0][3:], runs[1], strict=True))
 
 
-def test_a_set_whose_pieces_are_all_damaged_is_refused(prepared: PreparedSet, copied: Path) -> None:
+def test_a_set_whose_pieces_are_all_damaged_is_refused(prepared: PreparedDataset, copied: Path) -> None:
     spoil(prepared, copied, {clip.key for clip in prepared.index.clips})
     with pytest.warns(UserWarning), pytest.raises(InputError, match="damaged"):
-        list(loader(PreparedSet.open(copied)))
+        list(loader(PreparedDataset.open(copied)))
 
 
-def test_errors_of_threads_reach_the_consumer(prepared: PreparedSet, monkeypatch) -> None:
+def test_errors_of_threads_reach_the_consumer(prepared: PreparedDataset, monkeypatch) -> None:
     pairs = loader(prepared)
     monkeypatch.setattr(pairs, "_decoded", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(pairs)
 
 
-def test_leaving_early_stops_the_threads(prepared: PreparedSet) -> None:
+def test_leaving_early_stops_the_threads(prepared: PreparedDataset) -> None:
     before = threading.active_count()
     for _ in loader(prepared, steps=1000):
         break
@@ -170,7 +174,7 @@ def test_leaving_early_stops_the_threads(prepared: PreparedSet) -> None:
     assert threading.active_count() <= before
 
 
-def test_a_split_without_clips_is_refused(prepared: PreparedSet) -> None:
+def test_a_split_without_clips_is_refused(prepared: PreparedDataset) -> None:
     with pytest.raises(InputError, match="no clips in the split 'dev'"):
         loader(prepared, split="dev")
 
@@ -178,7 +182,7 @@ def test_a_split_without_clips_is_refused(prepared: PreparedSet) -> None:
 def test_a_set_tracked_with_flame_needs_it(tmp_path: Path, monkeypatch) -> None:
     prepared = make_prepared(tmp_path / "set", clips=1, frames=2, tracker="flame")
     monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "nothing"))
-    flame.cache_clear()
+    flame_model.cache_clear()
     with pytest.raises(InputError, match="FLAME"):
         list(loader(prepared))
 
@@ -186,23 +190,23 @@ def test_a_set_tracked_with_flame_needs_it(tmp_path: Path, monkeypatch) -> None:
 def test_hubert_and_flame(tmp_path: Path, monkeypatch) -> None:
     from face_like_flame import face_like_flame
 
-    monkeypatch.setattr("training.data.clip.load_flame", face_like_flame)
-    flame.cache_clear()
+    monkeypatch.setattr("training.data.dataset.load_flame", face_like_flame)
+    flame_model.cache_clear()
     prepared = make_prepared(tmp_path / "set", clips=1, frames=5, sound="hubert", tracker="flame")
     batch = next(iter(loader(prepared)))
     assert batch["target_sound"].shape == (2, 16, HUBERT_WIDTH)
     assert batch["target_vertices"].shape == (2, len(face_like_flame().template), 3)
-    track = track_of(batch, "target")
+    track = track_from_batch(batch, "target")
     points = batch["target_vertices"][:, track.completion_rows]
     assert torch.allclose(track.completion_points, points, atol=1e-6)
     clip = prepared.clip(prepared.index.clips[0])
     assert torch.allclose(
         clip.track.completion_points, clip.vertices(torch.arange(5))[:, track.completion_rows], atol=1e-6
     )
-    flame.cache_clear()
+    flame_model.cache_clear()
 
 
-def test_without_sound(prepared: PreparedSet) -> None:
+def test_without_sound(prepared: PreparedDataset) -> None:
     assert "target_sound" not in next(iter(loader(prepared, with_sound=False)))
 
 
@@ -215,7 +219,7 @@ def test_only_clips_with_their_own_voice_on_request(tmp_path: Path) -> None:
     prepared = packed(tmp_path / "set", work)
     said = torch.cat([batch["target_own_speech"] for batch in loader(prepared, steps=10)])
     assert said.unique().tolist() == [0, 1]
-    said = torch.cat([batch["target_own_speech"] for batch in loader(prepared, spoken_only=True)])
+    said = torch.cat([batch["target_own_speech"] for batch in loader(prepared, own_speech_only=True)])
     assert said.unique().tolist() == [1]
     with pytest.raises(InputError, match="with their own voice"):
-        loader(packed(tmp_path / "silent", work[:1]), spoken_only=True)
+        loader(packed(tmp_path / "silent", work[:1]), own_speech_only=True)

@@ -14,10 +14,10 @@ from PIL import Image
 
 from sdtalk.errors import InputError
 from training.data import packing, shards
-from training.data.clip import PreparedSet, frames_of
+from training.data.dataset import PreparedDataset, clip_frames
 from training.data.packing import tar_member
-from training.data.shards import finish, plan_shards, write_shards
-from training.data.store import members
+from training.data.shards import finish_dataset, plan_shards, write_shards
+from training.data.store import tar_members
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def pack(clips: list[Path], target: Path, shard_mb: float = 0.5, processes: int 
     written = [
         new for rank in range(processes) for _, new in write_shards(plans, clips, target, 3, rank, processes)
     ]
-    finish(target, "face_mesh", "mel")
+    finish_dataset(target, "face_mesh", "mel")
     return written
 
 
@@ -57,7 +57,7 @@ def test_shards_are_tars_that_others_read(work: list[Path], tmp_path: Path) -> N
 
 def test_the_index_finds_everything(work: list[Path], tmp_path: Path) -> None:
     pack(work, tmp_path)
-    prepared = PreparedSet.open(tmp_path)
+    prepared = PreparedDataset.open(tmp_path)
     assert [clip.key for clip in prepared.index.clips] == [folder.name for folder in work]
     for folder, entry in zip(work, prepared.index.clips, strict=True):
         clip = prepared.clip(entry)
@@ -65,9 +65,9 @@ def test_the_index_finds_everything(work: list[Path], tmp_path: Path) -> None:
         assert torch.equal(clip.mesh, torch.from_numpy(arrays["mesh"]))
         assert torch.equal(clip.mouth[:, 0], torch.from_numpy(arrays["mouth"][:, 0]))
         assert clip.mouth[:, 1:].mean(0).abs().max() < 1e-6
-        assert clip.entry.own_speech == (entry.split == "train") and clip.facts.video == "made_up.mp4"
+        assert clip.entry.own_speech == (entry.split == "train") and clip.metadata.video == "made_up.mp4"
         numbers = []
-        for number, image, mask in frames_of(prepared, entry):
+        for number, image, mask in clip_frames(prepared, entry):
             numbers.append(number)
             with Image.open(folder / f"{number:06d}.jpg") as wanted:
                 assert torch.equal(
@@ -119,7 +119,9 @@ def test_clips_that_come_later_get_shards_of_their_own(work: list[Path], tmp_pat
     after = files(tmp_path)
     changing = {"README.md", "index.json", "parts/plan.json"}
     assert all(after[name] == data for name, data in before.items() if name not in changing)
-    assert [clip.key for clip in PreparedSet.open(tmp_path).index.clips] == [folder.name for folder in work]
+    assert [clip.key for clip in PreparedDataset.open(tmp_path).index.clips] == [
+        folder.name for folder in work
+    ]
 
 
 def test_complete_shards_need_no_clips(work: list[Path], tmp_path: Path) -> None:
@@ -133,17 +135,17 @@ def test_clips_are_discarded_whole(work: list[Path], tmp_path: Path, monkeypatch
     clip = Path(shutil.copytree(work[0], tmp_path / work[0].name))
     with monkeypatch.context() as patched:
         patched.setattr(shards.shutil, "rmtree", lambda *_, **__: None)  # killed before it has begun
-        shards.discard(clip)
+        shards.remove_clip_folder(clip)
     assert [path.name for path in tmp_path.iterdir()] == [f"{clip.name}.partial"]
-    shards.discard(clip)
+    shards.remove_clip_folder(clip)
     assert not list(tmp_path.iterdir())
 
 
 def test_changed_clips_do_not_pass_for_what_was_written(work: list[Path], tmp_path: Path) -> None:
     clips = [Path(shutil.copytree(work[0], tmp_path / "work" / work[0].name))]
     pack(clips, tmp_path / "set")
-    facts = json.loads((clips[0] / "clip.json").read_text())
-    (clips[0] / "clip.json").write_text(json.dumps(facts | {"notes": ["changed"]}))
+    metadata = json.loads((clips[0] / "clip.json").read_text())
+    (clips[0] / "clip.json").write_text(json.dumps(metadata | {"notes": ["changed"]}))
     with pytest.raises(InputError, match="train-00000 have changed"):
         pack(clips, tmp_path / "set")
 
@@ -178,7 +180,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_done(
 
 def test_damaged_bytes_are_noticed(work: list[Path], tmp_path: Path) -> None:
     pack(work, tmp_path)
-    prepared = PreparedSet.open(tmp_path)
+    prepared = PreparedDataset.open(tmp_path)
     entry = prepared.index.clips[2]
     for span, read in (
         (entry.record, lambda: prepared.clip(entry)),
@@ -195,7 +197,7 @@ def test_damaged_bytes_are_noticed(work: list[Path], tmp_path: Path) -> None:
 def test_a_part_of_a_tar_that_is_none_is_refused() -> None:
     for data in (b"x" * 512, tar_member("a.json", b"x" * 600)[:-512]):
         with pytest.raises(InputError, match="damaged|cut short"):
-            list(members(data, "here"))
+            list(tar_members(data, "here"))
 
 
 @pytest.mark.parametrize("kind, step, length", [("mel", 4, 37), ("hubert", 2, 16)])
@@ -221,23 +223,23 @@ def test_a_set_is_read_through_fsspec_by_ranges(work: list[Path], tmp_path: Path
     pack(work, tmp_path)
     memory = fsspec.filesystem("memory")
     memory.put(f"{tmp_path}/", "/remote/set/", recursive=True)
-    here, there = PreparedSet.open(tmp_path), PreparedSet.open("memory://remote/set")
+    here, there = PreparedDataset.open(tmp_path), PreparedDataset.open("memory://remote/set")
     assert here.index == there.index
     entry = here.index.clips[1]
     assert here.piece(entry.pieces[1]) == there.piece(entry.pieces[1])
     assert torch.equal(here.clip(entry).mesh, there.clip(entry).mesh)
     memory.rm("/remote/set/frames/train-00000.tar")
     with pytest.raises(InputError, match="this shard is missing"):
-        PreparedSet.open("memory://remote/set")
+        PreparedDataset.open("memory://remote/set")
     with pytest.raises(InputError, match=r"index\.json: there is no such file"):
-        PreparedSet.open("memory://remote/nothing")
+        PreparedDataset.open("memory://remote/nothing")
 
 
 def test_a_remote_machine_is_asked_again(work: list[Path], tmp_path: Path, monkeypatch) -> None:
     fsspec = pytest.importorskip("fsspec")
     pack(work[:1], tmp_path)
-    monkeypatch.setattr("training.data.store.WAITS_S", (0, 0))
-    prepared = PreparedSet.open(f"file://{tmp_path}")
+    monkeypatch.setattr("training.data.store.RETRY_WAITS_S", (0, 0))
+    prepared = PreparedDataset.open(f"file://{tmp_path}")
     files_class, failures = type(fsspec.filesystem("file")), [1, 2]
     opened = files_class.open
 
@@ -273,4 +275,4 @@ def test_arrays_that_are_none_are_told(work: list[Path], tmp_path: Path, data: b
     plans = plan_shards([clip], tmp_path / "set")
     assert [new for _, new in write_shards(plans, [clip], tmp_path / "set")] == [True]
     with pytest.raises(InputError, match="clip bad_00: its arrays cannot be read"):
-        finish(tmp_path / "set", "face_mesh", "mel")
+        finish_dataset(tmp_path / "set", "face_mesh", "mel")

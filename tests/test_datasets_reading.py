@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from made_up_data import make_prepared
 
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 
 datasets = pytest.importorskip("datasets")
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     folder = tmp_path_factory.mktemp("data") / "set"
     return make_prepared(folder, clips=3, frames=3, splits=("train", "dev"), shard_mb=0.3)
 
 
-def test_frames_stream_in_order(prepared: PreparedSet) -> None:
+def test_frames_stream_in_order(prepared: PreparedDataset) -> None:
     stream = datasets.load_dataset(prepared.store.source, "frames", split="train", streaming=True)
     samples = list(stream)
     assert [s["__key__"] for s in samples] == [f"train-{c:02d}-{f:06d}" for c in range(3) for f in range(3)]
@@ -28,18 +28,18 @@ def test_frames_stream_in_order(prepared: PreparedSet) -> None:
     assert np.array_equal(np.array(samples[4]["mask.png"]), (mask[0] * 255).round().numpy())
 
 
-def test_clips_stream_with_their_arrays(prepared: PreparedSet) -> None:
+def test_clips_stream_with_their_arrays(prepared: PreparedDataset) -> None:
     samples = list(datasets.load_dataset(prepared.store.source, "clips", split="dev", streaming=True))
     assert [s["__key__"] for s in samples] == ["dev-00", "dev-01", "dev-02"]
     clip = prepared.clip(prepared.index.of("dev")[2])
     assert np.array_equal(np.array(samples[2]["npz"]["mesh"], np.float32), clip.mesh.numpy())
     assert np.array_equal(np.array(samples[2]["npz"]["mel"], np.float16), clip.features.numpy())
-    facts = samples[2]["json"]
-    assert facts["crop"] == {"left": 3.0, "top": 4.0, "side": 600.0} and facts["notes"] == []
-    assert facts["quality"] == {"face_px": 200.0, "yaw_deg": [-5.0, 0.0, 5.0]}
+    metadata = samples[2]["json"]
+    assert metadata["crop"] == {"left": 3.0, "top": 4.0, "side": 600.0} and metadata["notes"] == []
+    assert metadata["quality"] == {"face_px": 200.0, "yaw_deg": [-5.0, 0.0, 5.0]}
 
 
-def test_sets_are_built_with_all_splits(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_sets_are_built_with_all_splits(prepared: PreparedDataset, tmp_path: Path) -> None:
     built = datasets.load_dataset(prepared.store.source, "frames", cache_dir=str(tmp_path))
     assert {name: len(split) for name, split in built.items()} == {"train": 9, "dev": 9}
     built = datasets.load_dataset(prepared.store.source, "clips", cache_dir=str(tmp_path))
@@ -47,7 +47,7 @@ def test_sets_are_built_with_all_splits(prepared: PreparedSet, tmp_path: Path) -
     assert "mesh" in built["train"].features["npz"]
 
 
-def test_shards_are_split_between_nodes(prepared: PreparedSet) -> None:
+def test_shards_are_split_between_nodes(prepared: PreparedDataset) -> None:
     from datasets.distributed import split_dataset_by_node
 
     stream = datasets.load_dataset(prepared.store.source, "frames", split="train", streaming=True)

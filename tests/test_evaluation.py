@@ -20,7 +20,7 @@ from sdtalk.speech.audio import speech_level
 from sdtalk.speech.encoder import hold_in_silence
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter
-from training.data.clip import PreparedSet, frames_of
+from training.data.dataset import PreparedDataset, clip_frames
 from training.evaluate import main
 from training.evaluation.figures import FIGURES, Take
 from training.evaluation.frames import FrameStore, Timed
@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+def faces(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return make_faces(tmp_path_factory.mktemp("faces") / "data", 5)
 
 
@@ -54,13 +54,13 @@ def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def source_of(prepared: PreparedSet, number: int = 0) -> Source:
+def source_of(prepared: PreparedDataset, number: int = 0) -> Source:
     entry = prepared.index.of("dev")[number]
-    _, image, mask = next(frames_of(prepared, entry))
+    _, image, mask = next(clip_frames(prepared, entry))
     return image[None], mask[None], prepared.clip(entry).track[0:1]
 
 
-def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedSet) -> None:
+def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedDataset) -> None:
     """Written out for one frame; the bundled model shows its source nearly as it is."""
     model, entry = load_model("mini"), faces.index.of("dev")[0]
     clip, source = faces.clip(entry), source_of(faces)
@@ -78,7 +78,7 @@ def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedSet) -> None
     assert (first[:4, :4] == 0).all()
 
 
-def test_where_nobody_speaks_the_mouth_is_measured(faces: PreparedSet) -> None:
+def test_where_nobody_speaks_the_mouth_is_measured(faces: PreparedDataset) -> None:
     model, clip = toy_model(), faces.clip(faces.index.of("dev")[0])
     heard = mouth_codes(model, clip, range(1, 4))
     frames = torch.arange(1, 4)
@@ -103,7 +103,7 @@ def test_base_repeats_a_clip(tmp_path: Path, toy_home: Path, monkeypatch: pytest
     assert torch.equal(codes[0], codes[2]) and codes.shape == mouth_codes(model, clip, range(3)).shape
 
 
-def test_data_of_another_model_are_refused(tmp_path: Path, faces: PreparedSet) -> None:
+def test_data_of_another_model_are_refused(tmp_path: Path, faces: PreparedDataset) -> None:
     with pytest.raises(
         InputError, match="its tracker is 'face_mesh', and the model 'toy base' needs 'flame'"
     ):
@@ -185,7 +185,7 @@ def test_what_cannot_be_measured_has_a_reason() -> None:
 
 
 def test_a_prepared_set_is_evaluated_and_the_model_published(
-    faces: PreparedSet, mini_folder: Path, tmp_path: Path, hub: HubStandIn
+    faces: PreparedDataset, mini_folder: Path, tmp_path: Path, hub: HubStandIn
 ) -> None:
     out, repo = tmp_path / "out", f"{OWNER}/head"
     arguments = [str(faces.store.source), "--model", str(mini_folder), "--device", "cpu", "-o", str(out)]
@@ -212,7 +212,7 @@ def test_a_prepared_set_is_evaluated_and_the_model_published(
 
 
 def test_one_bad_clip_does_not_stop_the_others(
-    faces: PreparedSet, mini_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    faces: PreparedDataset, mini_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "damaged"
     for path in Path(faces.store.source).rglob("*"):
@@ -308,7 +308,7 @@ def test_videos_of_a_manifest_are_repeated(mini_folder: Path, tmp_path: Path) ->
     ],
 )
 def test_mistakes_are_told(
-    arguments: list[str], problem: str, faces: PreparedSet, capsys: pytest.CaptureFixture
+    arguments: list[str], problem: str, faces: PreparedDataset, capsys: pytest.CaptureFixture
 ) -> None:
     given = [str(faces.store.source) if a == "FACES" else a for a in arguments]
     assert main([*given, "--device", "cpu"]) == 2
@@ -317,7 +317,7 @@ def test_mistakes_are_told(
 
 
 def test_a_missing_token_shows_before_anything_is_measured(
-    faces: PreparedSet, mini_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    faces: PreparedDataset, mini_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr("training.publish.get_token", lambda: None)
     monkeypatch.setattr("training.evaluate.run", lambda *_: pytest.fail("it was measured"))
@@ -325,7 +325,7 @@ def test_a_missing_token_shows_before_anything_is_measured(
     assert main(arguments) == 2 and "there is no token" in capsys.readouterr().err
 
 
-def test_recipes_name_the_source_of_crossed_clips(faces: PreparedSet) -> None:
+def test_recipes_name_the_source_of_crossed_clips(faces: PreparedDataset) -> None:
     recipes = prepared_recipes(faces, toy_model(), "dev", "cross-identity", 1.0, "cpu")
     assert [(r.name, r.person, r.source) for r in recipes] == [
         ("face-0", "person-0", "person-1"),

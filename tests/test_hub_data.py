@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdtalk.errors import InputError
 from training.data import store
-from training.data.clip import PreparedSet, frames_of
+from training.data.dataset import PreparedDataset, clip_frames
 from training.data.entries import Span
 
 REPO = f"{OWNER}/talkers"
@@ -22,11 +22,11 @@ SOURCE = f"hf://datasets/{REPO}"
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return make_prepared(tmp_path_factory.mktemp("sets") / "talkers", clips=3, frames=6, shard_mb=0.4)
 
 
-def shared(prepared: PreparedSet, hub: HubStandIn) -> str:
+def shared(prepared: PreparedDataset, hub: HubStandIn) -> str:
     """Upload it; its commit."""
     api = HfApi()
     api.create_repo(REPO, repo_type="dataset", private=True, exist_ok=True)
@@ -35,10 +35,12 @@ def shared(prepared: PreparedSet, hub: HubStandIn) -> str:
 
 
 @pytest.fixture
-def far(prepared: PreparedSet, hub: HubStandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[PreparedSet]:
-    monkeypatch.setattr(store, "WAITS_S", (0, 0))
+def far(
+    prepared: PreparedDataset, hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PreparedDataset]:
+    monkeypatch.setattr(store, "RETRY_WAITS_S", (0, 0))
     shared(prepared, hub)
-    yield PreparedSet.open(SOURCE)
+    yield PreparedDataset.open(SOURCE)
 
 
 def read_bytes(hub: HubStandIn) -> int:
@@ -46,7 +48,9 @@ def read_bytes(hub: HubStandIn) -> int:
     return sum(int(end[2]) - int(end[1]) + 1 for end in ends if end)
 
 
-def test_a_set_on_the_hub_is_the_set_it_was(prepared: PreparedSet, far: PreparedSet, hub: HubStandIn) -> None:
+def test_a_set_on_the_hub_is_the_set_it_was(
+    prepared: PreparedDataset, far: PreparedDataset, hub: HubStandIn
+) -> None:
     assert far.index == prepared.index
     shards = {span.shard for _, span in prepared.index.spans()}
     assert len([s for s in shards if s.startswith("frames/")]) > 1
@@ -54,12 +58,12 @@ def test_a_set_on_the_hub_is_the_set_it_was(prepared: PreparedSet, far: Prepared
     expected = 0
     for entry in far.index.clips:
         there, here = far.clip(entry), prepared.clip(entry)
-        assert there.facts == here.facts
+        assert there.metadata == here.metadata
         frames = torch.arange(entry.frames)
         assert torch.equal(there.sound(frames), here.sound(frames))
         assert torch.equal(there.mesh, here.mesh) and torch.equal(there.audio, here.audio)
         for (number, *there_frame), (same, *here_frame) in zip(
-            frames_of(far, entry), frames_of(prepared, entry), strict=True
+            clip_frames(far, entry), clip_frames(prepared, entry), strict=True
         ):
             assert number == same
             assert all(torch.equal(a, b) for a, b in zip(there_frame, here_frame, strict=True))
@@ -67,7 +71,7 @@ def test_a_set_on_the_hub_is_the_set_it_was(prepared: PreparedSet, far: Prepared
     assert read_bytes(hub) == expected  # and not a byte beside what was asked for
 
 
-def test_one_piece_costs_its_bytes_only(far: PreparedSet, hub: HubStandIn) -> None:
+def test_one_piece_costs_its_bytes_only(far: PreparedDataset, hub: HubStandIn) -> None:
     piece = far.index.clips[0].pieces[-1]
     hub.ranges.clear()
     frames = far.piece(piece)
@@ -85,14 +89,14 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_between_are_got_over(
-    name: str, prepared: PreparedSet, far: PreparedSet, hub: HubStandIn
+    name: str, prepared: PreparedDataset, far: PreparedDataset, hub: HubStandIn
 ) -> None:
     hub.fail("GET /large", **FAULTS[name])
     for here, there in zip(prepared.index.clips, far.index.clips, strict=True):
         assert prepared.piece(here.pieces[0]) == far.piece(there.pieces[0])
 
 
-def test_a_hub_that_stays_away_is_told(far: PreparedSet, hub: HubStandIn) -> None:
+def test_a_hub_that_stays_away_is_told(far: PreparedDataset, hub: HubStandIn) -> None:
     hub.down()
     with pytest.raises(InputError, match=r"hf://datasets/.*no answer"):
         far.piece(far.index.clips[0].pieces[0])
@@ -100,35 +104,35 @@ def test_a_hub_that_stays_away_is_told(far: PreparedSet, hub: HubStandIn) -> Non
 
 
 @pytest.mark.parametrize("source", ["hf://datasets/somebody/nothing", f"{SOURCE}@nowhere"])
-def test_sets_that_are_not_there(source: str, far: PreparedSet) -> None:
+def test_sets_that_are_not_there(source: str, far: PreparedDataset) -> None:
     with pytest.raises(InputError, match="there is no such file, or no access"):
-        PreparedSet.open(source)
+        PreparedDataset.open(source)
 
 
 def test_an_earlier_revision_stays_readable(
-    far: PreparedSet, prepared: PreparedSet, hub: HubStandIn, tmp_path: Path
+    far: PreparedDataset, prepared: PreparedDataset, hub: HubStandIn, tmp_path: Path
 ) -> None:
     earlier = hub.store.repository("dataset", REPO).head.sha
     later = shared(make_prepared(tmp_path / "talkers", clips=1, frames=4, seed=5), hub)
-    assert PreparedSet.open(f"{SOURCE}@{earlier}").index == prepared.index
-    newest = PreparedSet.open(f"{SOURCE}@{later}")
+    assert PreparedDataset.open(f"{SOURCE}@{earlier}").index == prepared.index
+    newest = PreparedDataset.open(f"{SOURCE}@{later}")
     assert len(newest.index.clips) == 1
     assert newest.piece(newest.index.clips[0].pieces[0])
 
 
-def test_a_shard_that_was_cut_short_on_the_way_up(far: PreparedSet, hub: HubStandIn) -> None:
+def test_a_shard_that_was_cut_short_on_the_way_up(far: PreparedDataset, hub: HubStandIn) -> None:
     shard = far.index.clips[0].record.shard
     HfApi().upload_file(path_or_fileobj=b"x" * 512, path_in_repo=shard, repo_id=REPO, repo_type="dataset")
     commit = hub.store.repository("dataset", REPO).head.sha
     with pytest.raises(InputError, match="this shard is cut short"):
-        PreparedSet.open(f"{SOURCE}@{commit}")
+        PreparedDataset.open(f"{SOURCE}@{commit}")
     span = far.index.clips[0].record
     with pytest.raises(InputError, match="not what was written there"):
         far.store.span(Span(span.shard, 0, 512, span.crc32))
 
 
 def test_datasets_streams_it(
-    prepared: PreparedSet, far: PreparedSet, hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+    prepared: PreparedDataset, far: PreparedDataset, hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
 

@@ -27,7 +27,7 @@ from sdtalk.speech.audio import read_speech
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter
 from training import prepare
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.preparation import clips
 from training.preparation.shots import ShotDetector
 from training.prepare import main
@@ -125,7 +125,7 @@ def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_data_set_is_complete(prepared: Path) -> None:
-    data = PreparedSet.open(prepared)
+    data = PreparedDataset.open(prepared)
     found = {clip.key: clip for clip in data.index.clips}
     assert {"ann__talk_00", "bob__cut_mkv_00"} <= set(found)
     assert found["ann__talk_00"].person == "ann" and found["ann__talk_00"].frames == 40
@@ -134,10 +134,10 @@ def test_the_data_set_is_complete(prepared: Path) -> None:
 
 
 def test_frames_and_tracks_belong_together(prepared: Path) -> None:
-    data = PreparedSet.open(prepared)
+    data = PreparedDataset.open(prepared)
     entry = next(clip for clip in data.index.clips if clip.key == "ann__talk_00")
     clip = data.clip(entry)
-    assert clip.facts.start_s == 0 and clip.facts.video == "talk.mp4" and clip.facts.source_fps == 25
+    assert clip.metadata.start_s == 0 and clip.metadata.video == "talk.mp4" and clip.metadata.source_fps == 25
     track, networks = clip.track, Tracker.from_bundled().networks
     for number in (0, 20, 39):
         (piece,) = [p for p in entry.pieces if p.first <= number < p.first + p.count]
@@ -151,17 +151,17 @@ def test_frames_and_tracks_belong_together(prepared: Path) -> None:
 
 
 def test_the_sound_is_the_videos(prepared: Path, videos: Path) -> None:
-    data = PreparedSet.open(prepared)
+    data = PreparedDataset.open(prepared)
     by_key = {clip.key: data.clip(clip) for clip in data.index.clips}
     audio = by_key["ann__talk_00"].audio
     wanted = read_speech(videos / "ann" / "talk.mp4").samples[: len(audio)]
-    late = round(by_key["ann__talk_00"].facts.audio_late_ms * 16)
+    late = round(by_key["ann__talk_00"].metadata.audio_late_ms * 16)
     both = [(audio[: len(audio) - late], wanted[late:])] if late >= 0 else [(audio[-late:], wanted[:late])]
     for one, other in both:
         count = min(len(one), len(other))
         torch.testing.assert_close(one[:count], other[:count], atol=1e-3, rtol=0)
     silent = by_key["bob__cut_mkv_00"]
-    assert not silent.audio.any() and not silent.facts.own_speech and silent.facts.notes == ["no sound"]
+    assert not silent.audio.any() and not silent.metadata.own_speech and silent.metadata.notes == ["no sound"]
 
 
 def test_the_report_tells_of_everything(prepared: Path, videos: Path) -> None:
@@ -286,7 +286,7 @@ def test_new_videos_are_appended(prepared: Path, videos: Path, scene: np.ndarray
     after = hashes(target)
     assert all(after[name] == before[name] for name in before if name.endswith(".tar"))
     assert len([name for name in after if name.startswith("frames/")]) == 2
-    keys = {clip.key for clip in PreparedSet.open(target).index.clips}
+    keys = {clip.key for clip in PreparedDataset.open(target).index.clips}
     assert {"aaron__late_00", "broken_00", "ann__talk_00"} <= keys
 
 
@@ -364,7 +364,7 @@ def test_flame_and_hubert(
     only.mkdir()
     (only / "talk.mp4").write_bytes((videos / "ann" / "talk.mp4").read_bytes())
     assert main([str(only), "-o", str(target), *SHORT, "tracker=flame", "sound=hubert"]) == 0
-    data = PreparedSet.open(target)
+    data = PreparedDataset.open(target)
     assert (data.index.tracker, data.index.sound, data.index.token_alignment) == ("flame", "hubert", "ahead")
     clip = data.clip(data.index.clips[0])
     assert clip.flame is not None and torch.isfinite(clip.flame.expression).all()
@@ -372,12 +372,12 @@ def test_flame_and_hubert(
     assert clip.track.completion_rows is not None and torch.isfinite(clip.track.completion_points).all()
 
 
-def centres_px(prepared: PreparedSet, key: str) -> np.ndarray:
+def centres_px(prepared: PreparedDataset, key: str) -> np.ndarray:
     """Where the middle of the face is in every frame of the video, from a clip's track."""
     entry = next(clip for clip in prepared.index.clips if clip.key == key)
     clip = prepared.clip(entry)
     seen = clip.track.camera.project(clip.track.mesh)[:, :468, 0].mean(1).numpy()
-    return clip.facts.crop["left"] + seen * clip.facts.crop["side"] / 512
+    return clip.metadata.crop["left"] + seen * clip.metadata.crop["side"] / 512
 
 
 def test_any_frame_rate_container_and_rotation(tmp_path: Path, scene: np.ndarray) -> None:
@@ -391,7 +391,7 @@ def test_any_frame_rate_container_and_rotation(tmp_path: Path, scene: np.ndarray
     ffmpeg("-i", folder / "c.mp4", "-vf", "transpose=1", tmp_path / "h.mp4")
     ffmpeg("-display_rotation", "90", "-i", tmp_path / "h.mp4", "-c", "copy", folder / "h.mp4")
     assert main([str(folder), "-o", str(tmp_path / "set"), *SHORT]) == 0
-    data = PreparedSet.open(tmp_path / "set")
+    data = PreparedDataset.open(tmp_path / "set")
     centres = {clip.key: centres_px(data, clip.key) for clip in data.index.clips}
     assert len(centres) == 7
     for key, found in centres.items():
@@ -415,7 +415,7 @@ def test_what_lies_before_damage_is_used(tmp_path: Path, scene: np.ndarray) -> N
     hurt[at] = np.random.default_rng(0).integers(0, 256, 2000, np.uint8).tobytes()
     (folder / "hurt.mkv").write_bytes(bytes(hurt))
     assert main([str(folder), "-o", str(tmp_path / "set"), *SHORT]) == 0
-    frames = {clip.key: clip.frames for clip in PreparedSet.open(tmp_path / "set").index.clips}
+    frames = {clip.key: clip.frames for clip in PreparedDataset.open(tmp_path / "set").index.clips}
     assert 25 <= frames["cut_mkv_00"] < 60 and 25 <= frames["hurt_mkv_00"] < 60
     report = json.loads((tmp_path / "set" / "report" / "report.json").read_text())
     problems = [video["problem"] for video in report["videos"]]

@@ -17,7 +17,7 @@ from sdtalk.checkpoint import load_model
 from sdtalk.model import SDTalk
 from training import session, train
 from training.checkpoints import RunFolder
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
 from training.initial import initial_model
 from training.recipe import TrainSettings
@@ -83,7 +83,7 @@ def test_all_that_is_to_learn_gets_a_gradient(tmp_path, data, size, stage) -> No
     """On several GPUs anything else would end the run."""
     settings = read_settings(settings_file(tmp_path, data[size], size, stage), TrainSettings)
     network, optimiser = train.learner(initial_model(settings), settings)
-    with closing(iter(PairLoader(PreparedSet.open(data[size]), 1, 1))) as batches:
+    with closing(iter(PairLoader(PreparedDataset.open(data[size]), 1, 1))) as batches:
         losses = network(next(batches))
     losses.pop("pictures"), losses.pop("psnr")
     sum(losses.values()).backward()

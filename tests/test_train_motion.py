@@ -11,7 +11,7 @@ from toy import TOY
 
 from sdtalk.model import SDTalk
 from sdtalk.tracking.face_model import LIPS, FaceModel
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
 from training.mini import start, train_motion
 from training.mini.surface import RIM_POINTS, MotionGeometry, SurfaceSampler, outer_rim
@@ -19,7 +19,7 @@ from training.mini.train_motion import PAIRS, Tracks, blink_frames
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return make_prepared(tmp_path_factory.mktemp("data") / "set", clips=2, frames=6)
 
 

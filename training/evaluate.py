@@ -31,7 +31,7 @@ from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
 from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
-from training.data.clip import PreparedSet, flame
+from training.data.dataset import PreparedDataset, flame_model
 from training.evaluation.frames import write_sheet
 from training.evaluation.measuring import Instruments, measure
 from training.evaluation.results import ClipResult, Results
@@ -97,9 +97,9 @@ def recipes_of(arguments: argparse.Namespace, device: str) -> tuple[list[Recipe]
         pipeline = SDTalkPipeline.from_pretrained(arguments.model, device)
         path = Path(arguments.data)
         return manifest_recipes(path, pipeline, arguments.split, arguments.protocol, seconds), []
-    prepared = PreparedSet.open(arguments.data)
+    prepared = PreparedDataset.open(arguments.data)
     if prepared.index.tracker == "flame":
-        flame()  # every clip needs it: what is missing shows at once
+        flame_model()  # every clip needs it: what is missing shows at once
     folder = locate(arguments.model)
     precision = choose_precision("auto", read_config(folder), torch.device(device))
     model = load_model(folder, device).in_precision(precision)

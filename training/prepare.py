@@ -33,8 +33,8 @@ from sdtalk.errors import InputError
 from sdtalk.flame.tracker import FlameTracker
 from sdtalk.speech.hubert import HubertFeatures
 from sdtalk.tracking.tracker import Tracker
-from training.data.shards import discard, finish, plan_shards, write_shards
-from training.data.writing import cannot_write
+from training.data.atomic import cannot_write
+from training.data.shards import finish_dataset, plan_shards, write_shards
 from training.preparation.clips import DISK_ERRORS, ClipMaker, hubert_features, mel_features
 from training.preparation.layouts import RECIPES
 from training.preparation.record import Folders, VideoReport, failed, file_bytes
@@ -219,10 +219,10 @@ def _pack(folders: Folders, settings: PrepareSettings, state: PartialState) -> b
     )
     for plan, _ in done:
         for key in plan.clips:
-            discard(folders.clips / key)
+            remove_clip_folder(folders.clips / key)
     state.wait_for_everyone()
     if state.is_main_process:
-        finish(folders.target, settings.tracker, settings.sound, *_sound_of(settings))
+        finish_dataset(folders.target, settings.tracker, settings.sound, *_sound_of(settings))
     return True
 
 

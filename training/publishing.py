@@ -6,7 +6,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sdtalk.errors import InputError
 from training.checkpoints import RunFolder, replaced
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.hub import HubUploader
 from training.model_card import card_of_run
 from training.recipe import TrainSettings
@@ -23,7 +23,7 @@ class Publisher:
         accelerator: Accelerator,
         run: RunFolder,
         settings: TrainSettings,
-        prepared: PreparedSet,
+        prepared: PreparedDataset,
         average: AveragedModel,
         reporter: Reporter,
     ) -> None:

@@ -9,11 +9,11 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
 from sdtalk.video import VideoWriter
-from training.data.clip import PreparedClip, PreparedSet, frames_of
+from training.data.dataset import PreparedClip, PreparedDataset, clip_frames
 from training.evaluation.reenactment import predicted_frames
 
 
-def sample_clip(prepared: PreparedSet, split: str, fallback: str) -> PreparedClip | None:
+def sample_clip(prepared: PreparedDataset, split: str, fallback: str) -> PreparedClip | None:
     """The first clip with the speaker's own sound of a split, or of another one where it is empty."""
     clips = prepared.index.of(split) or prepared.index.of(fallback)
     spoken = [clip for clip in clips if clip.own_speech] or clips
@@ -23,7 +23,7 @@ def sample_clip(prepared: PreparedSet, split: str, fallback: str) -> PreparedCli
 def write_sample(
     path: Path,
     model: SDTalk,
-    prepared: PreparedSet,
+    prepared: PreparedDataset,
     clip: PreparedClip,
     frames: int,
     device: torch.device | str,
@@ -42,7 +42,7 @@ def write_sample(
         InputError: It cannot be written.
     """
     count = min(frames, clip.entry.frames)
-    pictures = frames_of(prepared, clip.entry)
+    pictures = clip_frames(prepared, clip.entry)
     _, image, mask = next(pictures)
     source = (image[None], mask[None], clip.track[0:1])
     predicted = predicted_frames(model, clip, source, range(count), None, device)

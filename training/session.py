@@ -19,7 +19,7 @@ from sdtalk.flame.file import load_flame
 from sdtalk.model import SDTalk
 from sdtalk.weights.hub import split_revision
 from training.checkpoints import COMPLETE, RunFolder, facts_of, replaced, step_of
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.hub_repository import download_state
 from training.initial import initial_config
 from training.recipe import TrainSettings
@@ -106,7 +106,7 @@ def resumed_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
     return load_model(checkpoint)
 
 
-def check_data(prepared: PreparedSet, config: SDTalkConfig, settings: TrainSettings) -> None:
+def check_data(prepared: PreparedDataset, config: SDTalkConfig, settings: TrainSettings) -> None:
     """Refuse data that was tracked or heard in another way than the model needs.
 
     Raises:

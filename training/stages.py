@@ -22,7 +22,7 @@ from sdtalk.head import Frame, HeadGaussians
 from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.tracking.head_track import HeadTrack
-from training.data.loader import track_of
+from training.data.loader import track_from_batch
 from training.mini.surface import MotionGeometry
 from training.recipe import TrainSettings
 from training.terms import Rendered, Terms
@@ -103,9 +103,9 @@ class Stage(nn.Module):
         """
         # positions do not survive 8 bits of mantissa: only the networks of `_compute_in` leave float32
         with torch.autocast(batch["source_image"].device.type, enabled=False):
-            source, target = track_of(batch, "source"), track_of(batch, "target")
+            source, target = track_from_batch(batch, "source"), track_from_batch(batch, "target")
             head = self._head(batch, source, target)
-            camera, cut = _windows(target, batch["window"], self.settings.window_px)
+            camera, cut = _windows(target, batch["window_offset"], self.settings.window_px)
             moved = self._moved(batch, head, target)
             frame = self.model.render(head, moved, camera)
             mask = cut(batch["target_mask"])

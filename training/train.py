@@ -31,7 +31,7 @@ from torch import Tensor
 from sdtalk.errors import InputError
 from training.average import averaged
 from training.checkpoints import RunFolder
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
 from training.initial import initial_model
 from training.publishing import Publisher
@@ -65,7 +65,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
         project_dir=settings.output,
     )
     run, checkpoint = begin(accelerator, settings, resume)
-    prepared = PreparedSet.open(settings.data.source)
+    prepared = PreparedDataset.open(settings.data.source)
     model = initial_model(settings) if checkpoint is None else resumed_model(settings, checkpoint)
     check_data(prepared, model.config, settings)
     average = averaged(model, settings.optimiser.ema_decay).to(accelerator.device)
@@ -134,7 +134,7 @@ def summed(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
 
 
 def batches_of(
-    prepared: PreparedSet, settings: TrainSettings, accelerator: Accelerator, step: int, last: int
+    prepared: PreparedDataset, settings: TrainSettings, accelerator: Accelerator, step: int, last: int
 ) -> PairLoader:
     """This process's share of the samples of the steps to come."""
     return PairLoader(
@@ -149,9 +149,9 @@ def batches_of(
         seed=settings.seed,
         threads=settings.data.threads,
         prefetch=settings.data.prefetch,
-        spoken_only=settings.stage == 2 and settings.size == "base",
-        pool=settings.data.pool,
-        draws_per_piece=settings.data.draws_per_piece,
+        own_speech_only=settings.stage == 2 and settings.size == "base",
+        open_clips=settings.data.pool,
+        samples_per_clip=settings.data.draws_per_piece,
     )
 
 

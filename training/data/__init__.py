@@ -1,1 +1,1 @@
-"""Prepared clips: their index, their shards, and what training draws from them."""
+"""Prepared data sets: index, shards, storage, reading, sampling and loading."""

@@ -1,4 +1,4 @@
-"""Clips of a prepared data set: what is known of each, and which bytes of the shards are theirs."""
+"""Index records: clips of a prepared data set, their metadata, and the byte ranges of the shards that hold them."""
 
 import json
 import re
@@ -56,7 +56,7 @@ class ClipEntry:
         split: "train", "dev" or "test"; a person is in one only.
         frames: Its length, at 25 a second.
         own_speech: Whether the sound is the voice of the person shown.
-        record: Where its tracks, sound and facts lie.
+        record: Where its tracks, sound and metadata lie.
         pieces: Where its frames lie, in order.
     """
 
@@ -71,7 +71,7 @@ class ClipEntry:
 
 
 @dataclass(frozen=True)
-class ClipFacts:
+class ClipMetadata:
     """What is known about a clip; the `.json` beside its arrays.
 
     Attributes:
@@ -110,20 +110,20 @@ class ClipFacts:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, data: bytes, source: str) -> "ClipFacts":
-        """Read a clip's facts; `source` says where they come from.
+    def from_json(cls, data: bytes, source: str) -> "ClipMetadata":
+        """Read a clip's metadata; `source` says where they come from.
 
         Raises:
             InputError: They are not complete, not valid, or no JSON.
         """
         try:
-            facts = cls(**json.loads(data))
+            metadata = cls(**json.loads(data))
         except (ValueError, TypeError) as error:
-            raise InputError(source, f"these are no facts of a clip ({error})", REMEDY) from error
-        problem = check_clip(facts)
+            raise InputError(source, f"these are no metadata of a clip ({error})", REMEDY) from error
+        problem = check_clip(metadata)
         if problem:
             raise InputError(source, problem, REMEDY)
-        return facts
+        return metadata
 
 
 def entry_to_json(clip: ClipEntry) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def entry_from_json(data: dict[str, Any]) -> ClipEntry:
     return entry
 
 
-def check_clip(clip: ClipEntry | ClipFacts) -> str:
+def check_clip(clip: ClipEntry | ClipMetadata) -> str:
     """What is wrong with a clip's names and numbers; "" for nothing."""
     if not isinstance(clip.key, str) or not KEY.fullmatch(clip.key):
         return f"{clip.key!r} is no key of a clip: letters, digits, - and _, at most 80"

@@ -1,4 +1,4 @@
-"""The index of a prepared data set: which clips there are, and where in the shards their bytes lie."""
+"""Index of a prepared data set (index.json): its clips, and where in the shards their bytes lie."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdtalk.errors import InputError
+from training.data.atomic import write_atomically
 from training.data.entries import REMEDY, ClipEntry, Span, entry_from_json, entry_to_json
-from training.data.writing import write_atomically
 
 VERSION = 1
 INDEX_NAME = "index.json"

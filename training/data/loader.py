@@ -1,4 +1,4 @@
-"""Pairs of frames for training, read and decoded ahead by threads; memory does not grow with the data set."""
+"""Data loader: micro-batches of source and target frames, read and decoded ahead by threads, in constant memory."""
 
 import time
 import warnings
@@ -15,10 +15,10 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.errors import InputError
 from sdtalk.tracking.head_track import HeadTrack
-from training.data.clip import EncodedFrame, PreparedClip, PreparedSet, flame
+from training.data.dataset import EncodedFrame, PreparedClip, PreparedDataset, flame_model
 from training.data.entries import Span
-from training.data.sampler import Draw, SamplingPlan, Visit
-from training.data.store import Unreachable
+from training.data.sampler import FrameSampler, OpenClip, Sample
+from training.data.store import UnreachableError
 
 ATTEMPTS = 64
 READERS = 2
@@ -28,10 +28,18 @@ Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
-class OpenVisit:
-    """A visit whose pieces are in memory, still encoded."""
+class LoadedClip:
+    """An open clip whose pieces are in memory, still encoded.
 
-    visit: Visit
+    Attributes:
+        opened: What was read.
+        attempt: How many clips before it could not be read.
+        clip: Its tracks and sound.
+        target: Target frames by their numbers.
+        source: Source frames by their numbers.
+    """
+
+    opened: OpenClip
     attempt: int
     clip: PreparedClip
     target: dict[int, EncodedFrame]
@@ -50,7 +58,7 @@ class PairLoader:
         target_vertices [b, V, 3]: 468 of the face mesh, or FLAME's 5,023;
         target_sound [b, 37, 80] (mel) or [b, 16, W] (HuBERT): what the target frame hears;
         target_own_speech [b]: 1 where that is the voice of the person shown, else 0;
-        window [b, 2] in [0, 1): where in its free play a window lies;
+        window_offset [b, 2] in [0, 1): see `training.data.sampler.Sample`;
         completion_rows [1920], with FLAME only.
 
     Attributes:
@@ -59,7 +67,7 @@ class PairLoader:
 
     def __init__(
         self,
-        prepared: PreparedSet,
+        prepared: PreparedDataset,
         per_device: int,
         steps: int,
         *,
@@ -72,10 +80,10 @@ class PairLoader:
         threads: int = 2,
         prefetch: int = 4,
         with_sound: bool = True,
-        spoken_only: bool = False,
+        own_speech_only: bool = False,
         pin_memory: bool = False,
-        pool: int | None = None,
-        draws_per_piece: int = 32,
+        open_clips: int | None = None,
+        samples_per_clip: int = 32,
     ) -> None:
         """Plan; nothing is read before the first batch is asked for.
 
@@ -87,68 +95,68 @@ class PairLoader:
             rank: Which of them this is.
             accumulation: Micro-batches of a step.
             start_step: Steps done before.
-            seed: Of what is drawn.
-            split: What is drawn from.
+            seed: Of the samples.
+            split: Which people's clips.
             threads: That decode.
             prefetch: Micro-batches made ahead.
             with_sound: Whether batches hold what the target frame hears.
-            spoken_only: Leave out clips whose sound is not the voice of the person shown.
+            own_speech_only: Leave out clips whose sound is not the voice of the person shown.
             pin_memory: Put batches where a GPU fetches them without a copy.
-            pool: See `SamplingPlan`.
-            draws_per_piece: See `SamplingPlan`.
+            open_clips: See `FrameSampler`.
+            samples_per_clip: See `FrameSampler`.
 
         Raises:
             InputError: There are no clips in the split.
         """
-        clips = [clip for clip in prepared.index.of(split) if clip.own_speech or not spoken_only]
+        clips = [clip for clip in prepared.index.of(split) if clip.own_speech or not own_speech_only]
         if not clips:
-            problem = f"it has no clips in the split {split!r}" + " with their own voice" * spoken_only
+            problem = f"it has no clips in the split {split!r}" + " with their own voice" * own_speech_only
             raise InputError(prepared.store.source, problem, "Prepare videos for it, or give another split.")
         self.prepared, self.with_sound, self.pin_memory = prepared, with_sound, pin_memory
         self.threads, self.prefetch = threads, prefetch
         self.start_step, self.steps = start_step, steps
-        lanes = per_device * processes * accumulation
-        self.plan = SamplingPlan(clips, lanes, seed, pool, draws_per_piece)
-        self.lanes = [
+        slots = per_device * processes * accumulation
+        self.sampler = FrameSampler(clips, slots, seed, open_clips, samples_per_clip)
+        self.slots = [
             range(first, first + per_device)
-            for first in range(rank * per_device, lanes, processes * per_device)
+            for first in range(rank * per_device, slots, processes * per_device)
         ]
-        """This process's lanes for each micro-batch of a step."""
+        """This process's slots in each micro-batch of a step."""
         self.wait_seconds = 0.0
         self._damaged: set[Span] = set()
         self._warned: set[str] = set()
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return max(0, self.steps - self.start_step) * len(self.lanes)
+        return max(0, self.steps - self.start_step) * len(self.slots)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches in order; an error of a thread comes here, and leaving early stops the threads."""
         if self.prepared.index.tracker == "flame":
-            flame()  # before the threads, each of which would load a model of its own
+            flame_model()  # before the threads, each of which would load a model of its own
         readers, workers = ThreadPoolExecutor(READERS, "read"), ThreadPoolExecutor(self.threads, "decode")
-        visits: dict[tuple[int, int], Future[OpenVisit]] = {}
+        loaded: dict[tuple[int, int], Future[LoadedClip]] = {}
 
-        def opened(lane: int, step: int) -> Future[OpenVisit]:
-            number = self.plan.visit_number(step)
-            if (lane, number) not in visits:
-                visits[lane, number] = readers.submit(self._open, lane, number)
-            return visits[lane, number]
+        def load(slot: int, step: int) -> Future[LoadedClip]:
+            number = self.sampler.clip_number(step)
+            if (slot, number) not in loaded:
+                loaded[slot, number] = readers.submit(self._load, slot, number)
+            return loaded[slot, number]
 
-        def begun(step: int, lanes: range) -> Future[dict[str, Tensor]]:
-            samples = [(lane, step, opened(lane, step)) for lane in lanes]
-            for lane in lanes:
-                if self.plan.last_draw(number := self.plan.visit_number(step)) == step:
-                    del visits[lane, number]  # whoever still decodes from it holds it
-                if step + self.plan.pool < self.steps:
-                    opened(lane, step + self.plan.pool)
+        def begin(step: int, slots: range) -> Future[dict[str, Tensor]]:
+            samples = [(slot, step, load(slot, step)) for slot in slots]
+            for slot in slots:
+                if self.sampler.last_step(number := self.sampler.clip_number(step)) == step:
+                    del loaded[slot, number]  # whoever still decodes from it holds it
+                if step + self.sampler.open_clips < self.steps:
+                    load(slot, step + self.sampler.open_clips)
             return workers.submit(self._batch, samples)
 
         pending: deque[Future[dict[str, Tensor]]] = deque()
         try:
             for step in range(self.start_step, self.steps):
-                for lanes in self.lanes:
-                    pending.append(begun(step, lanes))
+                for slots in self.slots:
+                    pending.append(begin(step, slots))
                     if len(pending) > self.prefetch:
                         yield self._waited(pending.popleft())
             while pending:
@@ -164,26 +172,28 @@ class PairLoader:
         finally:
             self.wait_seconds += time.perf_counter() - start
 
-    def _open(self, lane: int, number: int, first_attempt: int = 0) -> OpenVisit:
-        """Read a visit's pieces; where they are damaged, those of another visit, always the same."""
+    def _load(self, slot: int, number: int, first_attempt: int = 0) -> LoadedClip:
+        """Read the pieces of one of a slot's clips; where they are damaged, of another clip, always the same."""
         for attempt in range(first_attempt, first_attempt + ATTEMPTS):
-            visit = self.plan.visit(lane, number, attempt)
-            spans = (visit.clip.record, visit.target, visit.source)
+            opened = self.sampler.open_clip(slot, number, attempt)
+            spans = (opened.clip.record, opened.target, opened.source)
             with self._lock:
                 if self._damaged.intersection(spans):
                     continue
             try:
-                clip = self._undamaged(visit.clip.record, lambda visit=visit: self.prepared.clip(visit.clip))
+                clip = self._undamaged(
+                    opened.clip.record, lambda entry=opened.clip: self.prepared.clip(entry)
+                )
                 target, source = (
                     self._undamaged(piece, lambda piece=piece: self.prepared.piece(piece))
                     for piece in spans[1:]
                 )
-                return OpenVisit(visit, attempt, clip, target, source)
-            except Unreachable:
+                return LoadedClip(opened, attempt, clip, target, source)
+            except UnreachableError:
                 raise
             except InputError as error:
-                self._warn(f"clip {visit.clip.key} is left out in part: {error}")
-        problem = f"{ATTEMPTS} pieces drawn in a row are damaged"
+                self._warn(f"clip {opened.clip.key} is left out in part: {error}")
+        problem = f"{ATTEMPTS} pieces in a row are damaged"
         raise InputError(
             self.prepared.store.source, problem, "See the warnings, and copy the data set again."
         )
@@ -192,7 +202,7 @@ class PairLoader:
         """Read, and keep in mind where that fails."""
         try:
             return read()
-        except Unreachable:
+        except UnreachableError:
             raise
         except InputError:
             with self._lock:
@@ -206,53 +216,54 @@ class PairLoader:
             self._warned.add(message)
         warnings.warn(message, stacklevel=2)
 
-    def _batch(self, samples: list[tuple[int, int, Future[OpenVisit]]]) -> dict[str, Tensor]:
-        drawn = [self._sample(lane, step, opened.result()) for lane, step, opened in samples]
-        batch = {name: torch.stack([sample[name] for sample in drawn]) for name in drawn[0]}
+    def _batch(self, samples: list[tuple[int, int, Future[LoadedClip]]]) -> dict[str, Tensor]:
+        decoded = [self._sample(slot, step, loaded.result()) for slot, step, loaded in samples]
+        batch = {name: torch.stack([sample[name] for sample in decoded]) for name in decoded[0]}
         if self.prepared.index.tracker == "flame":
-            batch["completion_rows"] = flame().completion_rows
+            batch["completion_rows"] = flame_model().completion_rows
         return {name: value.pin_memory() for name, value in batch.items()} if self.pin_memory else batch
 
-    def _sample(self, lane: int, step: int, opened: OpenVisit) -> dict[str, Tensor]:
-        """One pair; from another visit where one of its frames is no picture."""
+    def _sample(self, slot: int, step: int, loaded: LoadedClip) -> dict[str, Tensor]:
+        """One pair of frames; from another clip where one of them is no picture."""
         for _ in range(ATTEMPTS):
-            draw = self.plan.draw(lane, step, opened.visit)
+            sample = self.sampler.sample(slot, step, loaded.opened)
             try:
-                return self._decoded(opened, draw)
+                return self._decoded(loaded, sample)
             except InputError:  # FLAME is not on this machine
                 raise
             except (OSError, ValueError, SyntaxError) as error:
-                key = opened.visit.clip.key
-                where = f"{opened.visit.target.shard}, clip {key}, frames {draw.source} and {draw.target}"
+                opened = loaded.opened
+                frames = f"frames {sample.source} and {sample.target}"
+                where = f"{opened.target.shard}, clip {opened.clip.key}, {frames}"
                 self._warn(f"{self.prepared.store.source}/{where}: left out, one is no picture ({error})")
-                opened = self._open(lane, self.plan.visit_number(step), opened.attempt + 1)
+                loaded = self._load(slot, self.sampler.clip_number(step), loaded.attempt + 1)
         raise InputError(
             self.prepared.store.source, f"{ATTEMPTS} frames in a row are no pictures", "Prepare it again."
         )
 
-    def _decoded(self, opened: OpenVisit, draw: Draw) -> dict[str, Tensor]:
-        clip, frames = opened.clip, torch.tensor([draw.source, draw.target])
+    def _decoded(self, loaded: LoadedClip, sample: Sample) -> dict[str, Tensor]:
+        clip, frames = loaded.clip, torch.tensor([sample.source, sample.target])
         heads = clip.heads(frames)
-        sample = {"window": torch.tensor(draw.window)}
-        encoded = (opened.source[draw.source], opened.target[draw.target])
+        tensors = {"window_offset": torch.tensor(sample.window_offset)}
+        encoded = (loaded.source[sample.source], loaded.target[sample.target])
         for i, name in enumerate(("source", "target")):
-            sample[f"{name}_image"], sample[f"{name}_mask"] = encoded[i].decoded()
-            sample |= {
+            tensors[f"{name}_image"], tensors[f"{name}_mask"] = encoded[i].decoded()
+            tensors |= {
                 f"{name}_pose": heads.camera.world_to_camera[i],
                 f"{name}_mesh": heads.mesh[i],
                 f"{name}_points": heads.completion_points[i],
                 f"{name}_eyes": heads.eyes[i],
                 f"{name}_mouth": clip.mouth[frames[i]],
             }
-        sample["target_vertices"] = clip.vertices(frames[1:])[0]
-        sample["target_own_speech"] = torch.tensor(float(clip.entry.own_speech))
+        tensors["target_vertices"] = clip.vertices(frames[1:])[0]
+        tensors["target_own_speech"] = torch.tensor(float(clip.entry.own_speech))
         if self.with_sound:
-            sample["target_sound"] = clip.sound(frames[1:])[0]
-        return sample
+            tensors["target_sound"] = clip.sound(frames[1:])[0]
+        return tensors
 
 
-def track_of(batch: dict[str, Tensor], name: str) -> HeadTrack:
-    """The heads of a batch's source or target frames."""
+def track_from_batch(batch: dict[str, Tensor], name: str) -> HeadTrack:
+    """The tracked heads of a batch's frames; `name` is "source" or "target"."""
     pose = batch[f"{name}_pose"]
     return HeadTrack(
         Camera.from_pose(pose[:, :3, :3], pose[:, :3, 3]),

@@ -1,14 +1,14 @@
-"""Writing the shards of a prepared data set from finished clips.
+"""Shard writer: packs finished clips into the WebDataset shards of a prepared data set.
 
-A finished clip is a folder called by its key: `clip.json` (`ClipFacts`), `clip.npz` (its arrays), and for every frame
-`000012.jpg` and `000012.png` (the picture and the person mask). Three steps make a data set of such folders:
+A finished clip is a folder called by its key: `clip.json` (`ClipMetadata`), `clip.npz` (its arrays), and for every
+frame `000012.jpg` and `000012.png` (the picture and the person mask). Three steps make a data set of such folders:
 
 1. `plan_shards`, on one process while the others wait, decides which clips go into which shard, and writes that down
    in `parts/plan.json`. What is in a plan stays as it is: clips that come later get shards of their own.
 2. `write_shards`, on all processes at once, each writing shards of its own. A shard is complete when its part of the
    index, `parts/train-00000.json`, is there; complete ones are kept, so an interrupted run goes on where it stopped.
    The same clips give the same bytes, whoever writes them, and when.
-3. `finish`, on one process when all are done, joins the parts into index.json and writes the data card.
+3. `finish_dataset`, on one process when all are done, joins the parts into index.json and writes the data card.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdtalk.errors import InputError
-from training.data.card import write_card
+from training.data.atomic import cannot_write, write_atomically
+from training.data.data_card import write_data_card
 from training.data.entries import ClipEntry, entry_from_json, entry_to_json
 from training.data.index import Index
-from training.data.packing import END_OF_TAR, append_clip, facts_of
-from training.data.writing import cannot_write, write_atomically
+from training.data.packing import END_OF_TAR, append_clip, read_clip_metadata
 
 SHARD_MB = 256.0
 PIECE_FRAMES = 64
@@ -73,7 +73,7 @@ def plan_shards(clips: Sequence[Path], target: Path, shard_mb: float = SHARD_MB)
     groups: dict[str, list[Path]] = {}
     for folder in sorted(clips, key=lambda folder: folder.name):
         if folder.name not in planned:
-            groups.setdefault(facts_of(folder).split, []).append(folder)
+            groups.setdefault(read_clip_metadata(folder).split, []).append(folder)
     for split, folders in sorted(groups.items()):
         for number, keys in enumerate(_filled(folders, shard_mb * 1e6), numbers.get(split, -1) + 1):
             plans.append(ShardPlan(split, number, keys))
@@ -110,7 +110,7 @@ def write_shards(
         yield plan, _write_shard(plan, folders, target, piece_frames)
 
 
-def discard(clip: Path) -> None:
+def remove_clip_folder(clip: Path) -> None:
     """Remove the folder of a clip whose shard is complete, so that no half of it ever looks like a finished clip."""
     going = clip.with_name(f"{clip.name}.partial")
     shutil.rmtree(going, ignore_errors=True)
@@ -119,7 +119,7 @@ def discard(clip: Path) -> None:
         shutil.rmtree(going, ignore_errors=True)
 
 
-def finish(
+def finish_dataset(
     target: Path, tracker: str, sound: str, sound_width: int = 80, token_alignment: str | None = None
 ) -> Index:
     """Write the index and the data card over all shards of the plan; on one process only.
@@ -144,7 +144,7 @@ def finish(
     entries.sort(key=lambda clip: clip.key)
     index = Index(tracker, sound, sound_width, token_alignment, tuple(entries))
     Index.from_json(index.to_json(), str(target))  # as strict about what we write as about what we read
-    write_card(target, index)
+    write_data_card(target, index)
     index.write(target)
     return index
 
@@ -211,10 +211,10 @@ def _read_part(plan: ShardPlan, target: Path) -> tuple[str, list[ClipEntry]] | N
 
 
 def _digest(folders: Sequence[Path]) -> str:
-    """Tells clips apart by their facts, and by the names and sizes of their files."""
+    """Tells clips apart by their metadata, and by the names and sizes of their files."""
     digest = hashlib.sha256()
     for folder in folders:
-        digest.update(facts_of(folder).key.encode() + (folder / "clip.json").read_bytes())
+        digest.update(read_clip_metadata(folder).key.encode() + (folder / "clip.json").read_bytes())
         for file in sorted(folder.iterdir()):
             digest.update(f"{file.name} {file.stat().st_size}\n".encode())
     return digest.hexdigest()

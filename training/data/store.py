@@ -1,4 +1,4 @@
-"""Where the shards of a prepared data set lie, and reading ranges of them."""
+"""Storage of a prepared data set, local or remote: reads byte ranges of its shards and checks them."""
 
 import io
 import tarfile
@@ -18,7 +18,7 @@ from training.data.entries import Span
 BLOCK = tarfile.BLOCKSIZE
 SHARD_FOLDERS = ("frames", "clips")
 ARRAYS_REMEDY = "Copy this shard again, or prepare the clip again."
-WAITS_S = (1, 4, 15, 40)
+RETRY_WAITS_S = (1, 4, 15, 40)
 """How long to wait before asking a remote machine again."""
 
 
@@ -29,7 +29,7 @@ class Store(ABC):
         self.source = source
 
     @staticmethod
-    def of(source: str | Path) -> "Store":
+    def open(source: str | Path) -> "Store":
         """A folder, or any address that fsspec knows.
 
         Raises:
@@ -90,7 +90,7 @@ class LocalStore(Store):
         return {f"{p.parent.name}/{p.name}": p.stat().st_size for p in found}
 
 
-class Unreachable(InputError):
+class UnreachableError(InputError):
     """Another machine does not answer: nothing is known about the data, so nothing of it may be left out."""
 
 
@@ -109,7 +109,7 @@ class RemoteStore(Store):
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
         """See `Store.read`; asks again for a minute where there is no answer."""
-        return self._patiently(path, lambda: self._read(path, start, size))
+        return self._with_retries(path, lambda: self._read(path, start, size))
 
     def _read(self, path: str, start: int, size: int | None) -> bytes:
         # without a cache: what is read beside a range is not needed
@@ -122,29 +122,29 @@ class RemoteStore(Store):
         return {
             path: size
             for folder in SHARD_FOLDERS
-            for path, size in self._patiently(folder, lambda folder=folder: self._listed(folder)).items()
+            for path, size in self._with_retries(folder, lambda folder=folder: self._listed(folder)).items()
         }
 
     def _listed(self, folder: str) -> dict[str, int]:
         found = self.files.ls(f"{self.root}/{folder}", detail=True)
         return {f"{folder}/{Path(f['name']).name}": f["size"] for f in found}
 
-    def _patiently(self, path: str, ask: Any) -> Any:
+    def _with_retries(self, path: str, ask: Any) -> Any:
         remedy = "Check the address, your access to it, and the connection; training can go on with --resume."
-        for wait in (*WAITS_S, None):
+        for wait in (*RETRY_WAITS_S, None):
             try:
                 return ask()
             except FileNotFoundError as error:
                 problem = "there is no such file, or no access to it"
-                raise Unreachable(f"{self.source}/{path}", problem, remedy) from error
+                raise UnreachableError(f"{self.source}/{path}", problem, remedy) from error
             except Exception as error:  # clients of fsspec raise what their transports raise
                 if wait is None:
-                    raise Unreachable(f"{self.source}/{path}", f"no answer ({error})", remedy) from error
+                    raise UnreachableError(f"{self.source}/{path}", f"no answer ({error})", remedy) from error
                 time.sleep(wait)
         raise AssertionError("unreachable")
 
 
-def members(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
+def tar_members(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the members of a part of a tar.
 
     Raises:
@@ -163,7 +163,7 @@ def members(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
         yield info.name, data[start : start + info.size]
 
 
-def record(data: bytes, source: str) -> tuple[bytes, dict[str, np.ndarray]]:
+def read_record(data: bytes, source: str) -> tuple[bytes, dict[str, np.ndarray]]:
     """Facts, still encoded, and arrays of a clip.
 
     Args:
@@ -173,7 +173,7 @@ def record(data: bytes, source: str) -> tuple[bytes, dict[str, np.ndarray]]:
     Raises:
         InputError: It is damaged.
     """
-    found = {name.partition(".")[2]: content for name, content in members(data, source)}
+    found = {name.partition(".")[2]: content for name, content in tar_members(data, source)}
     try:
         with np.load(io.BytesIO(found["npz"]), allow_pickle=False) as file:
             return found["json"], {name: file[name] for name in file.files}

@@ -18,7 +18,7 @@ from sdtalk.speech.encoder import SpeechEncoder, hold_in_silence
 from sdtalk.stream import BATCH, DrivingSignals, render_frames
 from sdtalk.tracking.head_track import HeadTrack
 from sdtalk.tracking.landmarks68 import eye_numbers_px, landmarks68
-from training.data.clip import PreparedClip
+from training.data.dataset import PreparedClip
 from training.data.index import Index
 
 Source = tuple[Float[Tensor, "1 3 height width"], Float[Tensor, "1 1 height width"], HeadTrack]

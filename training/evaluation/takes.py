@@ -17,7 +17,7 @@ from sdtalk.errors import InputError
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
 from sdtalk.stream import BATCH
-from training.data.clip import PreparedSet, frames_of
+from training.data.dataset import PreparedDataset, clip_frames
 from training.data.entries import SPLITS, ClipEntry
 from training.evaluation.figures import Take
 from training.evaluation.frames import FrameStore, Timed
@@ -83,7 +83,7 @@ def limited(frames: int, seconds: float) -> int:
 
 
 def prepared_recipes(
-    prepared: PreparedSet, model: SDTalk, split: str, protocol: str, seconds: float, device: str
+    prepared: PreparedDataset, model: SDTalk, split: str, protocol: str, seconds: float, device: str
 ) -> list[Recipe]:
     """Recipes for the clips of a split of a prepared data set, by key.
 
@@ -111,18 +111,18 @@ def prepared_recipes(
 
 @contextmanager
 def _prepared_take(
-    prepared: PreparedSet, model: SDTalk, entry: ClipEntry, other: ClipEntry, seconds: float, device: str
+    prepared: PreparedDataset, model: SDTalk, entry: ClipEntry, other: ClipEntry, seconds: float, device: str
 ) -> Iterator[Take]:
     clip, same = prepared.clip(entry), other is entry
     count = limited(entry.frames, seconds)
-    _, image, mask = next(frames_of(prepared, other))
+    _, image, mask = next(clip_frames(prepared, other))
     source = image[None], mask[None], prepared.clip(other).heads(torch.tensor([0]))
     rendered = predicted_frames(model, clip, source, range(count), None, device, relative=not same)
     timed = Timed(rendered, skipped=BATCH)  # the first ones also make the head
     with FrameStore() as predicted, FrameStore() as real:
         for frame in timed:
             predicted.append(frame)
-        for number, picture, person in frames_of(prepared, entry):
+        for number, picture, person in clip_frames(prepared, entry):
             if number == count:
                 break
             real.append(to_frames((picture * person)[None])[0])

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from training.data.writing import write_atomically
+from training.data.atomic import write_atomically
 from training.evaluation.page import as_page
 from training.evaluation.results import Results
 from training.evaluation.tables import as_markdown

@@ -22,7 +22,7 @@ from sdtalk.speech.audio import (
     padded_mels,
     speech_level,
 )
-from training.data.clip import PreparedClip, PreparedSet
+from training.data.dataset import PreparedClip, PreparedDataset
 
 CROP_FRAMES = 50
 LONGEST_SHARE_SECONDS = 16  # a longer clip is drawn no more often, or one speaker would dominate
@@ -52,7 +52,7 @@ class Clip:
         return replace(self, audio=audio)
 
 
-def load_clips(prepared: PreparedSet, split: str) -> list[Clip]:
+def load_clips(prepared: PreparedDataset, split: str) -> list[Clip]:
     """The clips of a split that have the speaker's own sound and are long enough to learn from."""
     chosen = [e for e in prepared.index.of(split) if e.own_speech and e.frames >= SHORTEST_FRAMES]
     return [clip_of(prepared.clip(entry)) for entry in chosen]

@@ -152,10 +152,10 @@ class MotionGeometry:
 
         Args:
             model: With fields that hear mouth codes, on the batch's device.
-            batch: As `training.data.loader.PairLoader` makes them; `window` is the source of chance.
+            batch: As `training.data.loader.PairLoader` makes them; `window_offset` is the source of chance.
         """
         device = batch["source_mesh"].device
-        seeds = [int(play * 2**31) for play in batch["window"][:, 0].tolist()]
+        seeds = [int(play * 2**31) for play in batch["window_offset"][:, 0].tolist()]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         batch = batch | noisy(batch, generators)
         loss = surface_loss(model.coarse_field, self.sampler.draw(generators, device), batch)

@@ -23,7 +23,7 @@ from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.speech.audio import log_mel, padded_mels, speech_level
 from sdtalk.speech.encoder import hold_in_silence
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.mini.lips_data import Clip, Example, Scale, load_clips, synthetic_examples, variants
 from training.mini.lips_fit import Recipe, finetune, pretrain, read_encoder
 from training.mini.lips_metrics import best_lag, closures_hit, correlation, correlation_by_lag
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     recipe = Recipe(arguments.pretrain_steps, arguments.steps, arguments.versions, arguments.seed)
     try:
-        prepared = PreparedSet.open(arguments.clips)
+        prepared = PreparedDataset.open(arguments.clips)
         clips, dev = load_clips(prepared, "train"), load_clips(prepared, "dev")
         if not clips:
             problem = "no clip of the split train shows a person with their own voice for a second or more"

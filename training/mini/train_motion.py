@@ -24,7 +24,7 @@ from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel
-from training.data.clip import PreparedSet
+from training.data.dataset import PreparedDataset
 from training.mini.surface import Batch, SurfaceSampler, inside_field, inside_loss, noisy, surface_loss
 
 PAIRS = 24
@@ -34,7 +34,7 @@ BLINK_SHARE, BLINK_GAP = 0.3, 0.6
 class Tracks:
     """The tracks of all clips of a split; pictures and sound stay on disk."""
 
-    def __init__(self, prepared: PreparedSet, split: str) -> None:
+    def __init__(self, prepared: PreparedDataset, split: str) -> None:
         entries = prepared.index.of(split)
         if not entries:
             problem = f"it has no clips of the split {split!r}"
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     try:
-        tracks = Tracks(PreparedSet.open(arguments.prepared), arguments.split)
+        tracks = Tracks(PreparedDataset.open(arguments.prepared), arguments.split)
         model = load_model(arguments.checkpoint).requires_grad_(True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

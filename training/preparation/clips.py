@@ -24,8 +24,8 @@ from sdtalk.speech.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.speech.hubert import HubertFeatures
 from sdtalk.speech.hubert.windows import TOKENS_BEFORE, TOKENS_PER_FRAME, WINDOW
 from sdtalk.tracking.tracker import Tracker, VideoTrack
-from training.data.entries import ClipFacts
-from training.data.writing import cannot_write
+from training.data.atomic import cannot_write
+from training.data.entries import ClipMetadata
 
 JPEG_QUALITY = 95
 PNG_LEVEL = 4
@@ -44,12 +44,12 @@ class Cut:
 
     Attributes:
         track: The head, and the square that is kept.
-        facts: What is known about it.
+        metadata: What is known about it.
         audio: Its sound, aligned.
     """
 
     track: VideoTrack
-    facts: ClipFacts
+    metadata: ClipMetadata
     audio: Int16[np.ndarray, " samples"]
 
 
@@ -118,12 +118,12 @@ class ClipMaker:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            on_face = self._write_frames(cut, islice(frames, cut.facts.frames), partial)
+            on_face = self._write_frames(cut, islice(frames, cut.metadata.frames), partial)
             if on_face < self.person_on_face:
                 shutil.rmtree(partial)
                 return f"the mask covers {on_face:.0%} of the face, at least {self.person_on_face:.0%} are wanted"
             write_file(partial / "clip.npz", self._arrays(cut))
-            write_file(partial / "clip.json", json.dumps(asdict(cut.facts)).encode())
+            write_file(partial / "clip.json", json.dumps(asdict(cut.metadata)).encode())
             _settle(partial)
             partial.rename(folder)
             _sync(folder.parent)
@@ -146,9 +146,9 @@ class ClipMaker:
                 write_file(folder / f"{number:06d}.jpg", encoded(crop))
                 write_file(folder / f"{number:06d}.png", encoded(mask))
                 number += 1
-        if number < cut.facts.frames:
-            problem = f"its second reading gave {number} frames of a clip of {cut.facts.frames}"
-            raise InputError(cut.facts.video, problem, "Was the file changed meanwhile? Run it again.")
+        if number < cut.metadata.frames:
+            problem = f"its second reading gave {number} frames of a clip of {cut.metadata.frames}"
+            raise InputError(cut.metadata.video, problem, "Was the file changed meanwhile? Run it again.")
         return on_face / number
 
     def _arrays(self, cut: Cut) -> bytes:
@@ -169,7 +169,7 @@ class ClipMaker:
             }
         samples = torch.from_numpy(cut.audio.astype(np.float32) / 32768)
         data = {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
-        data |= {"audio": cut.audio, self.sound: self.features(samples, cut.facts.frames)}
+        data |= {"audio": cut.audio, self.sound: self.features(samples, cut.metadata.frames)}
         buffer = io.BytesIO()
         np.savez(buffer, **data)
         return buffer.getvalue()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtalk.errors import InputError
-from training.data.writing import write_atomically
+from training.data.atomic import write_atomically
 from training.preparation.source import Source
 
 

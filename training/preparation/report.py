@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.writing import write_atomically
+from training.data.atomic import write_atomically
 from training.preparation.segments import REASONS
 
 

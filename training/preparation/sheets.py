@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sdtalk.camera import FRAME_SIZE, Camera
-from training.data.writing import write_atomically
+from training.data.atomic import write_atomically
 from training.preparation.segments import Part
 
 TILE_PX = 160

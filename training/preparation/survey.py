@@ -21,7 +21,7 @@ from sdtalk.tracking.head_track import MESH_POINTS
 from sdtalk.tracking.networks import SURE_FLAG, FaceLandmarks, FaceNetworks
 from sdtalk.tracking.tracker import BATCH_BYTES
 from sdtalk.video import read_frames
-from training.data.writing import write_atomically
+from training.data.atomic import write_atomically
 from training.preparation.shots import ShotDetector
 
 RECORD = np.dtype(

@@ -12,7 +12,7 @@ import torch
 from sdtalk.speech.audio import FRAME_RATE_HZ, read_soundtrack
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoInfo, probe, read_frames
-from training.data.entries import ClipFacts
+from training.data.entries import ClipMetadata
 from training.preparation.clips import ClipMaker, Cut, aligned_sound
 from training.preparation.measures import Measures, crop_outside, face_share, measure, percentiles
 from training.preparation.record import Folders, VideoReport, identity
@@ -190,7 +190,7 @@ class _VideoClips:
             "bridged_frames": float(np.isnan(self.measures.face_px[run]).sum()),
             "sync_r": None if late["r"] is None else round(late["r"], 3),
         }
-        facts = ClipFacts(
+        metadata = ClipMetadata(
             key=key,
             **{name: getattr(self.report, name) for name in ("person", "dataset", "split", "own_speech")},
             frames=frames,
@@ -204,7 +204,7 @@ class _VideoClips:
             quality=quality,
             notes=[] if late["there"] else ["no sound"],
         )
-        return Cut(video, facts, audio)
+        return Cut(video, metadata, audio)
 
 
 def _missing(source: Source, survey: Survey, info: VideoInfo) -> str:

@@ -1,4 +1,4 @@
-"""Reading a prepared data set, from a folder or from the Hub: clips and pieces, each by one read of a range."""
+"""Prepared data set: reads clips and pieces of their frames, from a folder or the Hub, each by one read of a range."""
 
 import io
 import threading
@@ -22,9 +22,9 @@ from sdtalk.speech.audio import MELS_PER_FRAME, WINDOW_MELS
 from sdtalk.speech.hubert.windows import TOKENS_PER_FRAME, WINDOW
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack
-from training.data.entries import ClipEntry, ClipFacts, Piece
+from training.data.entries import ClipEntry, ClipMetadata, Piece
 from training.data.index import INDEX_NAME, Index
-from training.data.store import ARRAYS_REMEDY, Store, members, record
+from training.data.store import ARRAYS_REMEDY, Store, read_record, tar_members
 
 KEPT_CLIPS = 8
 SURFACE_POINTS = MESH_POINTS - 10  # without the irises
@@ -64,7 +64,7 @@ class PreparedClip:
 
     Attributes:
         entry: What the index says.
-        facts: What was noted when it was prepared.
+        metadata: What was noted when it was prepared.
         kind: "mel" or "hubert": what `features` are.
         features: Features of the sound, padded: frame t hears `WINDOWS` of them.
         audio: Sound at 16 kHz, 640 samples a frame; silence where there was none.
@@ -76,7 +76,7 @@ class PreparedClip:
     """
 
     entry: ClipEntry
-    facts: ClipFacts
+    metadata: ClipMetadata
     kind: str
     features: Float[Tensor, "row width"]
     audio: Float[Tensor, " samples"]
@@ -92,8 +92,8 @@ class PreparedClip:
         camera = Camera.from_pose(poses[:, :3, :3], poses[:, :3, 3])
         if self.flame is None:
             return HeadTrack(camera, mesh, CompletionTemplate.bundled().place(mesh), self.eyes[frames])
-        rows = flame().completion_rows
-        points = flame().vertices(self.flame[frames])[:, rows]
+        rows = flame_model().completion_rows
+        points = flame_model().vertices(self.flame[frames])[:, rows]
         return HeadTrack(camera, mesh, points, self.eyes[frames], rows)
 
     @cached_property
@@ -115,10 +115,10 @@ class PreparedClip:
         """All vertices tracked in some frames: 468 of the face mesh's surface, or FLAME's 5,023."""
         if self.flame is None:
             return self.mesh[frames, :SURFACE_POINTS]
-        return flame().vertices(self.flame[frames])
+        return flame_model().vertices(self.flame[frames])
 
 
-class PreparedSet:
+class PreparedDataset:
     """A prepared data set: its index, and its clips and pieces on demand. May be used from several threads."""
 
     def __init__(self, index: Index, store: Store) -> None:
@@ -127,19 +127,19 @@ class PreparedSet:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, source: str | Path) -> "PreparedSet":
+    def open(cls, source: str | Path) -> "PreparedDataset":
         """Open a folder, or "hf://datasets/USER/NAME[@revision]" (any address that fsspec knows).
 
         Raises:
             InputError: There is none, its index is damaged, or a shard is missing or cut short.
         """
-        store = Store.of(source)
+        store = Store.open(source)
         index = Index.from_json(store.read(INDEX_NAME), f"{source}/{INDEX_NAME}")
         index.check_shards(store.sizes().get, str(source))
         return cls(index, store)
 
     def clip(self, entry: ClipEntry) -> PreparedClip:
-        """A clip's tracks, sound and facts; the last few are kept.
+        """A clip's tracks, sound and metadata; the last few are kept.
 
         Raises:
             InputError: They are damaged.
@@ -162,7 +162,7 @@ class PreparedSet:
             InputError: They are damaged.
         """
         found: dict[int, dict[str, bytes]] = {}
-        for name, data in members(self.store.span(piece), piece.shard):
+        for name, data in tar_members(self.store.span(piece), piece.shard):
             key, _, kind = name.partition(".")
             found.setdefault(int(key[-6:]), {})[kind] = data
         wanted = range(piece.first, piece.first + piece.count)
@@ -173,17 +173,19 @@ class PreparedSet:
 
     def _read_clip(self, entry: ClipEntry) -> PreparedClip:
         where = f"{self.store.source}/{entry.record.shard}, clip {entry.key}"
-        facts, arrays = record(self.store.span(entry.record), where)
+        metadata, arrays = read_record(self.store.span(entry.record), where)
         try:
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            return _clip_of(entry, ClipFacts.from_json(facts, where), tensors, self.index)
+            return _clip_of(entry, ClipMetadata.from_json(metadata, where), tensors, self.index)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(where, f"its arrays cannot be used ({error})", ARRAYS_REMEDY) from error
 
 
-def _clip_of(entry: ClipEntry, facts: ClipFacts, arrays: dict[str, Tensor], index: Index) -> PreparedClip:
+def _clip_of(
+    entry: ClipEntry, metadata: ClipMetadata, arrays: dict[str, Tensor], index: Index
+) -> PreparedClip:
     frames = entry.frames
     step, length = WINDOWS[index.sound]
     shapes = {
@@ -204,7 +206,7 @@ def _clip_of(entry: ClipEntry, facts: ClipFacts, arrays: dict[str, Tensor], inde
     mouth[:, 1:] -= mouth[:, 1:].mean(0)
     return PreparedClip(
         entry=entry,
-        facts=facts,
+        metadata=metadata,
         kind=index.sound,
         features=arrays[index.sound],
         audio=arrays["audio"].float() / 32768,
@@ -229,7 +231,7 @@ def _parameters(arrays: dict[str, Tensor], frames: int) -> FlameParameters:
 
 
 @cache
-def flame() -> FlameModel:
+def flame_model() -> FlameModel:
     """The FLAME model on this machine.
 
     Raises:
@@ -238,7 +240,7 @@ def flame() -> FlameModel:
     return load_flame()
 
 
-def frames_of(prepared: PreparedSet, entry: ClipEntry) -> Iterator[tuple[int, Tensor, Tensor]]:
+def clip_frames(prepared: PreparedDataset, entry: ClipEntry) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Number, picture and mask of every frame of a clip, in order; one piece at a time is in memory.
 
     Raises:

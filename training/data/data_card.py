@@ -1,4 +1,4 @@
-"""The README.md of a prepared data set: what is in it, for people and for the library `datasets`."""
+"""Data card: the README.md of a prepared data set, for people and for the library `datasets`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from training.data.entries import SPLITS, ClipFacts
+from training.data.atomic import write_atomically
+from training.data.entries import SPLITS, ClipMetadata
 from training.data.index import Index
-from training.data.store import LocalStore, record
-from training.data.writing import write_atomically
+from training.data.store import LocalStore, read_record
 
-FACTS: dict[str, Any] = {
+METADATA_TYPES: dict[str, Any] = {
     "key": "string",
     "person": "string",
     "dataset": "string",
@@ -27,7 +27,7 @@ FACTS: dict[str, Any] = {
     "audio_late_from": "string",
     "notes": ["string"],
 }
-"""Types of a clip's facts, but for what was measured; of lists the type of their values."""
+"""Types of a clip's metadata, but for what was measured; of lists the type of their values."""
 
 FRAME = {
     "jpg": "image",
@@ -62,7 +62,8 @@ frames = load_dataset("{name}", "frames", split="{split}", streaming=True)
 clips = load_dataset("{name}", "clips", split="{split}", streaming=True)
 ```
 
-For training: `data: {name}` in the settings of `training/train.py`, or `hf://datasets/USER/NAME` once it is on the Hub.
+For training: `data.source: {name}` in the settings of `training/train.py`, or `hf://datasets/USER/NAME` once it is on
+the Hub.
 
 """
 
@@ -77,7 +78,7 @@ Hub unless you decide otherwise.
 """
 
 
-def write_card(folder: Path, index: Index) -> None:
+def write_data_card(folder: Path, index: Index) -> None:
     """Write README.md; of an older one only what it says of rights is kept, which somebody may have written by hand.
 
     Args:
@@ -103,16 +104,16 @@ def _first_clip(folder: Path, index: Index) -> tuple[dict[str, np.ndarray], dict
     """Arrays of the first clip, and what was measured of it."""
     span = index.clips[0].record
     source = f"{folder}/{span.shard}, clip {index.clips[0].key}"
-    facts, arrays = record(LocalStore(str(folder)).span(span), source)
-    return arrays, ClipFacts.from_json(facts, source).quality
+    metadata, arrays = read_record(LocalStore(str(folder)).span(span), source)
+    return arrays, ClipMetadata.from_json(metadata, source).quality
 
 
 def _head(index: Index, arrays: dict[str, np.ndarray], quality: dict[str, Any]) -> dict[str, Any]:
     """The YAML head. The types are given because `datasets` else guesses them from the first five samples."""
     splits = _splits(index)
     measured = {name: ["float64"] if isinstance(v, list) else "float64" for name, v in quality.items()}
-    facts = FACTS | {"quality": measured} if measured else FACTS
-    clip = {"json": facts, "npz": {name: _nested(array) for name, array in arrays.items()}}
+    metadata = METADATA_TYPES | {"quality": measured} if measured else METADATA_TYPES
+    clip = {"json": metadata, "npz": {name: _nested(array) for name, array in arrays.items()}}
     keys = {"__key__": "string", "__url__": "string"}
     kinds = {"frames": FRAME | keys, "clips": clip | keys}
     return {

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what is said where they cannot be written."""
+"""Atomic file writes: a file is whole or not there, even after a power cut."""
 
 import os
 from pathlib import Path
