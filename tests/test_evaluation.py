@@ -22,17 +22,17 @@ from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter
 from training.data.dataset import PreparedDataset, clip_frames
 from training.evaluate import main
-from training.evaluation.figures import FIGURES, Take
-from training.evaluation.frames import FrameStore, Timed
+from training.evaluation.evaluator import MetricNetworks, measure
+from training.evaluation.frame_store import FrameStore, TimedIterator
+from training.evaluation.html_report import as_html
 from training.evaluation.identity import IrSe50
-from training.evaluation.measuring import Instruments, measure
-from training.evaluation.page import as_page
-from training.evaluation.pictures import psnr
-from training.evaluation.reenactment import Source, check_fits, mouth_codes, predicted_frames
+from training.evaluation.image_metrics import psnr
+from training.evaluation.metrics import METRICS, RenderedClip
+from training.evaluation.protocols import group_name, next_person, prepared_cases
+from training.evaluation.reenactment import SourceFrame, check_data_fits, mouth_codes, predicted_frames
 from training.evaluation.results import ClipResult, Results, means
 from training.evaluation.syncnet import SyncNet
 from training.evaluation.tables import PAPER, as_markdown
-from training.evaluation.takes import group_of, next_person, prepared_recipes
 from training.lpips import Lpips
 
 
@@ -54,7 +54,7 @@ def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def source_of(prepared: PreparedDataset, number: int = 0) -> Source:
+def source_of(prepared: PreparedDataset, number: int = 0) -> SourceFrame:
     entry = prepared.index.of("dev")[number]
     _, image, mask = next(clip_frames(prepared, entry))
     return image[None], mask[None], prepared.clip(entry).track[0:1]
@@ -93,7 +93,7 @@ def test_base_repeats_a_clip(tmp_path: Path, toy_home: Path, monkeypatch: pytest
     monkeypatch.setenv("SDTALK_HOME", str(toy_home))
     prepared = make_prepared(tmp_path / "data", 1, 3, "hubert", "flame", ("dev",))
     model = toy_base()
-    check_fits(model.config, prepared.index, "data")
+    check_data_fits(model.config, prepared.index, "data")
     clip = prepared.clip(prepared.index.of("dev")[0])
     frames = list(predicted_frames(model, clip, source_of(prepared), range(3), batch=2))
     assert len(frames) == 3 and frames[0].shape == (512, 512, 3)
@@ -107,14 +107,14 @@ def test_data_of_another_model_are_refused(tmp_path: Path, faces: PreparedDatase
     with pytest.raises(
         InputError, match="its tracker is 'face_mesh', and the model 'toy base' needs 'flame'"
     ):
-        check_fits(toy_base().config, faces.index, "data")
+        check_data_fits(toy_base().config, faces.index, "data")
     with pytest.raises(InputError, match="its sound is 'hubert'"):
-        check_fits(toy_model().config, replace(faces.index, sound="hubert"), "data")
+        check_data_fits(toy_model().config, replace(faces.index, sound="hubert"), "data")
     with pytest.raises(InputError, match="its sound_width is 1024"):
         index = replace(
             faces.index, tracker="flame", sound="hubert", sound_width=1024, token_alignment="ahead"
         )
-        check_fits(toy_base().config, index, "data")
+        check_data_fits(toy_base().config, index, "data")
 
 
 def test_persons_are_paired_in_a_circle() -> None:
@@ -136,33 +136,33 @@ def test_persons_are_paired_in_a_circle() -> None:
     ],
 )
 def test_mead_is_parted_by_view(dataset: str, clip: str, group: str) -> None:
-    assert group_of(dataset, clip) == group
+    assert group_name(dataset, clip) == group
 
 
 def test_frames_on_disk_are_what_they_were() -> None:
     frames = [np.full((4, 6, 3), i, np.uint8) for i in range(5)]
     with FrameStore() as store:
-        timed = Timed(iter(frames), skipped=2)
+        timed = TimedIterator(iter(frames), skipped=2)
         for frame in timed:
             store.append(frame)
         assert np.array_equal(store.frames(), np.stack(frames)) and timed.rate_hz is not None
         with pytest.raises(ValueError, match="frames of"):
             store.append(np.zeros((2, 2, 3), np.uint8))
-    assert Timed(iter(frames), skipped=9).rate_hz is None
+    assert TimedIterator(iter(frames), skipped=9).rate_hz is None
 
 
-def test_with_all_networks_every_figure_is_there() -> None:
+def test_with_all_networks_every_metric_is_there() -> None:
     """Networks with made-up weights; a prediction that is the real video is perfect."""
     torch.manual_seed(0)
     networks = [n.eval().requires_grad_(False) for n in (Lpips(), SyncNet(), IrSe50())]
-    instruments = Instruments(
+    networks = MetricNetworks(
         Tracker.from_bundled(), networks[0], networks[1], None, networks[2], torch.device("cpu"), 5
     )
     frames = np.stack(wandering(8))
     samples = np.random.default_rng(0).normal(0, 0.1, 8 * 640).astype(np.float32)
-    scores = measure(Take("clip", frames, frames, samples, True, fps=25.0), instruments)
+    scores = measure(RenderedClip("clip", frames, frames, samples, True, fps=25.0), networks)
     assert scores.missing.keys() == {"lmd_fan"} and "face-alignment" in scores.missing["lmd_fan"]
-    found = scores.figures
+    found = scores.metrics
     assert (found["psnr"], found["lpips"], found["lmd_mesh"], found["mouth_lag_frames"]) == (100, 0, 0, 0)
     assert found["ssim"] == pytest.approx(1) and found["identity"] == pytest.approx(1, abs=1e-5)
     assert found["mouth_correlation"] == pytest.approx(1) and found["mouth_spread"] == pytest.approx(1)
@@ -171,16 +171,16 @@ def test_with_all_networks_every_figure_is_there() -> None:
 
 
 def test_what_cannot_be_measured_has_a_reason() -> None:
-    instruments = Instruments(Tracker.from_bundled(), None, None, None, None, torch.device("cpu"))
+    networks = MetricNetworks(Tracker.from_bundled(), None, None, None, None, torch.device("cpu"))
     blank = np.zeros((3, 64, 64, 3), np.uint8)
-    scores = measure(Take("blank", blank, blank, None, False), instruments)
-    assert scores.figures.keys() == {"psnr", "psnr_frozen", "ssim", "ssim_frozen"}
-    assert scores.figures.keys() | scores.missing.keys() == FIGURES.keys()
+    scores = measure(RenderedClip("blank", blank, blank, None, False), networks)
+    assert scores.metrics.keys() == {"psnr", "psnr_frozen", "ssim", "ssim_frozen"}
+    assert scores.metrics.keys() | scores.missing.keys() == METRICS.keys()
     assert "sdtalk assets add lpips" in scores.missing["lpips"]
     assert "no face" in scores.missing["lmd_mesh"] and "own" in scores.missing["sync_c"]
-    other = measure(Take("blank", blank, blank, None, True, source=blank[0]), instruments)
+    other = measure(RenderedClip("blank", blank, blank, None, True, source=blank[0]), networks)
     assert "another person" in other.missing["psnr"] and "another person" in other.missing["lmd_mesh"]
-    single = measure(Take("blank", blank[:1], blank[:1], None, True), instruments)
+    single = measure(RenderedClip("blank", blank[:1], blank[:1], None, True), networks)
     assert "one frame" in single.missing["psnr"]
 
 
@@ -194,7 +194,7 @@ def test_a_prepared_set_is_evaluated_and_the_model_published(
     assert [clip["name"] for clip in written["clips"]] == ["face-0", "face-1"]
     for clip in written["clips"]:
         assert clip["frames"] == 3 and clip["mouth"] == "sound"
-        assert clip["figures"].keys() | clip["missing"].keys() == FIGURES.keys()
+        assert clip["figures"].keys() | clip["missing"].keys() == METRICS.keys()
         assert (out / clip["sheet"]).is_file()
     total = written["groups"]["all clips"]["figures"]
     assert total["psnr"] == pytest.approx(np.mean([clip["figures"]["psnr"] for clip in written["clips"]]))
@@ -325,9 +325,9 @@ def test_a_missing_token_shows_before_anything_is_measured(
     assert main(arguments) == 2 and "there is no token" in capsys.readouterr().err
 
 
-def test_recipes_name_the_source_of_crossed_clips(faces: PreparedDataset) -> None:
-    recipes = prepared_recipes(faces, toy_model(), "dev", "cross-identity", 1.0, "cpu")
-    assert [(r.name, r.person, r.source) for r in recipes] == [
+def test_cases_name_the_source_of_crossed_clips(faces: PreparedDataset) -> None:
+    cases = prepared_cases(faces, toy_model(), "dev", "cross-identity", 1.0, "cpu")
+    assert [(c.name, c.person, c.source) for c in cases] == [
         ("face-0", "person-0", "person-1"),
         ("face-1", "person-1", "person-0"),
     ]
@@ -349,10 +349,10 @@ def made_up_results() -> Results:
 def test_means_by_hand() -> None:
     groups = made_up_results().groups()
     assert list(groups) == ["HDTF", "MEAD, frontal", "all clips"]
-    assert groups["HDTF"].figures == {"psnr": 21.0, "lmd_mesh": 3.0, "mouth_spread": 0.5}
-    assert groups["HDTF"].counts["mouth_spread"] == 1 and groups["all clips"].figures["psnr"] == 23.0
+    assert groups["HDTF"].metrics == {"psnr": 21.0, "lmd_mesh": 3.0, "mouth_spread": 0.5}
+    assert groups["HDTF"].counts["mouth_spread"] == 1 and groups["all clips"].metrics["psnr"] == 23.0
     assert groups["all clips"].missing["lpips"] == "no <weights>"
-    assert means([]).figures == {} and means([]).missing.keys() == FIGURES.keys()
+    assert means([]).metrics == {} and means([]).missing.keys() == METRICS.keys()
 
 
 def test_tables_stand_beside_the_papers(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_tables_stand_beside_the_papers(tmp_path: Path) -> None:
     assert "- spread (1 of 3 clips): it is mute" in text and "- LPIPS: no <weights>" in text
     assert "- e: it is damaged" in text and "c\\|d" in text and "0.50 (1)" in text
     assert all(len(cells) == 6 for methods in PAPER.values() for cells in methods.values())
-    page = as_page(made_up_results(), tmp_path)
+    page = as_html(made_up_results(), tmp_path)
     assert (
         "no &lt;weights&gt;" in page and "no <weights>" not in page and "prefers-color-scheme: dark" in page
     )

@@ -11,15 +11,15 @@ from sdtalk.cli.main import main
 from sdtalk.image import read_picture
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS as LANDMARK_NUMBERS
 from sdtalk.tracking.tracker import Tracker
-from training.evaluation.identity import IrSe50, aligned_faces, similarity
-from training.evaluation.landmarks import (
-    SeenFace,
+from training.evaluation.identity import IrSe50, align_faces, similarity
+from training.evaluation.image_metrics import best_lag_correlation, psnr, ssim
+from training.evaluation.landmark_metrics import (
+    TrackedFace,
     landmark_distance,
     lip_distance,
     mesh_landmarks,
-    seen_face,
+    track_face,
 )
-from training.evaluation.pictures import best_lag_correlation, psnr, ssim
 
 
 def test_psnr_by_hand() -> None:
@@ -77,7 +77,7 @@ def test_landmark_distances_by_hand() -> None:
 
 
 def test_the_68_are_those_of_the_mesh() -> None:
-    face = SeenFace(torch.rand(2, 478, 2), np.zeros(2), 512)
+    face = TrackedFace(torch.rand(2, 478, 2), np.zeros(2), 512)
     assert torch.equal(mesh_landmarks(face), face.mesh_px[:, LANDMARK_NUMBERS])
 
 
@@ -87,11 +87,11 @@ def portrait() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def seen(portrait: np.ndarray) -> SeenFace:
-    return seen_face(Tracker.from_bundled(), [portrait] * 2, "portrait")
+def seen(portrait: np.ndarray) -> TrackedFace:
+    return track_face(Tracker.from_bundled(), [portrait] * 2, "portrait")
 
 
-def test_a_face_is_seen_where_it_is(portrait: np.ndarray, seen: SeenFace) -> None:
+def test_a_face_is_seen_where_it_is(portrait: np.ndarray, seen: TrackedFace) -> None:
     found = Tracker.from_bundled().networks.find_faces(torch.from_numpy(portrait)[None])[0][0]
     assert (seen.mesh_px[0] - (found.points[:, :2].cpu() + 0.5)).norm(dim=1).mean() < 0.005 * portrait.shape[
         0
@@ -111,13 +111,13 @@ def test_a_similarity_is_recovered() -> None:
     )
 
 
-def test_faces_are_aligned(portrait: np.ndarray, seen: SeenFace) -> None:
+def test_faces_are_aligned(portrait: np.ndarray, seen: TrackedFace) -> None:
     """Dots painted on the features come to lie where the network expects the features."""
     dotted = np.zeros_like(portrait)
     features = seen.mesh_px[0, [468, 473, 4, 61, 291]]
     for x, y in features.tolist():
         dotted[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4] = 255
-    face = aligned_faces(dotted[None], seen.mesh_px[:1])[0].mean(0)
+    face = align_faces(dotted[None], seen.mesh_px[:1])[0].mean(0)
     assert face.shape == (112, 112)
     wanted = [(38.3, 51.7), (73.5, 51.5), (56.0, 71.7), (41.5, 92.4), (70.7, 92.2)]
     for x, y in wanted:  # a face is no template: a few px beside
@@ -127,7 +127,7 @@ def test_faces_are_aligned(portrait: np.ndarray, seen: SeenFace) -> None:
 
 
 def test_the_recognition_network_is_the_published_one(
-    portrait: np.ndarray, seen: SeenFace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    portrait: np.ndarray, seen: TrackedFace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SDTALK_HOME", str(tmp_path / "home"))
     assert IrSe50.installed() is None
@@ -149,7 +149,7 @@ def test_the_recognition_network_is_the_published_one(
     assert main(["assets", "add", "arcface", str(tmp_path / "model_ir_se50.pth")]) == 0
     stored = IrSe50.installed()
     assert stored is not None
-    faces = aligned_faces(np.stack([portrait, portrait[:, ::-1]]), seen.mesh_px)
+    faces = align_faces(np.stack([portrait, portrait[:, ::-1]]), seen.mesh_px)
     with torch.inference_mode():
         embeddings = stored(faces)
         assert torch.equal(embeddings, network(faces))

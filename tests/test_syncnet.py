@@ -12,7 +12,7 @@ from torch import Tensor
 from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from training.evaluation.mfcc import mel_triangles, mfcc
-from training.evaluation.syncnet import SyncNet, distances, face_crops, figures_of, sync_figures
+from training.evaluation.syncnet import SyncNet, distances, face_crops, scores_from_distances, sync_scores
 
 
 def speech_like(samples: int, seed: int = 0) -> np.ndarray:
@@ -119,9 +119,9 @@ def test_distances_by_hand() -> None:
 
 
 def test_figures_by_hand() -> None:
-    found = figures_of(torch.tensor([[9.0, 8, 3, 7, 8], [7, 6, 1, 9, 8]]))
+    found = scores_from_distances(torch.tensor([[9.0, 8, 3, 7, 8], [7, 6, 1, 9, 8]]))
     assert (found.distance, found.confidence, found.late_frames) == (2.0, 8.0 - 2.0, 0)
-    assert figures_of(torch.tensor([[9.0, 8, 6, 1, 8]])).late_frames == 1
+    assert scores_from_distances(torch.tensor([[9.0, 8, 6, 1, 8]])).late_frames == 1
 
 
 class Brightness:
@@ -142,16 +142,16 @@ def test_a_known_shift_of_the_sound_is_found(late: int) -> None:
     spread = 400 * (1 + 0.97**2) / 2  # energy of a window of pre-emphasised noise of amplitude 1
     amplitude = np.repeat(np.sqrt(np.exp(np.roll(energy, late)) / spread), 640)
     samples = amplitude * random.choice([-1.0, 1.0], len(amplitude)) / 32768
-    found = sync_figures(Brightness(), iter(frames), samples)
+    found = sync_scores(Brightness(), iter(frames), samples)
     assert found.late_frames == late
-    assert found.confidence > 3 and 0 < found.distance < figures_of(torch.rand(5, 31) + 5).distance
+    assert found.confidence > 3 and 0 < found.distance < scores_from_distances(torch.rand(5, 31) + 5).distance
 
 
 def test_what_is_too_short_is_told() -> None:
     frames = [np.zeros((224, 224, 3), np.uint8)] * 5
     for number, seconds in ((5, 1.0), (0, 1.0), (30, 0.2)):
         with pytest.raises(ValueError, match="shorter than 6 frames"):
-            sync_figures(Brightness(), iter((frames * 6)[:number]), np.zeros(int(seconds * 16000)))
+            sync_scores(Brightness(), iter((frames * 6)[:number]), np.zeros(int(seconds * 16000)))
 
 
 def test_faces_are_cut_as_the_authors_do() -> None:

@@ -1,4 +1,4 @@
-"""Measure a model on people it never saw, or the videos of any other method beside their targets.
+"""Evaluate a model on people it never saw, or videos predicted by any other method beside their targets.
 
     accelerate launch training/evaluate.py DATA --model mini -o runs/evaluation
     python -m training.evaluate SAMPLES/manifest.json --model runs/stage2 --split dev
@@ -32,13 +32,13 @@ from sdtalk.errors import InputError
 from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
 from training.data.dataset import PreparedDataset, flame_model
-from training.evaluation.frames import write_sheet
-from training.evaluation.measuring import Instruments, measure
+from training.evaluation.evaluator import MetricNetworks, measure
+from training.evaluation.frame_store import write_contact_sheet
+from training.evaluation.protocols import PROTOCOLS, EvaluationCase, prepared_cases
 from training.evaluation.results import ClipResult, Results
+from training.evaluation.results_writer import RESULTS, write_results
 from training.evaluation.tables import as_markdown
-from training.evaluation.takes import PROTOCOLS, Recipe, prepared_recipes
-from training.evaluation.videos import manifest_recipes, prediction_recipes
-from training.evaluation.writing import RESULTS, write_results
+from training.evaluation.video_cases import manifest_cases, prediction_cases
 from training.publish import check_ready, publish
 
 PACKAGES = ("sdtalk", "torch", "numpy", "scipy", "face-alignment")
@@ -88,34 +88,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def recipes_of(arguments: argparse.Namespace, device: str) -> tuple[list[Recipe], list[tuple[str, str]]]:
+def evaluation_cases(
+    arguments: argparse.Namespace, device: str
+) -> tuple[list[EvaluationCase], list[tuple[str, str]]]:
     """What is to be rendered or read, and what is known to fail already."""
     seconds = arguments.limit_seconds
     if arguments.data is None:
-        return prediction_recipes(arguments.predictions, arguments.targets, seconds)
+        return prediction_cases(arguments.predictions, arguments.targets, seconds)
     if arguments.data.endswith(".json"):
         pipeline = SDTalkPipeline.from_pretrained(arguments.model, device)
         path = Path(arguments.data)
-        return manifest_recipes(path, pipeline, arguments.split, arguments.protocol, seconds), []
+        return manifest_cases(path, pipeline, arguments.split, arguments.protocol, seconds), []
     prepared = PreparedDataset.open(arguments.data)
     if prepared.index.tracker == "flame":
         flame_model()  # every clip needs it: what is missing shows at once
     folder = locate(arguments.model)
     precision = choose_precision("auto", read_config(folder), torch.device(device))
     model = load_model(folder, device).in_precision(precision)
-    recipes = prepared_recipes(prepared, model, arguments.split, arguments.protocol, seconds, device)
-    return recipes, []
+    cases = prepared_cases(prepared, model, arguments.split, arguments.protocol, seconds, device)
+    return cases, []
 
 
-def evaluate_clip(recipe: Recipe, instruments: Instruments, output: Path, number: int) -> ClipResult:
+def evaluate_clip(case: EvaluationCase, networks: MetricNetworks, output: Path, number: int) -> ClipResult:
     """Render one clip and measure it; its number keeps contact sheets of like names apart."""
-    sheet = f"sheets/{number:04d}_{re.sub(r'[^A-Za-z0-9_.-]', '_', recipe.name)}.jpg"
-    with recipe.make() as take:
-        scores = measure(take, instruments)
-        write_sheet(output / sheet, [take.real, take.predicted])
-        frames = len(take.predicted)
+    sheet = f"sheets/{number:04d}_{re.sub(r'[^A-Za-z0-9_.-]', '_', case.name)}.jpg"
+    with case.open() as clip:
+        scores = measure(clip, networks)
+        write_contact_sheet(output / sheet, [clip.real, clip.predicted])
+        frames = len(clip.predicted)
     return ClipResult(
-        recipe.name, recipe.person, recipe.group, recipe.source, frames, recipe.mouth, scores.figures,
+        case.name, case.person, case.group, case.source, frames, case.mouth, scores.metrics,
         scores.missing, sheet,
     )  # fmt: skip
 
@@ -149,18 +151,18 @@ def run(arguments: argparse.Namespace, argv: list[str]) -> Results | None:
     """
     state = PartialState(cpu=arguments.device == "cpu")
     device = str(state.device) if state.num_processes > 1 else str(choose_device(arguments.device))
-    recipes, failed = recipes_of(arguments, device)
-    recipes = recipes[: arguments.clips]
-    instruments = Instruments.installed(device, arguments.every)
+    cases, failed = evaluation_cases(arguments, device)
+    cases = cases[: arguments.clips]
+    networks = MetricNetworks.installed(device, arguments.every)
     output: Path = arguments.output
     done: list[ClipResult] = []
-    mine = list(enumerate(recipes))[state.process_index :: state.num_processes]
-    for number, recipe in tqdm(mine, desc="clips", disable=not state.is_main_process):
+    mine = list(enumerate(cases))[state.process_index :: state.num_processes]
+    for number, case in tqdm(mine, desc="clips", disable=not state.is_main_process):
         try:
-            done.append(evaluate_clip(recipe, instruments, output, number))
+            done.append(evaluate_clip(case, networks, output, number))
         except REPORTED as error:
-            failed.append((recipe.name, str(error)))
-            print(f"warning: {recipe.name}: {error}", file=sys.stderr, flush=True)
+            failed.append((case.name, str(error)))
+            print(f"warning: {case.name}: {error}", file=sys.stderr, flush=True)
     done, failed = gather_object(done), list(dict.fromkeys(gather_object(failed)))
     if not state.is_main_process:
         return None

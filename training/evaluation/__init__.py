@@ -1,1 +1,1 @@
-"""Measuring what a model renders: figures, protocols, and the pages that show them."""
+"""Evaluation: protocols, metrics, and the reports that show them."""

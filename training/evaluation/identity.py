@@ -1,4 +1,4 @@
-"""Whether two pictures show the same person, as the face-recognition network IR-SE50 sees it (ArcFace).
+"""Identity metric: cosine similarity of ArcFace embeddings (network IR-SE50) of two faces.
 
 The network is that of the file `model_ir_se50.pth` (optional asset "arcface"), which papers use for the cosine of two
 faces' embeddings: 1 for the same picture, around 0 for strangers.
@@ -21,7 +21,7 @@ STAGES = ((64, 64, 3), (64, 128, 4), (128, 256, 14), (256, 512, 3))
 
 SQUEEZE = 16
 
-PLACES_PX = (
+REFERENCE_POINTS_PX = (
     (38.2946, 51.6963),
     (73.5318, 51.5014),
     (56.0252, 71.7366),
@@ -30,7 +30,7 @@ PLACES_PX = (
 )
 """Where the eyes, the nose's tip and the mouth's corners lie in the 112 px picture; image left first."""
 
-MESH_NUMBERS = (468, 473, 4, 61, 291)
+MESH_INDICES = (468, 473, 4, 61, 291)
 """The points of the face mesh that are put there."""
 
 
@@ -105,7 +105,7 @@ class Excitation(nn.Module):
         return x * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
 
 
-def aligned_faces(
+def align_faces(
     pictures: UInt8[np.ndarray, "face height width 3"], landmarks_px: Float[Tensor, "face 478 2"]
 ) -> Float[Tensor, "face 3 112 112"]:
     """Turn, scale and move faces so that their features lie where the network expects them.
@@ -116,8 +116,8 @@ def aligned_faces(
     """
     images = to_tensor(pictures)
     height, width = images.shape[-2:]
-    wanted = torch.tensor(PLACES_PX) + 0.5
-    at = similarity(wanted.expand(len(images), -1, -1), landmarks_px[:, list(MESH_NUMBERS)])
+    wanted = torch.tensor(REFERENCE_POINTS_PX) + 0.5
+    at = similarity(wanted.expand(len(images), -1, -1), landmarks_px[:, list(MESH_INDICES)])
     centres = torch.arange(FACE_PX) + 0.5
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     places = torch.stack([x, y, torch.ones_like(x)], dim=-1)

@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients, as the package python_speech_features computes them by default.
+"""MFCC: mel-frequency cepstral coefficients, as the package python_speech_features computes them by default.
 
 SyncNet was trained on these: windows of 25 ms every 10 ms, pre-emphasis .97, no window function, FFT of 512 points, 26
 triangles from 0 to 8 kHz on the mel scale of 2595 log10(1 + f / 700), orthonormal DCT-II, 13 coefficients, lifter 22;

@@ -1,4 +1,4 @@
-"""A prepared clip, repeated by a model: its poses, eyes and sound move the head of one picture."""
+"""Self- and cross-reenactment: renders a prepared clip's poses, eyes and sound with the head of one picture."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,14 +21,14 @@ from sdtalk.tracking.landmarks68 import eye_numbers_px, landmarks68
 from training.data.dataset import PreparedClip
 from training.data.index import Index
 
-Source = tuple[Float[Tensor, "1 3 height width"], Float[Tensor, "1 1 height width"], HeadTrack]
+SourceFrame = tuple[Float[Tensor, "1 3 height width"], Float[Tensor, "1 1 height width"], HeadTrack]
 """A picture, its person mask, and the head in it."""
 
-HEARD_AT_ONCE = 64
+AUDIO_BATCH_FRAMES = 64
 """Frames whose sound windows are held at once."""
 
 
-def check_fits(config: SDTalkConfig, index: Index, name: str) -> None:
+def check_data_fits(config: SDTalkConfig, index: Index, name: str) -> None:
     """See that a data set was prepared for a model.
 
     Args:
@@ -57,7 +57,7 @@ def check_fits(config: SDTalkConfig, index: Index, name: str) -> None:
 def predicted_frames(
     model: SDTalk,
     clip: PreparedClip,
-    source: Source,
+    source: SourceFrame,
     frames: range,
     codes: Float[Tensor, "frame *field audio"] | None = None,
     device: torch.device | str = "cpu",
@@ -98,15 +98,15 @@ def predicted_frames(
 def mouth_codes(
     model: SDTalk, clip: PreparedClip, frames: range, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "frame *field audio"]:
-    """States of the mouth: heard where the sound is the speaker's own; else, see `mouth_from`."""
-    chosen, kind = torch.tensor(frames), mouth_from(model.config, clip.entry.own_speech)
+    """States of the mouth: heard where the sound is the speaker's own; else, see `mouth_source`."""
+    chosen, kind = torch.tensor(frames), mouth_source(model.config, clip.entry.own_speech)
     if kind == "measured":
         return clip.mouth[chosen]
     if kind == "silence":
         return _silence(model, clip, device).expand(len(chosen), -1, -1)
     with torch.inference_mode():
         parts = [
-            model.encode_audio(clip.sound(some).to(device)).cpu() for some in chosen.split(HEARD_AT_ONCE)
+            model.encode_audio(clip.sound(some).to(device)).cpu() for some in chosen.split(AUDIO_BATCH_FRAMES)
         ]
     codes = torch.cat(parts)
     if model.config.audio_encoder == "hubert":
@@ -114,7 +114,7 @@ def mouth_codes(
     return hold_in_silence(codes, speech_level(clip.audio)[chosen])
 
 
-def mouth_from(config: SDTalkConfig, own_speech: bool) -> str:
+def mouth_source(config: SDTalkConfig, own_speech: bool) -> str:
     """What moves the mouth: "sound"; where it is not the speaker's own, "measured" codes, or "silence" for base."""
     if own_speech:
         return "sound"

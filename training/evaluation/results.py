@@ -1,4 +1,4 @@
-"""What an evaluation found: per clip, means over the clips of each group and of all, and what is missing and why."""
+"""Evaluation results: metrics of every clip, means over groups and over all, and reasons for what is missing."""
 
 import math
 from collections import Counter
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.figures import FIGURES
+from training.evaluation.metrics import METRICS
 
-ALL = "all clips"
+ALL_CLIPS = "all clips"
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class ClipResult:
     Attributes:
         name: Of the clip.
         person: Who speaks.
-        group: See `Recipe.group`.
+        group: See `EvaluationCase.group`.
         source: Whose picture is animated, where it is another person.
         frames: How many were compared.
-        mouth: What moved the mouth, see `Recipe.mouth`.
-        figures: Numbers by names of `FIGURES`.
+        mouth: What moved the mouth, see `EvaluationCase.mouth`.
+        metrics: Numbers by names of `METRICS`.
         missing: Reasons, for those without.
         sheet: The contact sheet, a path below the results' folder.
     """
@@ -35,7 +35,7 @@ class ClipResult:
     source: str
     frames: int
     mouth: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
     missing: dict[str, str]
     sheet: str
 
@@ -46,13 +46,13 @@ class Means:
 
     Attributes:
         clips: How many there are.
-        figures: Over the clips that have one.
+        metrics: Over the clips that have one.
         counts: How many these are.
-        missing: For figures that no clip has, the most frequent reason.
+        missing: For metrics that no clip has, the most frequent reason.
     """
 
     clips: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     counts: dict[str, int]
     missing: dict[str, str]
 
@@ -75,35 +75,40 @@ class Results:
         """Means of each group, then of all clips."""
         names = sorted({clip.group for clip in self.clips})
         parts = {name: means([clip for clip in self.clips if clip.group == name]) for name in names}
-        return parts | {ALL: means(self.clips)}
+        return parts | {ALL_CLIPS: means(self.clips)}
 
     def as_json(self) -> dict[str, Any]:
         """For results.json."""
         return {
             "version": 1,
             **self.about,
-            "figures": {name: asdict(figure) for name, figure in FIGURES.items()},
-            "groups": {name: asdict(part) for name, part in self.groups().items()},
-            "clips": [asdict(clip) for clip in self.clips],
+            "figures": {name: asdict(metric) for name, metric in METRICS.items()},
+            "groups": {name: _stored(part) for name, part in self.groups().items()},
+            "clips": [_stored(clip) for clip in self.clips],
             "failed": [{"clip": clip, "reason": reason} for clip, reason in self.failed],
         }
 
 
+def _stored(part: Means | ClipResult) -> dict[str, Any]:
+    """Fields as results.json names them; there metrics are called figures, and files that exist stay readable."""
+    return {"figures" if name == "metrics" else name: value for name, value in asdict(part).items()}
+
+
 def means(clips: Sequence[ClipResult]) -> Means:
     """Means over clips."""
-    figures, counts, missing = {}, {}, {}
-    for name in FIGURES:
-        values = [clip.figures[name] for clip in clips if name in clip.figures]
+    averages, counts, missing = {}, {}, {}
+    for name in METRICS:
+        values = [clip.metrics[name] for clip in clips if name in clip.metrics]
         counts[name] = len(values)
         if values:
-            figures[name] = float(np.mean(values))
+            averages[name] = float(np.mean(values))
         else:
             reasons = Counter(clip.missing.get(name, "no clip was measured") for clip in clips)
             missing[name] = reasons.most_common(1)[0][0] if reasons else "no clip was measured"
-    return Means(len(clips), figures, counts, missing)
+    return Means(len(clips), averages, counts, missing)
 
 
-def shown(name: str, figures: dict[str, float]) -> str:
+def format_metric(name: str, metrics: dict[str, float]) -> str:
     """A number as tables show it; "-" where there is none."""
-    value = figures.get(name)
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{FIGURES[name].digits}f}"
+    value = metrics.get(name)
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{METRICS[name].digits}f}"

@@ -1,4 +1,4 @@
-"""Whether lips follow the sound, as SyncNet hears and sees it (Chung and Zisserman, "Out of time", 2016).
+"""SyncNet metrics: Sync-C and Sync-D of lips and sound (Chung and Zisserman, "Out of time", 2016).
 
 The network is that of the published weights `syncnet_v2.model` (optional asset "syncnet"), and the figures are those
 of its authors' procedure: every window of 5 video frames (0.2 s) is compared with the sound at shifts of up to 15
@@ -102,7 +102,7 @@ def _head() -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class SyncFigures:
+class SyncScores:
     """How well lips and sound go together.
 
     Attributes:
@@ -116,12 +116,12 @@ class SyncFigures:
     late_frames: int
 
 
-def sync_figures(
+def sync_scores(
     network: Embedding,
     faces: Iterator[UInt8[np.ndarray, "224 224 3"]],
     samples: Float[np.ndarray, " samples"],
     device: torch.device | str = "cpu",
-) -> SyncFigures:
+) -> SyncScores:
     """Compare a video's lips with its sound; memory holds a few frames only.
 
     Args:
@@ -144,7 +144,7 @@ def sync_figures(
     windows = coefficients.unfold(1, width, WINDOWS_PER_FRAME)[:, :count].transpose(0, 1)[:, None]
     with torch.inference_mode():
         sound = torch.cat([network.sound(part.to(device)).cpu() for part in windows.split(BATCH)])
-    return figures_of(distances(lips[: len(sound)], sound))
+    return scores_from_distances(distances(lips[: len(sound)], sound))
 
 
 def _lip_embeddings(
@@ -175,13 +175,13 @@ def distances(
     return F.pairwise_distance(lips[:, None], shifted.transpose(1, 2))
 
 
-def figures_of(found: Float[Tensor, "window shift"]) -> SyncFigures:
+def scores_from_distances(found: Float[Tensor, "window shift"]) -> SyncScores:
     """Sync-C, Sync-D and the shift at which lips and sound go together best."""
     mean = found.mean(0)
     least, at = mean.min(0)
     # sound that comes late goes together with lips at a later window than its own
     late = int(at) - len(mean) // 2
-    return SyncFigures(float(mean.median() - least), float(least), late)
+    return SyncScores(float(mean.median() - least), float(least), late)
 
 
 def face_crops(

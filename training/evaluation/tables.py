@@ -1,10 +1,10 @@
-"""The tables of results.md and of the page: ours beside the paper's, clip by clip, and what is missing."""
+"""Result tables, also as Markdown: beside the paper's, by group, clip by clip, and what is missing."""
 
 from collections import Counter
 from dataclasses import dataclass
 
-from training.evaluation.figures import FIGURES
-from training.evaluation.results import ALL, Means, Results, shown
+from training.evaluation.metrics import METRICS
+from training.evaluation.results import ALL_CLIPS, Means, Results, format_metric
 
 PAPER_COLUMNS = ("psnr", "lpips", "ssim", "lmd_fan", "sync_c", "fps")
 PAPER = {
@@ -73,26 +73,26 @@ def _beside_paper(results: Results) -> Table:
         if data in groups:
             ours.add(len(rows))
             rows.append([data, model, *_ours(groups[data])])
-    others = [name for name in groups if name not in PAPER and (name != ALL or len(groups) > 2)]
+    others = [name for name in groups if name not in PAPER and (name != ALL_CLIPS or len(groups) > 2)]
     for name in others:
         ours.add(len(rows))
         rows.append([name, model, *_ours(groups[name])])
-    head = ["data", "method", *(FIGURES[name].title for name in PAPER_COLUMNS)]
+    head = ["data", "method", *(METRICS[name].title for name in PAPER_COLUMNS)]
     head[head.index("LMD (face-alignment)")] = "LMD"
     return Table("Beside the paper", head, rows, frozenset(ours))
 
 
 def _ours(part: Means) -> list[str]:
     """Our numbers in the paper's columns; LMD by the mesh where face-alignment is not there, and named so."""
-    cells = [shown(name, part.figures) for name in PAPER_COLUMNS]
-    if "lmd_fan" not in part.figures and "lmd_mesh" in part.figures:
-        cells[PAPER_COLUMNS.index("lmd_fan")] = f"{shown('lmd_mesh', part.figures)} (mesh)"
+    cells = [format_metric(name, part.metrics) for name in PAPER_COLUMNS]
+    if "lmd_fan" not in part.metrics and "lmd_mesh" in part.metrics:
+        cells[PAPER_COLUMNS.index("lmd_fan")] = f"{format_metric('lmd_mesh', part.metrics)} (mesh)"
     return cells
 
 
 def _present(results: Results) -> list[str]:
     """Columns that any clip has a number for; the others are listed with their reasons."""
-    return [name for name in FIGURES if any(name in clip.figures for clip in results.clips)]
+    return [name for name in METRICS if any(name in clip.metrics for clip in results.clips)]
 
 
 def _by_group(results: Results) -> Table:
@@ -102,9 +102,9 @@ def _by_group(results: Results) -> Table:
         cells = []
         for name in names:
             few = "" if part.counts[name] in (0, part.clips) else f" ({part.counts[name]})"
-            cells.append(shown(name, part.figures) + few)
+            cells.append(format_metric(name, part.metrics) + few)
         rows.append([group, str(part.clips), *cells])
-    head = ["data", "clips", *(FIGURES[name].title for name in names)]
+    head = ["data", "clips", *(METRICS[name].title for name in names)]
     return Table("Means; in brackets the clips that have a number, where not all have", head, rows)
 
 
@@ -113,21 +113,21 @@ def _by_clip(results: Results) -> Table:
     rows = []
     for clip in results.clips:
         shown_from = f" from {clip.source}" if clip.source else ""
-        cells = [shown(name, clip.figures) for name in names]
+        cells = [format_metric(name, clip.metrics) for name in names]
         rows.append(
             [clip.name[:48] + shown_from[:48], clip.group, str(clip.frames), clip.mouth or "-", *cells]
         )
-    head = ["clip", "data", "frames", "mouth from", *(FIGURES[name].title for name in names)]
+    head = ["clip", "data", "frames", "mouth from", *(METRICS[name].title for name in names)]
     return Table("Clip by clip", head, rows)
 
 
 def missing_lines(results: Results) -> list[str]:
-    """Every figure that some clip lacks, with the reason, and every clip that nothing is known of."""
+    """Every metric that some clip lacks, with the reason, and every clip that nothing is known of."""
     titles: dict[tuple[str, int], list[str]] = {}
-    for name, figure in FIGURES.items():
+    for name, metric in METRICS.items():
         reasons = Counter(clip.missing[name] for clip in results.clips if name in clip.missing)
         for reason in reasons.items():
-            titles.setdefault(reason, []).append(figure.title)
+            titles.setdefault(reason, []).append(metric.title)
     lines, clips = [], len(results.clips)
     for (reason, count), names in titles.items():
         which = "" if count == clips else f" ({count} of {clips} clips)"
@@ -148,7 +148,7 @@ def as_markdown(results: Results) -> str:
     if missing:
         lines += ["## Not computed", "", *(f"- {line}" for line in missing), ""]
     lines += ["## What the figures mean", ""]
-    lines += [f"- {figure.title}: {figure.meaning}." for figure in FIGURES.values()]
+    lines += [f"- {metric.title}: {metric.meaning}." for metric in METRICS.values()]
     return "\n".join(lines) + "\n"
 
 

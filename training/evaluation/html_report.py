@@ -1,18 +1,18 @@
-"""The results as one page of HTML that needs nothing else: tables, reasons, frames side by side."""
+"""HTML report: the results as one self-contained page with tables, reasons and contact sheets."""
 
 import base64
 from html import escape
 from pathlib import Path
 
-from training.evaluation.figures import FIGURES
-from training.evaluation.results import ClipResult, Results, shown
+from training.evaluation.metrics import METRICS
+from training.evaluation.results import ClipResult, Results, format_metric
 from training.evaluation.tables import CAVEAT, PEOPLE, Table, missing_lines, tables
 
-SHEETS_INSIDE = 24
+EMBEDDED_SHEETS = 24
 """So many contact sheets are part of the page; further ones are files beside it."""
 
-TOLD = ("psnr", "ssim", "mouth_correlation")
-"""Figures under a contact sheet."""
+CAPTION_METRICS = ("psnr", "ssim", "mouth_correlation")
+"""Metrics named under a contact sheet."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6470; --line: #d9dee5; --ground: #fff; --ours: #eaf3ff; }
@@ -32,7 +32,7 @@ figcaption { color: var(--soft); margin-top: .3rem; }
 """
 
 
-def as_page(results: Results, folder: Path) -> str:
+def as_html(results: Results, folder: Path) -> str:
     """The text of index.html.
 
     Args:
@@ -55,12 +55,12 @@ def as_page(results: Results, folder: Path) -> str:
         parts += ["<h2>Not computed</h2><ul>", *(f"<li>{escape(line)}</li>" for line in missing), "</ul>"]
     parts.append("<h2>Real above predicted frames</h2>")
     parts += [
-        _figure(clip, folder, number < SHEETS_INSIDE)
+        _figure(clip, folder, number < EMBEDDED_SHEETS)
         for number, clip in enumerate(results.clips)
         if clip.sheet
     ]
     parts += ["<h2>What the figures mean</h2><ul>"]
-    parts += [f"<li>{escape(f.title)}: {escape(f.meaning)}.</li>" for f in FIGURES.values()]
+    parts += [f"<li>{escape(f.title)}: {escape(f.meaning)}.</li>" for f in METRICS.values()]
     parts += ["</ul>"]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     body = "\n".join(parts)
@@ -91,9 +91,11 @@ def _figure(clip: ClipResult, folder: Path, inside: bool) -> str:
     source = clip.sheet
     if inside:
         source = f"data:image/jpeg;base64,{base64.b64encode((folder / clip.sheet).read_bytes()).decode()}"
-    told = [f"{FIGURES[n].title} {shown(n, clip.figures)}" for n in TOLD if n in clip.figures]
+    caption_metrics = [
+        f"{METRICS[n].title} {format_metric(n, clip.metrics)}" for n in CAPTION_METRICS if n in clip.metrics
+    ]
     name = f"{clip.name}, shown by {clip.source}" if clip.source else clip.name
-    caption = ", ".join([name, *told])
+    caption = ", ".join([name, *caption_metrics])
     return (
         f'<figure><img src="{escape(source)}" alt="{escape(name)}: real frames above predicted ones" loading="lazy">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

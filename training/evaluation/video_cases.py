@@ -1,4 +1,4 @@
-"""Recipes for videos as they are: clips of a manifest, repeated as `sdtalk reenact` does, or predictions of others."""
+"""Evaluation cases from video files: clips of a manifest, reenacted by a model, or predictions of other methods."""
 
 import json
 import tempfile
@@ -22,9 +22,9 @@ from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import BATCH
 from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import probe, read_frames
-from training.evaluation.figures import Take
-from training.evaluation.frames import FrameStore
-from training.evaluation.takes import Recipe, group_of, limited, next_person
+from training.evaluation.frame_store import FrameStore
+from training.evaluation.metrics import RenderedClip
+from training.evaluation.protocols import EvaluationCase, frame_limit, group_name, next_person
 from training.video_files import SUFFIXES
 
 SAME_LENGTH_FRAMES = 5
@@ -34,10 +34,10 @@ SAME_SHAPE = 0.01
 """Largest difference of the logarithms of width over height."""
 
 
-def manifest_recipes(
+def manifest_cases(
     path: Path, pipeline: SDTalkPipeline, split: str, protocol: str, seconds: float
-) -> list[Recipe]:
-    """Recipes for the clips of a manifest: a JSON list of {file, split, identity, dataset, own_speech_audio}.
+) -> list[EvaluationCase]:
+    """Cases for the clips of a manifest: a JSON list of {file, split, identity, dataset, own_speech_audio}.
 
     Raises:
         InputError: It cannot be read, or has no clips of the split.
@@ -50,15 +50,15 @@ def manifest_recipes(
     pairs = {file: file for file in persons}
     if protocol == "cross-identity":
         pairs = next_person(persons)
-    recipes = []
+    cases = []
     for entry in entries:
         file, own = entry["file"], entry.get("own_speech_audio") is True
         other = None if pairs[file] == file else path.parent / pairs[file]
-        make = partial(_repeated, pipeline, path.parent / file, other, own, seconds)
+        render = partial(_reenacted_clip, pipeline, path.parent / file, other, own, seconds)
         shown = persons[pairs[file]] if other else ""
-        group = group_of(str(entry.get("dataset", "")), file)
-        recipes.append(Recipe(Path(file).stem, persons[file], group, make, "sound", shown))
-    return recipes
+        group = group_name(str(entry.get("dataset", "")), file)
+        cases.append(EvaluationCase(Path(file).stem, persons[file], group, render, "sound", shown))
+    return cases
 
 
 def _manifest(path: Path) -> list[dict[str, Any]]:
@@ -77,29 +77,29 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _repeated(
+def _reenacted_clip(
     pipeline: SDTalkPipeline, clip: Path, other: Path | None, own_speech: bool, seconds: float
-) -> Iterator[Take]:
+) -> Iterator[RenderedClip]:
     watch, portrait = Stopwatch(), None
     with tempfile.TemporaryDirectory() as folder, FrameStore() as predicted, FrameStore() as real:
         if other is not None:
             portrait = str(Path(folder) / "source.png")
             Image.fromarray(_first_frame(other)).save(portrait)
         reenactment = prepare(pipeline, clip, ReenactOptions(portrait))
-        count = limited(len(reenactment.signals), seconds)
+        count = frame_limit(len(reenactment.signals), seconds)
         for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
             predicted.append(ours)
             real.append(theirs)
             if real.count == BATCH:
                 watch.seconds.clear()  # while the first ones are made, kernels are compiled
         spent = sum(watch.seconds.get(stage, 0.0) for stage in ("motion", "rendering", "finishing"))
-        yield Take(
+        yield RenderedClip(
             name=clip.stem,
             predicted=predicted.frames(),
             real=real.frames(),
             samples=read_speech(clip).samples.numpy()[: count * 640] if probe(clip).has_sound else None,
             own_speech=own_speech,
-            source=None if other is None else _shown(pipeline, other),
+            source=None if other is None else _source_picture(pipeline, other),
             fps=(count - BATCH) / spent if spent and count > BATCH else None,
         )
 
@@ -112,20 +112,20 @@ def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
         frames.close()  # type: ignore[attr-defined]
 
 
-def _shown(pipeline: SDTalkPipeline, other: Path) -> UInt8[np.ndarray, "512 512 3"]:
+def _source_picture(pipeline: SDTalkPipeline, other: Path) -> UInt8[np.ndarray, "512 512 3"]:
     """The source as it was cut out, before the same background."""
     person: Portrait = pipeline.tracker.portrait(_first_frame(other), str(other))
     picture = (person.image * person.mask)[0].permute(1, 2, 0).numpy()
     return (picture * 255).round().astype(np.uint8)
 
 
-def prediction_recipes(
+def prediction_cases(
     predictions: Path, targets: Path, seconds: float
-) -> tuple[list[Recipe], list[tuple[str, str]]]:
-    """Recipes for videos that others have predicted, matched with their targets by name.
+) -> tuple[list[EvaluationCase], list[tuple[str, str]]]:
+    """Cases for videos that others have predicted, matched with their targets by name.
 
     Returns:
-        The recipes; and what has no counterpart, with what it lacks.
+        The cases; and what has no counterpart, with what it lacks.
 
     Raises:
         InputError: A folder is missing, has two videos of one name, or none that match.
@@ -135,8 +135,10 @@ def prediction_recipes(
     if not both:
         problem = f"none of its {len(ours)} videos has the name of one of the {len(theirs)} in {targets}"
         raise InputError(str(predictions), problem, "Name each prediction like its target.")
-    recipes = [
-        Recipe(name, name, targets.resolve().name, partial(_beside, ours[name], theirs[name], seconds))
+    cases = [
+        EvaluationCase(
+            name, name, targets.resolve().name, partial(_predicted_clip, ours[name], theirs[name], seconds)
+        )
         for name in both
     ]
     alone = [
@@ -144,7 +146,7 @@ def prediction_recipes(
         for mine, others, lacks in ((ours, theirs, "target"), (theirs, ours, "prediction"))
         for name in sorted(mine.keys() - others.keys())
     ]
-    return recipes, alone
+    return cases, alone
 
 
 def _videos(folder: Path) -> dict[str, Path]:
@@ -161,7 +163,7 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def _beside(prediction: Path, target: Path, seconds: float) -> Iterator[Take]:
+def _predicted_clip(prediction: Path, target: Path, seconds: float) -> Iterator[RenderedClip]:
     """Frames of both at 25 a second, as large as the target would be with a longer side of 512 px."""
     ours, theirs = probe(prediction), probe(target)
     if abs(np.log(ours.width / ours.height * theirs.height / theirs.width)) > SAME_SHAPE:
@@ -170,7 +172,7 @@ def _beside(prediction: Path, target: Path, seconds: float) -> Iterator[Take]:
     scale = FRAME_SIZE / max(theirs.width, theirs.height)
     size = round(theirs.width * scale), round(theirs.height * scale)
     with FrameStore() as predicted, FrameStore() as real:
-        most = limited(1 << 40, seconds)
+        most = frame_limit(1 << 40, seconds)
         extra = 0
         for one, other in islice(zip_longest(read_frames(prediction), read_frames(target)), most):
             if one is None or other is None:
@@ -182,7 +184,7 @@ def _beside(prediction: Path, target: Path, seconds: float) -> Iterator[Take]:
             problem = f"it and its target share {real.count} frames, and one has {extra} more"
             raise InputError(str(prediction), problem, "Predict the whole target, frame by frame.")
         sound = read_speech(target).samples.numpy() if theirs.has_sound else None
-        yield Take(
+        yield RenderedClip(
             name=target.stem,
             predicted=predicted.frames(),
             real=real.frames(),

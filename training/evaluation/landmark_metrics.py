@@ -1,4 +1,4 @@
-"""What is measured on faces: where landmarks are seen, and how far lips are apart.
+"""Landmark metrics: LMD of the whole face and of the lips, and the face track they are computed from.
 
 LMD, the landmark distance: the mean Euclidean distance between the 68 landmarks of a predicted frame and those of the
 real one, in px of a 512 px frame. "Lips LMD" compares the 20 of the lips, in each frame relative to their own mean (L.
@@ -25,7 +25,7 @@ Frames = Sequence[UInt8[np.ndarray, "height width 3"]]
 
 
 @dataclass(frozen=True)
-class SeenFace:
+class TrackedFace:
     """A face as it is seen in every frame of a video.
 
     Attributes:
@@ -44,7 +44,7 @@ class SeenFace:
         return torch.cat([self.mesh_px.amin(1), self.mesh_px.amax(1)], dim=1).numpy()
 
 
-def seen_face(tracker: Tracker, frames: Frames, name: str) -> SeenFace:
+def track_face(tracker: Tracker, frames: Frames, name: str) -> TrackedFace:
     """Track the frames as a video, with its smoothing; so it is done for predicted and for real frames.
 
     Args:
@@ -59,7 +59,7 @@ def seen_face(tracker: Tracker, frames: Frames, name: str) -> SeenFace:
     camera, mesh, crop = video.track.camera, video.track.mesh, video.crop
     in_crop = camera.project(mesh) * (crop.side / camera.width)
     mesh_px = in_crop + in_crop.new_tensor([crop.left, crop.top])
-    return SeenFace(mesh_px, FaceModel.bundled().mouth_opening(mesh).numpy(), max(frames[0].shape[:2]))
+    return TrackedFace(mesh_px, FaceModel.bundled().mouth_opening(mesh).numpy(), max(frames[0].shape[:2]))
 
 
 def landmark_distance(
@@ -77,13 +77,13 @@ def lip_distance(
     return landmark_distance(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), side_px)
 
 
-def mesh_landmarks(face: SeenFace) -> Float[Tensor, "frame 68 2"]:
+def mesh_landmarks(face: TrackedFace) -> Float[Tensor, "frame 68 2"]:
     """The 68 landmarks of our mesh."""
     mesh = torch.nn.functional.pad(face.mesh_px, (0, 1))
     return landmarks68(mesh)[..., :2]
 
 
-def fan_landmarks(finder: FanLandmarks, frames: Frames, face: SeenFace) -> Float[Tensor, "frame 68 2"]:
+def fan_landmarks(finder: FanLandmarks, frames: Frames, face: TrackedFace) -> Float[Tensor, "frame 68 2"]:
     """The 68 landmarks that face-alignment finds where our tracker sees the face."""
     boxes = torch.from_numpy(face.boxes_px) - 0.5  # there 0 is the centre of the first pixel
     found = []

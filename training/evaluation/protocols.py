@@ -1,4 +1,4 @@
-"""The protocols: which clips are repeated from which pictures. Each `Recipe` makes the frames of one take.
+"""Evaluation protocols: which clips are rendered from which source pictures, as a list of `EvaluationCase`.
 
 self: the clip's first frame is the source, as in the paper. cross-identity: the source is the first frame of the first
 clip of the next person (persons in alphabetical order, the last one followed by the first); poses and eyes move
@@ -19,9 +19,9 @@ from sdtalk.model import SDTalk
 from sdtalk.stream import BATCH
 from training.data.dataset import PreparedDataset, clip_frames
 from training.data.entries import SPLITS, ClipEntry
-from training.evaluation.figures import Take
-from training.evaluation.frames import FrameStore, Timed
-from training.evaluation.reenactment import check_fits, mouth_from, predicted_frames
+from training.evaluation.frame_store import FrameStore, TimedIterator
+from training.evaluation.metrics import RenderedClip
+from training.evaluation.reenactment import check_data_fits, mouth_source, predicted_frames
 
 PROTOCOLS = ("self", "cross-identity")
 FRAME_RATE_HZ = 25
@@ -29,14 +29,14 @@ MEAD_VIEW = re.compile(r"(?:^|[^a-z])(front|(?:left|right)_?(?:30|60)|top|down)(
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to make one take.
+class EvaluationCase:
+    """A clip to evaluate, and how to get its frames.
 
     Attributes:
         name: The clip's.
         person: Who speaks.
         group: Data set, for MEAD with the kind of view; means are taken for each.
-        make: A context that holds the frames.
+        open: A context in which the frames are there.
         mouth: What moves the mouth: "sound", "measured" codes or "silence"; "" where others rendered.
         source: Whose picture is animated, where it is another person.
     """
@@ -44,12 +44,12 @@ class Recipe:
     name: str
     person: str
     group: str
-    make: Callable[[], AbstractContextManager[Take]]
+    open: Callable[[], AbstractContextManager[RenderedClip]]
     mouth: str = ""
     source: str = ""
 
 
-def group_of(dataset: str, clip: str) -> str:
+def group_name(dataset: str, clip: str) -> str:
     """The data set, and for MEAD whether the camera is in front, as the paper's table parts it."""
     if dataset.lower() != "mead":
         return dataset or "unnamed"
@@ -77,21 +77,21 @@ def next_person(persons: dict[str, str]) -> dict[str, str]:
     return {clip: first[following[who]] for clip, who in persons.items()}
 
 
-def limited(frames: int, seconds: float) -> int:
+def frame_limit(frames: int, seconds: float) -> int:
     """How many frames are measured."""
     return max(1, min(frames, round(seconds * FRAME_RATE_HZ)))
 
 
-def prepared_recipes(
+def prepared_cases(
     prepared: PreparedDataset, model: SDTalk, split: str, protocol: str, seconds: float, device: str
-) -> list[Recipe]:
-    """Recipes for the clips of a split of a prepared data set, by key.
+) -> list[EvaluationCase]:
+    """Cases for the clips of a split of a prepared data set, by key.
 
     Raises:
         InputError: The split is empty, or the set was not prepared for this model.
     """
     name = str(prepared.store.source)
-    check_fits(model.config, prepared.index, name)
+    check_data_fits(model.config, prepared.index, name)
     entries = {entry.key: entry for entry in prepared.index.of(split)}
     if not entries:
         listed = ", ".join(f"{other} {len(prepared.index.of(other))}" for other in SPLITS)
@@ -99,26 +99,28 @@ def prepared_recipes(
     pairs = {key: key for key in entries}
     if protocol == "cross-identity":
         pairs = next_person({key: entry.person for key, entry in entries.items()})
-    recipes = []
+    cases = []
     for key, entry in entries.items():
         other = entries[pairs[key]]
-        make = partial(_prepared_take, prepared, model, entry, other, seconds, device)
-        clip_mouth = mouth_from(model.config, entry.own_speech)
+        render = partial(_rendered_clip, prepared, model, entry, other, seconds, device)
+        clip_mouth = mouth_source(model.config, entry.own_speech)
         shown = other.person if other is not entry else ""
-        recipes.append(Recipe(key, entry.person, group_of(entry.dataset, key), make, clip_mouth, shown))
-    return recipes
+        cases.append(
+            EvaluationCase(key, entry.person, group_name(entry.dataset, key), render, clip_mouth, shown)
+        )
+    return cases
 
 
 @contextmanager
-def _prepared_take(
+def _rendered_clip(
     prepared: PreparedDataset, model: SDTalk, entry: ClipEntry, other: ClipEntry, seconds: float, device: str
-) -> Iterator[Take]:
+) -> Iterator[RenderedClip]:
     clip, same = prepared.clip(entry), other is entry
-    count = limited(entry.frames, seconds)
+    count = frame_limit(entry.frames, seconds)
     _, image, mask = next(clip_frames(prepared, other))
     source = image[None], mask[None], prepared.clip(other).heads(torch.tensor([0]))
     rendered = predicted_frames(model, clip, source, range(count), None, device, relative=not same)
-    timed = Timed(rendered, skipped=BATCH)  # the first ones also make the head
+    timed = TimedIterator(rendered, skipped=BATCH)  # the first ones also make the head
     with FrameStore() as predicted, FrameStore() as real:
         for frame in timed:
             predicted.append(frame)
@@ -126,7 +128,7 @@ def _prepared_take(
             if number == count:
                 break
             real.append(to_frames((picture * person)[None])[0])
-        yield Take(
+        yield RenderedClip(
             name=entry.key,
             predicted=predicted.frames(),
             real=real.frames(),

@@ -1,4 +1,4 @@
-"""Frames of a clip on disk, uncompressed: measured several times over, without ever being in memory together."""
+"""Frame store: a clip's frames uncompressed in a temporary file, so that they are never in memory together."""
 
 import tempfile
 import time
@@ -53,7 +53,7 @@ class FrameStore:
         return np.memmap(self._file.name, np.uint8, "r", shape=(self.count, *self._shape))
 
 
-class Timed:
+class TimedIterator:
     """Passes items on and measures how long their maker took for them, but for the first few."""
 
     def __init__(self, items: Iterator[np.ndarray], skipped: int) -> None:
@@ -78,7 +78,7 @@ class Timed:
         return measured / self.seconds if measured > 0 and self.seconds > 0 else None
 
 
-def write_sheet(
+def write_contact_sheet(
     path: Path,
     rows: list[UInt8[np.ndarray, "frame height width 3"]],
     columns: int = SHEET_COLUMNS,
