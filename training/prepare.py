@@ -43,7 +43,7 @@ from training.preparation.settings import PrepareSettings
 from training.preparation.source import Source
 from training.preparation.sources import find_sources, with_splits
 from training.preparation.sync import bundled_hearing
-from training.preparation.video import VideoPreparer
+from training.preparation.video_preparer import VideoPreparer
 from training.settings import plain, read_settings, write_settings
 
 CONFIG = Path(__file__).parent / "configs" / "prepare.yaml"
