@@ -28,7 +28,7 @@ from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import VideoWriter
 from training import prepare
 from training.data.dataset import PreparedDataset
-from training.preparation import clips
+from training.preparation import clip_writer
 from training.preparation.shots import ShotDetector
 from training.prepare import main
 
@@ -183,7 +183,7 @@ def test_the_report_tells_of_everything(prepared: Path, videos: Path) -> None:
 
 def test_a_finished_run_does_nothing(prepared: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = hashes(prepared)
-    monkeypatch.setattr(prepare, "_preparer", lambda *_: pytest.fail("it loads networks"))
+    monkeypatch.setattr(prepare, "_make_preparer", lambda *_: pytest.fail("it loads networks"))
     assert main([str(videos), "-o", str(prepared), *SHORT]) == 0
     assert hashes(prepared) == before
 
@@ -298,7 +298,7 @@ def test_a_full_disk(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     target, written = tmp_path / "set", []
-    write = clips.write_file
+    write = clip_writer.write_file
 
     def until_full(path: Path, data: bytes) -> None:
         written.append(path)
@@ -307,7 +307,7 @@ def test_a_full_disk(
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(clips, "write_file", until_full)
+        patch.setattr(clip_writer, "write_file", until_full)
         assert main([str(videos), "-o", str(target), *SHORT]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert {path.name for path in (target / "work" / "clips").iterdir()} == {"ann__talk_00"}
@@ -439,6 +439,6 @@ def test_memory_does_not_grow_with_the_video(scene: np.ndarray) -> None:
         alive -= 1
 
     most = 0
-    for _ in ShotDetector().watch(frames()):
+    for _ in ShotDetector().detect(frames()):
         most = max(most, alive)
     assert most <= 12

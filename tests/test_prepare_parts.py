@@ -11,15 +11,15 @@ from sdtalk.errors import InputError
 from sdtalk.image import read_picture
 from sdtalk.speech.audio import read_speech
 from sdtalk.tracking.face_model import FaceModel
-from training.preparation.clips import aligned_sound, hubert_features, mel_features
-from training.preparation.measures import head_angles, measure
-from training.preparation.segments import Part, find_parts
-from training.preparation.settings import PrepareSettings, Shares
+from training.preparation.audio_offset import estimate_audio_offset
+from training.preparation.clip_writer import aligned_audio, hubert_features, mel_features
+from training.preparation.discovery import assign_splits, find_videos, split_for_person
+from training.preparation.face_measurements import head_angles, measure_faces
+from training.preparation.scan import FRAME_RECORD, VideoScan
+from training.preparation.segments import Segment, find_segments
+from training.preparation.settings import PrepareSettings, SplitShares
 from training.preparation.shots import ShotDetector
-from training.preparation.source import Source, name_of
-from training.preparation.sources import find_sources, split_of, with_splits
-from training.preparation.survey import RECORD, Survey
-from training.preparation.sync import lateness
+from training.preparation.source_video import SourceVideo, make_video_id
 from training.settings import read_settings
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +50,7 @@ def noisy(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 def shots_of(frames: list[np.ndarray]) -> tuple[list[int], list[tuple[int, int]]]:
     detector = ShotDetector()
-    watched = list(detector.watch(noisy(frames)))
+    watched = list(detector.detect(noisy(frames)))
     assert len(watched) == len(frames)
     return [i for i, (_, begins) in enumerate(watched) if begins], detector.fades
 
@@ -117,7 +117,7 @@ def touch(folder: Path, *names: str) -> Path:
 
 def test_a_folder_tells_people_by_sub_folders(tmp_path: Path) -> None:
     touch(tmp_path, "ann/a.mp4", "ann/deep/b.MOV", "bob.mkv", "notes.txt", ".hidden/c.mp4", "eve/d e.mp4")
-    people = {s.video_id: s.person for s in find_sources(tmp_path, None)}
+    people = {s.video_id: s.person for s in find_videos(tmp_path, None)}
     assert len(people) == 4 and people["ann__a"] == "ann" and people["bob_mkv"] == "bob"
     assert sorted(people.values()) == ["ann", "ann", "bob", "eve"]
 
@@ -134,23 +134,23 @@ def test_names_are_keys_and_differ() -> None:
         f"{'x' * 99}.mp4",
         f"{'x' * 98}.mp4",
     ]
-    names = [name_of(Path(path)) for path in paths]
+    names = [make_video_id(Path(path)) for path in paths]
     assert len(set(names)) == len(paths) and max(map(len, names)) <= 77
     assert all(name.isascii() and name.replace("-", "").replace("_", "").isalnum() for name in names)
 
 
 def test_nothing_to_prepare(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no videos were found"):
-        find_sources(touch(tmp_path, "notes.txt"), None)
+        find_videos(touch(tmp_path, "notes.txt"), None)
     with pytest.raises(InputError, match="no such file"):
-        find_sources(tmp_path / "absent", None)
+        find_videos(tmp_path / "absent", None)
     with pytest.raises(InputError, match="needs a folder"):
-        find_sources(tmp_path / "notes.txt", "mead")
+        find_videos(tmp_path / "notes.txt", "mead")
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a__b"):
-        find_sources(touch(tmp_path, "a/b.mp4", "a__b.mp4"), None)
+        find_videos(touch(tmp_path, "a/b.mp4", "a__b.mp4"), None)
 
 
 def manifest(tmp_path: Path, *entries: object) -> Path:
@@ -165,8 +165,8 @@ def test_a_manifest(tmp_path: Path) -> None:
         {"file": "c/b.mpg", "audio_late_ms": -40, "own_speech_audio": "unverified"},
         {"file": "photos/a.jpg", "split": "test"},
     )
-    a, b = find_sources(path, None)
-    assert a == Source(tmp_path / "c/a.mp4", "c__a", "ann", "X", "dev", True)
+    a, b = find_videos(path, None)
+    assert a == SourceVideo(tmp_path / "c/a.mp4", "c__a", "ann", "X", "dev", True)
     assert (b.person, b.split, b.own_speech, b.audio_late_ms) == ("b", None, False, -40.0)
 
 
@@ -176,7 +176,7 @@ def test_a_manifest(tmp_path: Path) -> None:
 )
 def test_a_wrong_manifest(tmp_path: Path, entry: object) -> None:
     with pytest.raises(InputError, match="entry 0"):
-        find_sources(manifest(tmp_path, entry), None)
+        find_videos(manifest(tmp_path, entry), None)
 
 
 def test_hdtf(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_hdtf(tmp_path: Path) -> None:
     (lists / "RD_annotion_time.txt").write_text(radio)
     names = ["AmyKlobuchar0", "AmyKlobuchar1", "LucilleRoybal-Allard", "WhipJimClyburn", "JamesClyburn1"]
     (lists / "WDA_annotion_time.txt").write_text("".join(f"{name}.mp4 00:05-04:40\n" for name in names))
-    found = {s.path.stem: s for s in find_sources(tmp_path, "hdtf")}
+    found = {s.path.stem: s for s in find_videos(tmp_path, "hdtf")}
     assert "Unlisted" not in found and len(found) == 7
     assert found["RD_Radio34"].intervals == ((2, 30), (40, 3650))
     assert found["Radio11_0"].intervals is None and found["Radio11_0"].person == "RD_Radio11"
@@ -213,7 +213,7 @@ def test_mead(tmp_path: Path) -> None:
         "W009/video/front/sad/level_2/002.mp4",
         "W009/other/a.mp4",
     )
-    front, left, other = find_sources(tmp_path, "mead")
+    front, left, other = find_videos(tmp_path, "mead")
     assert (front.person, front.dataset, left.dataset, other.person) == (
         "M003",
         "MEAD/front",
@@ -225,19 +225,19 @@ def test_mead(tmp_path: Path) -> None:
 
 
 def test_splits_are_by_person() -> None:
-    shares = Shares(0.2, 0.1)
-    splits = {f"person {i}": split_of(f"person {i}", shares) for i in range(2000)}
+    shares = SplitShares(0.2, 0.1)
+    splits = {f"person {i}": split_for_person(f"person {i}", shares) for i in range(2000)}
     counts = [list(splits.values()).count(name) / 2000 for name in ("dev", "test", "train")]
     assert np.abs(np.array(counts) - [0.2, 0.1, 0.7]).max() < 0.03
-    sources = [Source(Path(f"{i}.mp4"), str(i), f"person {i // 3}", "") for i in range(300)]
-    assert all(s.split == splits[s.person] for s in with_splits(sources, shares))
+    sources = [SourceVideo(Path(f"{i}.mp4"), str(i), f"person {i // 3}", "") for i in range(300)]
+    assert all(s.split == splits[s.person] for s in assign_splits(sources, shares))
 
 
 def test_explicit_splits_win() -> None:
-    ann, bob = Source(Path("a.mp4"), "a", "ann", "", "test"), Source(Path("b.mp4"), "b", "ann", "")
-    assert [s.split for s in with_splits([bob, ann], Shares(0, 0))] == ["test", "test"]
+    ann, bob = SourceVideo(Path("a.mp4"), "a", "ann", "", "test"), SourceVideo(Path("b.mp4"), "b", "ann", "")
+    assert [s.split for s in assign_splits([bob, ann], SplitShares(0, 0))] == ["test", "test"]
     with pytest.raises(InputError, match=r"'ann': in dev \(c\) and in test \(a\)"):
-        with_splits([ann, bob, Source(Path("c.mp4"), "c", "ann", "", "dev")], Shares(0, 0))
+        assign_splits([ann, bob, SourceVideo(Path("c.mp4"), "c", "ann", "", "dev")], SplitShares(0, 0))
 
 
 # Parts of a video
@@ -245,7 +245,7 @@ def test_explicit_splits_win() -> None:
 
 def records(count: int, yaw_deg: float = 0, side_px: float = 300) -> np.ndarray:
     """The average face in the middle of a 640 x 480 px video, turned to the subject's left."""
-    found = np.zeros(count, RECORD)
+    found = np.zeros(count, FRAME_RECORD)
     found["points"], found["other_px"], found["wanted"] = face_px(yaw_deg, side_px), np.nan, 1
     found["other_px"][::12] = 0
     found["shot"][0] = 1
@@ -264,12 +264,14 @@ def face_px(yaw_deg: float, side_px: float) -> np.ndarray:
     return (seen + torch.tensor([320.0, 240.0, 0])).numpy()
 
 
-def parts_of(found: np.ndarray, fades: list[list[int]] | None = None, **changes: float) -> list[tuple]:
+def segments_of(found: np.ndarray, fades: list[list[int]] | None = None, **changes: float) -> list[tuple]:
     settings = replace(SETTINGS, limits=replace(SETTINGS.limits, **changes))
-    survey = Survey(len(found), 640, 480, fades or [], "")
-    parts = find_parts(survey, found, measure(found, 640, 480), settings)
-    assert [p.start for p in parts] == [0, *(p.stop for p in parts[:-1])] and parts[-1].stop == len(found)
-    return [(p.start, p.stop, p.reason) for p in parts]
+    scan = VideoScan(len(found), 640, 480, fades or [], "")
+    segments = find_segments(scan, found, measure_faces(found, 640, 480), settings)
+    assert [p.start for p in segments] == [0, *(p.stop for p in segments[:-1])] and segments[-1].stop == len(
+        found
+    )
+    return [(p.start, p.stop, p.reason) for p in segments]
 
 
 @pytest.mark.parametrize("yaw_deg", [-40, 0, 25, 60])
@@ -279,81 +281,83 @@ def test_head_angles(yaw_deg: float) -> None:
 
 
 def test_a_good_video_is_one_clip() -> None:
-    assert parts_of(records(500)) == [(0, 500, "")]
+    assert segments_of(records(500)) == [(0, 500, "")]
 
 
 def test_long_shots_are_split_evenly() -> None:
-    assert parts_of(records(1201)) == [(0, 400, ""), (400, 801, ""), (801, 1201, "")]
+    assert segments_of(records(1201)) == [(0, 400, ""), (400, 801, ""), (801, 1201, "")]
 
 
 def test_cuts_and_fades() -> None:
     found = records(300)
     found["shot"][[100, 120]] = 1
-    assert parts_of(found) == [(0, 100, ""), (100, 120, "short"), (120, 300, "")]
-    assert parts_of(found, [[140, 165]])[2:] == [(120, 140, "short"), (140, 165, "fade"), (165, 300, "")]
+    assert segments_of(found) == [(0, 100, ""), (100, 120, "short"), (120, 300, "")]
+    assert segments_of(found, [[140, 165]])[2:] == [(120, 140, "short"), (140, 165, "fade"), (165, 300, "")]
 
 
 def test_lost_faces_cut_and_short_gaps_are_bridged() -> None:
     found = records(200)
     found["points"][60:63] = found["points"][100:110] = np.nan
-    assert parts_of(found) == [(0, 100, ""), (100, 110, "no_face"), (110, 200, "")]
+    assert segments_of(found) == [(0, 100, ""), (100, 110, "no_face"), (110, 200, "")]
 
 
 def test_several_faces() -> None:
     found = records(240)
     found["other_px"][120] = 200
-    assert parts_of(found) == [(0, 109, ""), (109, 132, "several_faces"), (132, 240, "")]
+    assert segments_of(found) == [(0, 109, ""), (109, 132, "several_faces"), (132, 240, "")]
     found["other_px"][120] = 60  # somebody small in the background
-    assert parts_of(found) == [(0, 240, "")]
+    assert segments_of(found) == [(0, 240, "")]
 
 
 def test_extreme_pose_and_small_faces() -> None:
     found = records(200)
     found["points"][80:120] = face_px(65, 300)
     found["points"][40] = face_px(65, 300)  # a slip of one frame
-    assert (80, 120, "extreme_pose") in parts_of(found)
-    assert {reason for *_, reason in parts_of(records(100, side_px=70))} == {"small_face"}
-    assert parts_of(records(100, side_px=70), face_px=60) == [(0, 100, "")]
+    assert (80, 120, "extreme_pose") in segments_of(found)
+    assert {reason for *_, reason in segments_of(records(100, side_px=70))} == {"small_face"}
+    assert segments_of(records(100, side_px=70), face_px=60) == [(0, 100, "")]
 
 
 def test_a_cut_off_face_and_too_little_around_it() -> None:
     found = records(100)
     found["points"][..., 0] += 270
-    assert {reason for *_, reason in parts_of(found)} == {"outside"}
-    assert {reason for *_, reason in parts_of(records(100, side_px=450))} == {"crop_outside"}
+    assert {reason for *_, reason in segments_of(found)} == {"outside"}
+    assert {reason for *_, reason in segments_of(records(100, side_px=450))} == {"crop_outside"}
 
 
 def test_a_face_elsewhere_is_another_shot() -> None:
     found = records(100)
     found["points"][:, :, :2] -= 60
     found["points"][50:, :, 0] += 150
-    assert parts_of(found) == [(0, 50, ""), (50, 100, "")]
+    assert segments_of(found) == [(0, 50, ""), (50, 100, "")]
 
 
 def test_a_roaming_head_gets_several_squares() -> None:
     found = records(400, side_px=100)
     found["points"][..., 0] += np.linspace(-240, 240, 400)[:, None]
-    parts = parts_of(found)
-    assert len(parts) > 1 and all(reason == "" for *_, reason in parts)
+    segments = segments_of(found)
+    assert len(segments) > 1 and all(reason == "" for *_, reason in segments)
 
 
 def test_what_is_not_wanted() -> None:
     found = records(200)
     found["wanted"][:50], found["points"][:50], found["shot"][50] = 0, np.nan, 1
-    assert parts_of(found) == [(0, 50, "not_wanted"), (50, 200, "")]
+    assert segments_of(found) == [(0, 50, "not_wanted"), (50, 200, "")]
 
 
 def test_details_have_numbers() -> None:
     found = records(100, side_px=70)
-    (part,) = find_parts(Survey(100, 640, 480, [], ""), found, measure(found, 640, 480), SETTINGS)
-    assert part == Part(0, 100, "small_face", "70 px, wanted 80 px")
+    (segment,) = find_segments(
+        VideoScan(100, 640, 480, [], ""), found, measure_faces(found, 640, 480), SETTINGS
+    )
+    assert segment == Segment(0, 100, "small_face", "70 px, wanted 80 px")
 
 
 # Sound
 
 
 def openings(late_frames: float, noise: float, frames: int = 250) -> tuple[np.ndarray, np.ndarray]:
-    """A mouth, and what a speech_encoder would say of its sound, so many frames late."""
+    """A mouth, and what an audio encoder would say of its sound, so many frames late."""
     rng = np.random.default_rng(1)
     fine = np.convolve(rng.standard_normal(8 * (frames + 40)), np.hanning(33), "same")
     fine /= fine.std()
@@ -362,42 +366,46 @@ def openings(late_frames: float, noise: float, frames: int = 250) -> tuple[np.nd
 
 
 @pytest.mark.parametrize("late_frames", [-5, -1.5, -1, 0, 1, 2.5, 4])
-def test_lateness_is_found(late_frames: float) -> None:
+def test_audio_offset_is_found(late_frames: float) -> None:
     pairs = [openings(late_frames, 0.8), openings(late_frames, 0.8, 100)]
-    found = lateness([heard for _, heard in pairs], [seen for seen, _ in pairs], None, SETTINGS.sync)
+    found = estimate_audio_offset(
+        [heard for _, heard in pairs], [seen for seen, _ in pairs], None, SETTINGS.sync
+    )
     assert found.source == "measured" and abs(found.late_ms - 40 * late_frames) <= 15
     assert found.r is not None and found.r > 0.6 and found.r >= found.r_before  # type: ignore[operator]
 
 
-def test_lateness_of_noise_is_not_found() -> None:
+def test_audio_offset_of_noise_is_not_found() -> None:
     seen, _ = openings(0, 0)
-    found = lateness([np.random.default_rng(2).standard_normal(250)], [seen], None, SETTINGS.sync)
+    found = estimate_audio_offset(
+        [np.random.default_rng(2).standard_normal(250)], [seen], None, SETTINGS.sync
+    )
     assert (found.late_ms, found.source) == (0, "none")
 
 
 def test_a_still_mouth_is_not_compared() -> None:
     seen, heard = openings(2, 0.5)
-    assert lateness([heard], [0.01 * seen], None, SETTINGS.sync).r is None
-    assert lateness([heard[:30]], [seen[:30]], None, SETTINGS.sync).r is None
+    assert estimate_audio_offset([heard], [0.01 * seen], None, SETTINGS.sync).r is None
+    assert estimate_audio_offset([heard[:30]], [seen[:30]], None, SETTINGS.sync).r is None
 
 
-def test_known_lateness_is_believed() -> None:
+def test_known_audio_offset_is_believed() -> None:
     seen, heard = openings(2, 0.5)
-    found = lateness([heard], [seen], 80, SETTINGS.sync)
+    found = estimate_audio_offset([heard], [seen], 80, SETTINGS.sync)
     assert (found.late_ms, found.source) == (80, "manifest") and found.r > 0.8 > found.r_before  # type: ignore
-    assert lateness([], [], 80, SETTINGS.sync).late_ms == 80
-    assert lateness([np.zeros(250)], [seen], None, SETTINGS.sync).source == "none"
+    assert estimate_audio_offset([], [], 80, SETTINGS.sync).late_ms == 80
+    assert estimate_audio_offset([np.zeros(250)], [seen], None, SETTINGS.sync).source == "none"
 
 
 def test_sound_is_moved() -> None:
     samples = torch.arange(10 * 640) / 32767
-    late = aligned_sound(samples, 2, 3, 40.0)
+    late = aligned_audio(samples, 2, 3, 40.0)
     np.testing.assert_array_equal(late, np.arange(3 * 640, 6 * 640))
-    early = aligned_sound(samples, 0, 2, -20.0)
+    early = aligned_audio(samples, 0, 2, -20.0)
     np.testing.assert_array_equal(early, np.r_[np.zeros(320), np.arange(960)])
-    end = aligned_sound(samples, 9, 3, 0.0)
+    end = aligned_audio(samples, 9, 3, 0.0)
     np.testing.assert_array_equal(end, np.r_[np.arange(9 * 640, 6400), np.zeros(1280)])
-    assert not aligned_sound(torch.zeros(0), 5, 2, 0.0).any()
+    assert not aligned_audio(torch.zeros(0), 5, 2, 0.0).any()
 
 
 def test_features_have_a_row_for_every_window() -> None:

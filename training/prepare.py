@@ -1,10 +1,10 @@
-"""Videos of talking people -> a data set to train from: clips at 25 frames a second, tracked, cropped, with sound.
+"""Prepare raw videos of talking people as a training set: clips at 25 frames a second, tracked, cropped, with sound.
 
     python -m training.prepare VIDEOS -o data/prepared
     accelerate launch training/prepare.py VIDEOS -o data/prepared --set limits.yaw_deg=40 sound=hubert
     torchrun --nproc_per_node 8 training/prepare.py VIDEOS -o data/prepared    (several processes without a GPU)
 
-VIDEOS is a folder (a sub-folder is a person), a manifest.json, or the folder of HDTF (--recipe hdtf) or MEAD (--recipe
+VIDEOS is a folder (a sub-folder is a person), a manifest.json, or the folder of HDTF (--layout hdtf) or MEAD (--layout
 mead). An interrupted run goes on where it stopped, a finished one takes in what is new. report/report.md says what was
 kept, and why the rest was not.
 """
@@ -34,16 +34,17 @@ from sdtalk.flame.tracker import FlameTracker
 from sdtalk.speech.hubert import HubertFeatures
 from sdtalk.tracking.tracker import Tracker
 from training.data.atomic import cannot_write
-from training.data.shards import finish_dataset, plan_shards, write_shards
-from training.preparation.clips import DISK_ERRORS, ClipMaker, hubert_features, mel_features
-from training.preparation.layouts import RECIPES
-from training.preparation.record import Folders, VideoReport, failed, file_bytes
-from training.preparation.report import read_reports, summary, write_report
+from training.data.shards import finish_dataset, plan_shards, remove_clip_folder, write_shards
+from training.preparation.audio_offset import bundled_opening_predictor
+from training.preparation.clip_writer import DISK_ERRORS, ClipWriter, hubert_features, mel_features
+from training.preparation.discovery import assign_splits, find_videos
+from training.preparation.folders import PreparationFolders
+from training.preparation.layouts import LAYOUTS
+from training.preparation.quality_report import read_reports, summary, write_report
 from training.preparation.settings import PrepareSettings
-from training.preparation.source import Source
-from training.preparation.sources import find_sources, with_splits
-from training.preparation.sync import bundled_hearing
+from training.preparation.source_video import SourceVideo
 from training.preparation.video_preparer import VideoPreparer
+from training.preparation.video_report import VideoReport, failed_report, file_bytes
 from training.settings import plain, read_settings, write_settings
 
 CONFIG = Path(__file__).parent / "configs" / "prepare.yaml"
@@ -74,18 +75,23 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=Path("data/prepared"), help="the data set")
     parser.add_argument("--config", type=Path, default=CONFIG, help="settings (default: %(default)s)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--recipe", choices=sorted(RECIPES), help="how the videos are laid out")
+    parser.add_argument(
+        "--layout",
+        "--recipe",
+        choices=sorted(LAYOUTS),
+        help="how the videos are laid out; --recipe is its old name",
+    )
     return parser.parse_args(argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.config, PrepareSettings, arguments.set)
-    sources = with_splits(find_sources(arguments.videos, arguments.recipe), settings.splits)
+    sources = assign_splits(find_videos(arguments.videos, arguments.layout), settings.splits)
     without_gpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     state = PartialState(cpu=without_gpu, timeout=LONGEST_WAIT)
-    folders = Folders(arguments.output)
+    folders = PreparationFolders(arguments.output)
     if state.is_main_process:
-        _open(folders, settings)
+        _create_folders(folders, settings)
     state.wait_for_everyone()
     lock = _lock(folders, state.process_index)
     try:
@@ -95,20 +101,24 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_all(
-    videos: Path, sources: Sequence[Source], folders: Folders, settings: PrepareSettings, state: PartialState
+    videos: Path,
+    sources: Sequence[SourceVideo],
+    folders: PreparationFolders,
+    settings: PrepareSettings,
+    state: PartialState,
 ) -> int:
     """Clips, then shards, then the report."""
-    _prepare_videos(_share(sources, state), folders, settings, state)
+    _prepare_videos(_own_share(sources, state), folders, settings, state)
     state.wait_for_everyone()
-    if not read_reports(folders.reports) or not _pack(folders, settings, state):
-        _say(folders, state)
+    if not read_reports(folders.reports) or not _write_dataset(folders, settings, state):
+        _write_report(folders, state)
         problem = "none of its videos could be used"
         raise InputError(str(videos), problem, f"See {folders.target / 'report' / 'report.md'}.")
-    _say(folders, state)
+    _write_report(folders, state)
     return 0
 
 
-def _open(folders: Folders, settings: PrepareSettings) -> None:
+def _create_folders(folders: PreparationFolders, settings: PrepareSettings) -> None:
     """Make the folder, or see that an earlier run with the same settings made it."""
     path = folders.target / "prepare.yaml"
     try:
@@ -126,7 +136,7 @@ def _open(folders: Folders, settings: PrepareSettings) -> None:
         raise InputError(str(folders.target), problem, f"Give another folder, or --config {path}.")
 
 
-def _lock(folders: Folders, process: int) -> int:
+def _lock(folders: PreparationFolders, process: int) -> int:
     """Keep a second run out of the same folder; the lock ends with this process, however it ends."""
     handle = os.open(folders.target / "work" / f"process-{process}.lock", os.O_CREAT | os.O_RDWR)
     try:
@@ -140,7 +150,7 @@ def _lock(folders: Folders, process: int) -> int:
     return handle
 
 
-def _share(sources: Sequence[Source], state: PartialState) -> list[Source]:
+def _own_share(sources: Sequence[SourceVideo], state: PartialState) -> list[SourceVideo]:
     """This process's videos: the longest first, each to the process that has least; the same on all processes."""
     loads = [0] * state.num_processes
     mine = []
@@ -152,7 +162,7 @@ def _share(sources: Sequence[Source], state: PartialState) -> list[Source]:
     return sorted(mine, key=lambda source: source.video_id)
 
 
-def _is_done(source: Source, folders: Folders) -> bool:
+def _is_done(source: SourceVideo, folders: PreparationFolders) -> bool:
     """Whether a video has its report; one that could not be read is tried again when its file has changed."""
     path = folders.reports / f"{source.video_id}.json"
     if not path.exists():
@@ -162,13 +172,16 @@ def _is_done(source: Source, folders: Folders) -> bool:
 
 
 def _prepare_videos(
-    sources: Sequence[Source], folders: Folders, settings: PrepareSettings, state: PartialState
+    sources: Sequence[SourceVideo],
+    folders: PreparationFolders,
+    settings: PrepareSettings,
+    state: PartialState,
 ) -> None:
     """Prepare those that are not done yet."""
     left = [source for source in sources if not _is_done(source, folders)]
     if not left:
         return
-    preparer = _preparer(folders, settings, state)
+    preparer = _make_preparer(folders, settings, state)
     total = sum(file_bytes(source.path) for source in left)
     with tqdm(total=total, unit="B", unit_scale=True, disable=not state.is_main_process) as bar:
         for source in left:
@@ -180,7 +193,9 @@ def _prepare_videos(
                 tqdm.write(f"warning: {report.problem}", file=sys.stderr)
 
 
-def _preparer(folders: Folders, settings: PrepareSettings, state: PartialState) -> VideoPreparer:
+def _make_preparer(
+    folders: PreparationFolders, settings: PrepareSettings, state: PartialState
+) -> VideoPreparer:
     """Load what the settings ask for; what is missing is missed before any video is read."""
     device, features = state.device, mel_features
     if settings.sound == "hubert":
@@ -189,11 +204,13 @@ def _preparer(folders: Folders, settings: PrepareSettings, state: PartialState) 
         tracker: Tracker = FlameTracker.from_installed(device, eyes_in_px=False, landmarks="mesh")
     else:
         tracker = Tracker.from_bundled(device)
-    maker = ClipMaker(tracker, settings.sound, features, settings.limits.person_on_face)
-    return VideoPreparer(settings, tracker, maker, bundled_hearing(), folders)
+    writer = ClipWriter(tracker, settings.sound, features, settings.limits.person_on_face)
+    return VideoPreparer(settings, tracker, writer, bundled_opening_predictor(), folders)
 
 
-def _prepare_one(source: Source, preparer: VideoPreparer, progress: Callable[[float], object]) -> VideoReport:
+def _prepare_one(
+    source: SourceVideo, preparer: VideoPreparer, progress: Callable[[float], object]
+) -> VideoReport:
     """Prepare a video; one that cannot be used is reported, and only a disk that takes nothing more ends the run."""
     try:
         return preparer.prepare(source, progress)
@@ -201,13 +218,13 @@ def _prepare_one(source: Source, preparer: VideoPreparer, progress: Callable[[fl
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, OSError) and (isinstance(error, InputError) or cause.errno in DISK_ERRORS):
             raise cannot_write(preparer.folders.target, cause) from error
-        preparer.forget(source)
-        report = failed(source, error)
+        preparer.discard(source)
+        report = failed_report(source, error)
         report.write(preparer.folders.reports)
         return report
 
 
-def _pack(folders: Folders, settings: PrepareSettings, state: PartialState) -> bool:
+def _write_dataset(folders: PreparationFolders, settings: PrepareSettings, state: PartialState) -> bool:
     """Write shards, index and data card; False where there is not one clip."""
     clips = sorted(path for path in folders.clips.iterdir() if not path.name.endswith(".partial"))
     plans = [plan_shards(clips, folders.target, settings.shard_mb) if state.is_main_process else []]
@@ -222,18 +239,20 @@ def _pack(folders: Folders, settings: PrepareSettings, state: PartialState) -> b
             remove_clip_folder(folders.clips / key)
     state.wait_for_everyone()
     if state.is_main_process:
-        finish_dataset(folders.target, settings.tracker, settings.sound, *_sound_of(settings))
+        finish_dataset(
+            folders.target, settings.tracker, settings.sound, *_feature_width_and_alignment(settings)
+        )
     return True
 
 
-def _sound_of(settings: PrepareSettings) -> tuple[int, str | None]:
+def _feature_width_and_alignment(settings: PrepareSettings) -> tuple[int, str | None]:
     """Numbers per row of the features, and the alignment of tokens."""
     if settings.sound == "mel":
         return MEL_WIDTH, None
     return HubertFeatures.installed().model.config.hidden_size, settings.token_alignment
 
 
-def _say(folders: Folders, state: PartialState) -> None:
+def _write_report(folders: PreparationFolders, state: PartialState) -> None:
     """Write the report and print its sums."""
     if state.is_main_process:
         videos = read_reports(folders.reports)

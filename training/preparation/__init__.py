@@ -1,1 +1,1 @@
-"""From raw videos to a prepared data set: what `training/prepare.py` runs."""
+"""Data preparation: from raw videos to a prepared data set; the parts of `training/prepare.py`."""

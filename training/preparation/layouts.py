@@ -1,4 +1,4 @@
-"""How videos are laid out: in folders, in a manifest, as HDTF's lists or MEAD's folders have it."""
+"""Dataset layouts: lists the videos of a folder, a manifest, HDTF or MEAD."""
 
 import json
 import re
@@ -9,22 +9,22 @@ from typing import Any
 
 from sdtalk.errors import InputError
 from training.data.entries import SPLITS
-from training.preparation.source import Source, name_of, videos_in
+from training.preparation.source_video import SourceVideo, list_videos, make_video_id
 from training.video_files import SUFFIXES
 
 SOUND_SUFFIXES = (".m4a", ".wav", ".mp3", ".aac", ".flac", ".ogg")
 
 
-def _folder(folder: Path) -> list[Source]:
+def _folder(folder: Path) -> list[SourceVideo]:
     """A video in a sub-folder shows the person that the sub-folder is called after; else everyone is another."""
     sources = []
-    for path in videos_in(folder):
+    for path in list_videos(folder):
         person = path.parts[0] if len(path.parts) > 1 else path.stem
-        sources.append(Source(folder / path, name_of(path), person, folder.resolve().name))
+        sources.append(SourceVideo(folder / path, make_video_id(path), person, folder.resolve().name))
     return sources
 
 
-def _manifest(path: Path) -> list[Source]:
+def _manifest(path: Path) -> list[SourceVideo]:
     """A list of entries: file, split, identity, dataset, own_speech_audio, audio_late_ms; all but file may be absent.
 
     Files that are no videos (portraits, recordings) are left out.
@@ -39,7 +39,7 @@ def _manifest(path: Path) -> list[Source]:
     return [source for source in sources if source.path.suffix.lower() in SUFFIXES]
 
 
-def _entry(entry: Any, manifest: Path, number: int) -> Source:
+def _entry(entry: Any, manifest: Path, number: int) -> SourceVideo:
     where = f"{manifest}, entry {number}"
     if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
         raise InputError(where, "it names no file", 'Write {"file": "a.mp4", ...}.')
@@ -52,9 +52,9 @@ def _entry(entry: Any, manifest: Path, number: int) -> Source:
         )
     relative = Path(entry["file"])
     own = entry.get("own_speech_audio")
-    return Source(
+    return SourceVideo(
         manifest.parent / relative,
-        name_of(relative if not relative.is_absolute() else Path(relative.name)),
+        make_video_id(relative if not relative.is_absolute() else Path(relative.name)),
         str(entry.get("identity") or relative.stem),
         str(entry.get("dataset") or manifest.resolve().parent.name),
         split=split,
@@ -69,7 +69,7 @@ HDTF_SAME_PERSON = {"WhipJimClyburn": "JamesClyburn"}
 """Names in HDTF's lists under which one person appears twice (their lists give both the same address)."""
 
 
-def _hdtf(folder: Path) -> list[Source]:
+def _hdtf(folder: Path) -> list[SourceVideo]:
     """HDTF: its `*_annotion_time.txt` (sic) lists somewhere below the folder, and the videos the lists name.
 
     A list's line is a name and the intervals of the talking face: `Radio11.mp4 00:30-01:00 01:30-02:30`. Videos are
@@ -90,7 +90,7 @@ def _hdtf(folder: Path) -> list[Source]:
                 name = words[0].removesuffix(".mp4")
                 times[name] = (subset, tuple(_interval(span, f"{path}, {name}") for span in words[1:]))
     sources = []
-    for relative in videos_in(folder):
+    for relative in list_videos(folder):
         stem = relative.stem
         for subset in ("RD", "WDA", "WRA"):
             stem = stem.removeprefix(f"{subset}_")
@@ -99,7 +99,7 @@ def _hdtf(folder: Path) -> list[Source]:
         if name not in times:
             continue
         subset, intervals = times[name]
-        source = Source(folder / relative, name_of(relative), _hdtf_person(subset, name), "HDTF")
+        source = SourceVideo(folder / relative, make_video_id(relative), _hdtf_person(subset, name), "HDTF")
         sources.append(replace(source, intervals=intervals if stem == name else None))
     return sources
 
@@ -118,17 +118,19 @@ def _interval(span: str, where: str) -> tuple[float, float]:
     return start, end
 
 
-def _mead(folder: Path) -> list[Source]:
+def _mead(folder: Path) -> list[SourceVideo]:
     """MEAD: M003/video/front/angry/level_1/001.mp4, its sound in M003/audio/angry/level_1/001.m4a, where present."""
     sources = []
-    for relative in videos_in(folder):
+    for relative in list_videos(folder):
         parts = relative.parts
         if "video" not in parts[1:-1]:
             continue
         at = parts.index("video", 1)
         person, view, rest = parts[at - 1], parts[at + 1], parts[at + 2 :]
         sound = _with_suffix(folder.joinpath(*parts[:at], "audio", *rest))
-        source = Source(folder / relative, name_of(relative), person, f"MEAD/{view}", own_speech=True)
+        source = SourceVideo(
+            folder / relative, make_video_id(relative), person, f"MEAD/{view}", own_speech=True
+        )
         sources.append(replace(source, sound_path=sound))
     return sources
 
@@ -138,7 +140,7 @@ def _with_suffix(path: Path) -> Path | None:
     return next((p for s in SOUND_SUFFIXES if (p := path.with_suffix(s)).is_file()), None)
 
 
-RECIPES: dict[str, Callable[[Path], list[Source]]] = {
+LAYOUTS: dict[str, Callable[[Path], list[SourceVideo]]] = {
     "folder": _folder,
     "manifest": _manifest,
     "hdtf": _hdtf,

@@ -1,4 +1,4 @@
-"""Which parts of a surveyed video become clips, and why the others do not."""
+"""Segmentation: divides a scanned video into clips and rejected parts, by the limits of the settings."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.smoothing import fill_gaps
-from training.preparation.measures import Measures, crop_outside, face_share
+from training.preparation.face_measurements import FaceMeasurements, crop_outside, face_share
+from training.preparation.scan import VideoScan
 from training.preparation.settings import Limits, PrepareSettings
-from training.preparation.survey import Survey
 
 STEADY = 5
 """A limit is passed where most of so many frames pass it: not at a landmark's slip."""
@@ -32,11 +32,11 @@ REASONS = {
     "crop_outside": "too little around the head",
     "no_person_mask": "the person cannot be separated from the background",
 }
-"""Why parts are rejected; where several apply, the first one counts."""
+"""Why segments are rejected; where several apply, the first one counts."""
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """Frames [start, stop) of a video that were looked at together.
 
     Attributes:
@@ -57,48 +57,48 @@ class Part:
         return (self.stop - self.start) / FRAME_RATE_HZ
 
 
-def find_parts(
-    survey: Survey, records: np.ndarray, measures: Measures, settings: PrepareSettings
-) -> list[Part]:
-    """Divide a video into clips and rejected parts, in order and without gaps."""
-    codes, others = _verdicts(survey, records, measures, settings.limits)
-    starts = _shot_starts(records, measures)
-    parts = []
+def find_segments(
+    scan: VideoScan, records: np.ndarray, measurements: FaceMeasurements, settings: PrepareSettings
+) -> list[Segment]:
+    """Divide a video into clips and rejected segments, in order and without gaps."""
+    codes, others = _verdicts(scan, records, measurements, settings.limits)
+    starts = _shot_starts(records, measurements)
+    segments = []
     for start, stop in _runs(codes, starts):
         reason = ([""] + list(REASONS))[codes[start]]
         if reason:
-            detail = _detail(reason, slice(start, stop), measures, others, settings.limits)
-            parts.append(Part(start, stop, reason, detail))
+            detail = _detail(reason, slice(start, stop), measurements, others, settings.limits)
+            segments.append(Segment(start, stop, reason, detail))
         elif (stop - start) / FRAME_RATE_HZ < settings.shortest_seconds:
             detail = f"{(stop - start) / FRAME_RATE_HZ:.2f} s, wanted {settings.shortest_seconds:g} s"
-            parts.append(Part(start, stop, "short", detail))
+            segments.append(Segment(start, stop, "short", detail))
         else:
-            parts += _split(start, stop, survey, records, settings)
-    return parts
+            segments += _split(start, stop, scan, records, settings)
+    return segments
 
 
-def landmarks_of(records: np.ndarray, part: Part) -> Float[torch.Tensor, "frame 478 3"]:
+def segment_landmarks(records: np.ndarray, segment: Segment) -> Float[torch.Tensor, "frame 478 3"]:
     """The landmarks of a clip, gaps filled."""
-    points = torch.from_numpy(np.array(records["points"][part.start : part.stop]))
-    return fill_gaps(points, "clip", longest=part.stop - part.start)
+    points = torch.from_numpy(np.array(records["points"][segment.start : segment.stop]))
+    return fill_gaps(points, "clip", longest=segment.stop - segment.start)
 
 
 def _verdicts(
-    survey: Survey, records: np.ndarray, measures: Measures, limits: Limits
+    scan: VideoScan, records: np.ndarray, measurements: FaceMeasurements, limits: Limits
 ) -> tuple[Int[np.ndarray, " frame"], Float[np.ndarray, " frame"]]:
     """For each frame 0, or the place of its reason in `REASONS` from 1 on; and the size of a second face there."""
     names = list(REASONS)
-    seen = np.isfinite(measures.face_px)
+    seen = np.isfinite(measurements.face_px)
     others = _others(records["other_px"])
-    angles = np.abs(np.nan_to_num(measures.angles_deg))
+    angles = np.abs(np.nan_to_num(measurements.angles_deg))
     fades = np.zeros(len(records), bool)
-    for start, stop in survey.fades:
+    for start, stop in scan.fades:
         fades[start:stop] = True
     bad = {
         "extreme_pose": _mostly((angles > [limits.yaw_deg, limits.pitch_deg, limits.roll_deg]).any(1)),
-        "outside": _mostly(np.nan_to_num(measures.outside) > limits.face_outside),
-        "small_face": _mostly(seen & (np.nan_to_num(measures.face_px) < limits.face_px)),
-        "several_faces": seen & (others >= limits.other_face * np.nan_to_num(measures.face_px)),
+        "outside": _mostly(np.nan_to_num(measurements.outside) > limits.face_outside),
+        "small_face": _mostly(seen & (np.nan_to_num(measurements.face_px) < limits.face_px)),
+        "several_faces": seen & (others >= limits.other_face * np.nan_to_num(measurements.face_px)),
         "no_face": ~seen & ~_bridged(seen, records["shot"] > 0, limits.gap_frames),
         "fade": fades,
         "not_wanted": records["wanted"] == 0,
@@ -137,57 +137,59 @@ def _bridged(seen: np.ndarray, shot: np.ndarray, longest: int) -> Bool[np.ndarra
     return bridged
 
 
-def _shot_starts(records: np.ndarray, measures: Measures) -> Bool[np.ndarray, " frame"]:
+def _shot_starts(records: np.ndarray, measurements: FaceMeasurements) -> Bool[np.ndarray, " frame"]:
     """Where a shot begins, by the pictures or because the face is suddenly elsewhere."""
     starts = records["shot"] > 0
-    at = np.flatnonzero(np.isfinite(measures.face_px))
-    moved = np.linalg.norm(np.diff(measures.centre[at], axis=0), axis=1)
-    grown = np.abs(np.diff(measures.face_px[at]))
-    far = np.maximum(moved, grown) > JUMP * np.diff(at) ** 0.5 * measures.face_px[at][:-1]
+    at = np.flatnonzero(np.isfinite(measurements.face_px))
+    moved = np.linalg.norm(np.diff(measurements.centre[at], axis=0), axis=1)
+    grown = np.abs(np.diff(measurements.face_px[at]))
+    far = np.maximum(moved, grown) > JUMP * np.diff(at) ** 0.5 * measurements.face_px[at][:-1]
     starts[at[1:][far]] = True
     return starts
 
 
 def _runs(codes: np.ndarray, starts: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of one verdict; shots part what is good, but not what is rejected."""
+    """Stretches of one verdict; shots segment what is good, but not what is rejected."""
     change = np.r_[True, codes[1:] != codes[:-1]] | (starts & (codes == 0))
     edges = np.r_[np.flatnonzero(change), len(codes)]
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
 def _split(
-    start: int, stop: int, survey: Survey, records: np.ndarray, settings: PrepareSettings
-) -> list[Part]:
+    start: int, stop: int, scan: VideoScan, records: np.ndarray, settings: PrepareSettings
+) -> list[Segment]:
     """Even pieces that are short enough, and in each of which the head stays within one square."""
     count = int(np.ceil((stop - start) / (settings.longest_seconds * FRAME_RATE_HZ)))
     ends = np.linspace(start, stop, count + 1).round().astype(int).tolist()
-    parts = []
+    segments = []
     for first, end in zip(ends, ends[1:], strict=False):
-        part = _framed(Part(first, end), survey, records, settings.limits)
+        segment = _framed(Segment(first, end), scan, records, settings.limits)
         middle = (first + end) // 2
-        if part.reason == "roams" and (middle - first) / FRAME_RATE_HZ >= settings.shortest_seconds:
-            parts += _split(first, middle, survey, records, settings)
-            parts += _split(middle, end, survey, records, settings)
+        if segment.reason == "roams" and (middle - first) / FRAME_RATE_HZ >= settings.shortest_seconds:
+            segments += _split(first, middle, scan, records, settings)
+            segments += _split(middle, end, scan, records, settings)
         else:
-            parts.append(part)
-    return parts
+            segments.append(segment)
+    return segments
 
 
-def _framed(part: Part, survey: Survey, records: np.ndarray, limits: Limits) -> Part:
-    """The part, rejected where no square shows its head well."""
-    landmarks = landmarks_of(records, part)
-    crop = choose_crop(landmarks, survey.width, survey.height)
-    share, beyond = face_share(landmarks, crop), crop_outside(crop, survey.width, survey.height)
+def _framed(segment: Segment, scan: VideoScan, records: np.ndarray, limits: Limits) -> Segment:
+    """The segment, rejected where no square shows its head well."""
+    landmarks = segment_landmarks(records, segment)
+    crop = choose_crop(landmarks, scan.width, scan.height)
+    share, beyond = face_share(landmarks, crop), crop_outside(crop, scan.width, scan.height)
     if share < limits.face_in_crop:
         detail = f"the face takes {share:.2f} of the square that shows all its ways, wanted {limits.face_in_crop:g}"
-        return Part(part.start, part.stop, "roams", detail)
+        return Segment(segment.start, segment.stop, "roams", detail)
     if beyond > limits.crop_outside:
         detail = f"{beyond:.0%} of the square lie beyond the border, at most {limits.crop_outside:.0%} may"
-        return Part(part.start, part.stop, "crop_outside", detail)
-    return part
+        return Segment(segment.start, segment.stop, "crop_outside", detail)
+    return segment
 
 
-def _detail(reason: str, run: slice, measures: Measures, others: np.ndarray, limits: Limits) -> str:
+def _detail(
+    reason: str, run: slice, measurements: FaceMeasurements, others: np.ndarray, limits: Limits
+) -> str:
     """The numbers behind a verdict."""
 
     def middle(values: np.ndarray) -> float:
@@ -195,15 +197,15 @@ def _detail(reason: str, run: slice, measures: Measures, others: np.ndarray, lim
         return float(np.median(finite)) if len(finite) else 0.0
 
     if reason == "small_face":
-        return f"{middle(measures.face_px[run]):.0f} px, wanted {limits.face_px:g} px"
+        return f"{middle(measurements.face_px[run]):.0f} px, wanted {limits.face_px:g} px"
     if reason == "several_faces":
-        return (
-            f"another face of {others[run].max():.0f} px beside one of {middle(measures.face_px[run]):.0f} px"
-        )
+        return f"another face of {others[run].max():.0f} px beside one of {middle(measurements.face_px[run]):.0f} px"
     if reason == "outside":
-        return f"{middle(measures.outside[run]):.0%} of the face, at most {limits.face_outside:.0%} may be"
+        return (
+            f"{middle(measurements.outside[run]):.0%} of the face, at most {limits.face_outside:.0%} may be"
+        )
     if reason == "extreme_pose":
-        yaw, pitch, roll = (middle(np.abs(series)) for series in measures.angles_deg[run].T)
+        yaw, pitch, roll = (middle(np.abs(series)) for series in measurements.angles_deg[run].T)
         allowed = f"{limits.yaw_deg:g}, {limits.pitch_deg:g}, {limits.roll_deg:g}"
         return f"yaw {yaw:.0f}, pitch {pitch:.0f}, roll {roll:.0f} degrees, at most {allowed}"
     return ""

@@ -1,4 +1,4 @@
-"""What `training/configs/prepare.yaml` holds."""
+"""Preparation settings: the dataclasses behind `training/configs/prepare.yaml`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Sync:
+class SyncSettings:
     """How late the sound is, estimated by listening for the mouth's opening.
 
     Attributes:
@@ -51,8 +51,8 @@ class Sync:
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Shares of the people for measuring; all others are for training.
+class SplitShares:
+    """SplitShares of the people for measuring; all others are for training.
 
     Attributes:
         dev: For choosing.
@@ -90,8 +90,8 @@ class PrepareSettings:
     shortest_seconds: float
     longest_seconds: float
     limits: Limits
-    sync: Sync
-    splits: Shares
+    sync: SyncSettings
+    splits: SplitShares
     shard_mb: float
     piece_frames: int
 

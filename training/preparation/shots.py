@@ -1,4 +1,4 @@
-"""Where one shot of a video ends and the next begins, from small copies of its frames."""
+"""Shot detection: cuts and fades of a video, from thumbnails of its frames."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -7,18 +7,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-SMALL = (48, 32)
+THUMBNAIL_SIZE = (48, 32)
 """Width and height that frames are compared at; at this size grain and small motion vanish."""
 
 BINS = 16
 
-LEAST_DIFFERENCE, LEAST_RECOLOURED = 0.04, 0.06
+LEAST_DIFFERENCE, LEAST_HISTOGRAM_DIFFERENCE = 0.04, 0.06
 """A cut changes pixels by so much of their range on average, and so much of the colour histogram."""
 
-CONTRAST, RECOLOURED_CONTRAST = 1.2, 2.5
+CONTRAST, HISTOGRAM_CONTRAST = 1.2, 2.5
 """And so many times as much as in the frames before and after, on average: fast motion lasts, and keeps the colours."""
 
-AROUND = 6
+NEIGHBOURS = 6
 """Frames to either side that are compared with; so far the detector looks ahead."""
 
 FLASH = 0.4
@@ -39,40 +39,40 @@ class ShotDetector:
     the average of its ends, which no motion makes it.
 
     Attributes:
-        fades: Spans of frames [start, stop) that belong to neither shot, in order; complete at the end of `watch`.
+        fades: Spans of frames [start, stop) that belong to neither shot, in order; complete at the end of `detect`.
     """
 
     def __init__(self) -> None:
         self.fades: list[tuple[int, int]] = []
 
-    def watch(
+    def detect(
         self, frames: Iterator[UInt8[np.ndarray, "height width 3"]]
     ) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], bool]]:
         """Pass frames on, a few late, each with whether a shot begins with it (the first one's does)."""
         self.fades = []
         held: deque[np.ndarray] = deque()
-        looks: deque[np.ndarray] = deque(maxlen=2 * AROUND + 2)
+        thumbnails: deque[np.ndarray] = deque(maxlen=2 * NEIGHBOURS + 2)
         past: deque[np.ndarray] = deque(maxlen=FADE_FRAMES[-1] + 1)
         count = passed = 0
         for frame in frames:
             held.append(frame)
-            look = small_copy(frame)
-            looks.append(look)
-            past.append(look)
+            thumbnail = thumbnail_of(frame)
+            thumbnails.append(thumbnail)
+            past.append(thumbnail)
             count += 1
             self._look_for_fades(past, count)
-            if count > AROUND:
-                yield held.popleft(), _cut_at(list(looks), len(looks) - 1 - AROUND)
+            if count > NEIGHBOURS:
+                yield held.popleft(), _is_cut(list(thumbnails), len(thumbnails) - 1 - NEIGHBOURS)
                 passed += 1
         for left in range(len(held), 0, -1):
-            yield held.popleft(), _cut_at(list(looks), len(looks) - left)
+            yield held.popleft(), _is_cut(list(thumbnails), len(thumbnails) - left)
 
     def _look_for_fades(self, past: deque[np.ndarray], count: int) -> None:
         for length in FADE_FRAMES:
             if len(past) <= length:
                 return
             first, middle, last = past[-1 - length], past[-1 - length // 2], past[-1]
-            change = difference(first, last)
+            change = pixel_difference(first, last)
             if change < FADE_DIFFERENCE:
                 continue
             bend = np.abs(middle - (first + last) / 2).mean()
@@ -86,19 +86,19 @@ class ShotDetector:
         self.fades.append((start, stop))
 
 
-def small_copy(frame: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "32 48 3"]:
+def thumbnail_of(frame: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "32 48 3"]:
     """A frame at the size they are compared at, in [0, 1]."""
-    step = max(1, min(frame.shape[1] // (4 * SMALL[0]), frame.shape[0] // (4 * SMALL[1])))
+    step = max(1, min(frame.shape[1] // (4 * THUMBNAIL_SIZE[0]), frame.shape[0] // (4 * THUMBNAIL_SIZE[1])))
     image = Image.fromarray(np.ascontiguousarray(frame[::step, ::step]))
-    return np.asarray(image.resize(SMALL, Image.Resampling.BOX), np.float32) / 255
+    return np.asarray(image.resize(THUMBNAIL_SIZE, Image.Resampling.BOX), np.float32) / 255
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> float:
+def pixel_difference(one: np.ndarray, other: np.ndarray) -> float:
     """Mean absolute difference of pixels."""
     return float(np.abs(one - other).mean())
 
 
-def recoloured(one: np.ndarray, other: np.ndarray) -> float:
+def histogram_difference(one: np.ndarray, other: np.ndarray) -> float:
     """Share of pixels whose colours the other picture has not, whatever their places."""
     shares = []
     for channel in range(3):
@@ -107,26 +107,27 @@ def recoloured(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
-def _cut_at(looks: list[np.ndarray], at: int) -> bool:
+def _is_cut(thumbnails: list[np.ndarray], at: int) -> bool:
     """Whether a shot begins with a frame, given some before and after it; True where none is before."""
     if at == 0:
         return True
-    change = difference(looks[at - 1], looks[at])
-    if change < LEAST_DIFFERENCE or recoloured(looks[at - 1], looks[at]) < LEAST_RECOLOURED:
+    before, now = thumbnails[at - 1], thumbnails[at]
+    change = pixel_difference(before, now)
+    if change < LEAST_DIFFERENCE or histogram_difference(before, now) < LEAST_HISTOGRAM_DIFFERENCE:
         return False
-    if not _stands_out(looks, at, difference, CONTRAST):
+    if not _stands_out(thumbnails, at, pixel_difference, CONTRAST):
         return False
-    if not _stands_out(looks, at, recoloured, RECOLOURED_CONTRAST):
+    if not _stands_out(thumbnails, at, histogram_difference, HISTOGRAM_CONTRAST):
         return False
-    back = [difference(looks[at - 1], look) for look in looks[at + 1 : at + 3]]
-    back += [difference(looks[at], look) for look in looks[max(0, at - 3) : at - 1]]
+    back = [pixel_difference(before, thumbnail) for thumbnail in thumbnails[at + 1 : at + 3]]
+    back += [pixel_difference(now, thumbnail) for thumbnail in thumbnails[max(0, at - 3) : at - 1]]
     return min(back, default=change) >= FLASH * change
 
 
 def _stands_out(
-    looks: list[np.ndarray], at: int, change: Callable[[np.ndarray, np.ndarray], float], times: float
+    thumbnails: list[np.ndarray], at: int, change: Callable[[np.ndarray, np.ndarray], float], times: float
 ) -> bool:
     """Whether the change to a frame is so many times the mean change before it, and after it."""
-    steps = [change(one, other) for one, other in zip(looks, looks[1:], strict=False)]
-    before, after = steps[max(0, at - 1 - AROUND) : at - 1], steps[at : at + AROUND]
+    steps = [change(one, other) for one, other in zip(thumbnails, thumbnails[1:], strict=False)]
+    before, after = steps[max(0, at - 1 - NEIGHBOURS) : at - 1], steps[at : at + NEIGHBOURS]
     return all(steps[at - 1] >= times * np.mean(side) for side in (before, after) if side)

@@ -1,4 +1,4 @@
-"""Which videos there are, and which of their people are for what."""
+"""Discovery of source videos in a given layout, and their assignment to splits."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,34 +6,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdtalk.errors import InputError
-from training.preparation.layouts import RECIPES
-from training.preparation.settings import Shares
-from training.preparation.source import Source
+from training.preparation.layouts import LAYOUTS
+from training.preparation.settings import SplitShares
+from training.preparation.source_video import SourceVideo
 from training.video_files import SUFFIXES
 
 
-def find_sources(given: Path, recipe: str | None) -> list[Source]:
+def find_videos(given: Path, layout: str | None) -> list[SourceVideo]:
     """The videos of an input, in a fixed order.
 
     Args:
         given: A folder, or a manifest.
-        recipe: One of `RECIPES`; None: a manifest for a file, a folder for a folder.
+        layout: One of `LAYOUTS`; None: a manifest for a file, a folder for a folder.
 
     Raises:
         InputError: There is nothing to prepare, or the manifest or the lists cannot be used.
     """
-    recipe = recipe or ("manifest" if given.is_file() else "folder")
+    layout = layout or ("manifest" if given.is_file() else "folder")
     if not given.exists():
         raise InputError(str(given), "there is no such file or folder", "Check the path of the videos.")
-    if given.is_dir() == (recipe == "manifest"):
-        wanted = "the file manifest.json" if recipe == "manifest" else "a folder"
+    if given.is_dir() == (layout == "manifest"):
+        wanted = "the file manifest.json" if layout == "manifest" else "a folder"
         raise InputError(
-            str(given), f"the recipe {recipe!r} needs {wanted}", "Give that, or another --recipe."
+            str(given), f"the layout {layout!r} needs {wanted}", "Give that, or another --layout."
         )
-    sources = sorted(RECIPES[recipe](given), key=lambda source: source.video_id)
+    sources = sorted(LAYOUTS[layout](given), key=lambda source: source.video_id)
     if not sources:
         problem = f"no videos were found in it ({', '.join(SUFFIXES)})"
-        raise InputError(str(given), problem, "Give a folder with videos, or another --recipe.")
+        raise InputError(str(given), problem, "Give a folder with videos, or another --layout.")
     for one, other in zip(sources, sources[1:], strict=False):
         if one.video_id == other.video_id:
             problem = f"{one.path} and {other.path} would both be called {one.video_id!r}"
@@ -41,13 +41,13 @@ def find_sources(given: Path, recipe: str | None) -> list[Source]:
     return sources
 
 
-def with_splits(sources: Sequence[Source], shares: Shares) -> list[Source]:
+def assign_splits(sources: Sequence[SourceVideo], shares: SplitShares) -> list[SourceVideo]:
     """Give every video a split: its own or its person's explicit one, else by a hash of the person's name.
 
     Raises:
         InputError: A person is in two splits.
     """
-    explicit: dict[str, Source] = {}
+    explicit: dict[str, SourceVideo] = {}
     for source in sources:
         first = explicit.setdefault(source.person, source) if source.split else source
         if first.split != source.split:
@@ -56,12 +56,14 @@ def with_splits(sources: Sequence[Source], shares: Shares) -> list[Source]:
                 f"person {source.person!r}", problem, "Put all videos of a person into one split."
             )
     return [
-        replace(s, split=explicit[s.person].split if s.person in explicit else split_of(s.person, shares))
+        replace(
+            s, split=explicit[s.person].split if s.person in explicit else split_for_person(s.person, shares)
+        )
         for s in sources
     ]
 
 
-def split_of(person: str, shares: Shares) -> str:
+def split_for_person(person: str, shares: SplitShares) -> str:
     """The split of a person: the same on every machine, whoever else there is."""
     at = int.from_bytes(hashlib.sha256(person.encode()).digest()[:8]) / 2**64
     if at < shares.dev:

@@ -1,4 +1,4 @@
-"""How late a video's sound is: where what the bundled model hears of the mouth's opening fits what is seen best."""
+"""Audio offset: how late a video's sound is, where predicted and tracked mouth openings correlate best."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sdtalk.checkpoint import load_model
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.speech.audio import FRAME_RATE_HZ, log_mel, padded_mels
 from training.mini.lips_metrics import correlation_by_lag
-from training.preparation.settings import Sync
+from training.preparation.settings import SyncSettings
 
 FRAME_MS = 1000 / FRAME_RATE_HZ
 LEAST_FRAMES = 40
@@ -20,18 +20,18 @@ LEAST_FRAMES = 40
 LEAST_MOTION = 0.05
 """Nor are clips in which the mouth's opening has a smaller standard deviation: it does not speak."""
 
-Hearing = Callable[[torch.Tensor], Float[np.ndarray, " frame"]]
+OpeningPredictor = Callable[[torch.Tensor], Float[np.ndarray, " frame"]]
 """From samples (640 a frame) to the opening of the mouth that they let expect."""
 
 
 @dataclass(frozen=True)
-class Lateness:
-    """What was found out about a video's sound.
+class AudioOffset:
+    """How far a video's sound is off.
 
     Attributes:
         late_ms: Move the sound earlier by so much.
         source: "manifest", "measured", or "none" where it could not be told.
-        r: Correlation of the heard and the seen opening after that; None where there is nothing to compare.
+        r: Correlation of the predicted and the seen opening after that; None where there is nothing to compare.
         r_before: The same before.
     """
 
@@ -41,56 +41,56 @@ class Lateness:
     r_before: float | None
 
 
-def bundled_hearing() -> Hearing:
-    """The opening that the package's small model expects."""
+def bundled_opening_predictor() -> OpeningPredictor:
+    """Predicts openings with the audio encoder of the bundled model."""
     encoder = load_model("mini").audio_encoder
     assert isinstance(encoder, AudioEncoder)
 
     @torch.inference_mode()
-    def hear(samples: torch.Tensor) -> np.ndarray:
+    def predict(samples: torch.Tensor) -> np.ndarray:
         frames = len(samples) * FRAME_RATE_HZ // 16_000
         return encoder.forward_clip(padded_mels(log_mel(samples), frames))[:, 0].numpy()
 
-    return hear
+    return predict
 
 
-def lateness(
-    heard: Sequence[Float[np.ndarray, " frame"]],
+def estimate_audio_offset(
+    predicted: Sequence[Float[np.ndarray, " frame"]],
     seen: Sequence[Float[np.ndarray, " frame"]],
     known_ms: float | None,
-    sync: Sync,
-) -> Lateness:
+    sync: SyncSettings,
+) -> AudioOffset:
     """Estimate how late the sound of a video is from all its clips together.
 
     Args:
-        heard: For each clip the opening its uncorrected sound lets expect.
+        predicted: For each clip the opening its uncorrected sound lets expect.
         seen: And the tracked one.
         known_ms: What is known already; it is believed.
         sync: What counts as found.
     """
-    scores = scores_by_lag(heard, seen, sync.reach_frames)
+    scores = scores_by_lag(predicted, seen, sync.reach_frames)
     if scores is None:
-        return Lateness(known_ms or 0.0, "none" if known_ms is None else "manifest", None, None)
+        return AudioOffset(known_ms or 0.0, "none" if known_ms is None else "manifest", None, None)
     if known_ms is not None:
         at = min(max(known_ms / FRAME_MS, -sync.reach_frames), sync.reach_frames)
         r = float(np.interp(at, list(scores), list(scores.values())))
-        return Lateness(known_ms, "manifest", r, scores[0])
+        return AudioOffset(known_ms, "manifest", r, scores[0])
     best = max(scores, key=lambda lag: (scores[lag], -abs(lag)))
     if scores[best] < sync.least_r:
-        return Lateness(0.0, "none", scores[0], scores[0])
+        return AudioOffset(0.0, "none", scores[0], scores[0])
     if scores[best] - scores[0] < sync.gain:
-        return Lateness(0.0, "measured", scores[0], scores[0])
+        return AudioOffset(0.0, "measured", scores[0], scores[0])
     late_ms = round((best + _peak(scores, best)) * FRAME_MS, -1)
-    return Lateness(late_ms, "measured", scores[best], scores[0])
+    return AudioOffset(late_ms, "measured", scores[best], scores[0])
 
 
 def scores_by_lag(
-    heard: Sequence[np.ndarray], seen: Sequence[np.ndarray], reach: int
+    predicted: Sequence[np.ndarray], seen: Sequence[np.ndarray], reach: int
 ) -> dict[int, float] | None:
     """Mean correlation over a video's clips, by their lengths, for each lag in frames; positive: sound late."""
     total: dict[int, float] = dict.fromkeys(range(-reach, reach + 1), 0.0)
     frames = 0
-    for expected, opening in zip(heard, seen, strict=True):
+    for expected, opening in zip(predicted, seen, strict=True):
         if len(opening) < LEAST_FRAMES or opening.std() < LEAST_MOTION or np.ptp(expected) < 1e-3:
             continue
         for lag, r in correlation_by_lag(expected, opening, reach).items():

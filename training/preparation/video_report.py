@@ -1,4 +1,4 @@
-"""What became of a video, and where a data set that is being made keeps its things."""
+"""Video report: what became of one video, stored as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 from sdtalk.errors import InputError
 from training.data.atomic import write_atomically
-from training.preparation.source import Source
+from training.preparation.source_video import SourceVideo
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class VideoReport:
         source_fps: Its frame rate.
         source_size: Width and height in px.
         own_speech: Whether the voice counts as the person's.
-        sound: `Lateness` of its sound.
+        sound: Fields of `AudioOffset`, and `there`: whether it has sound.
         problem: Why not all of it could be read, or "".
         clips: key, start_s and end_s of each clip.
         rejected: start_s, end_s, reason and detail of each other part.
@@ -57,43 +57,13 @@ class VideoReport:
         write_atomically(folder / f"{self.video_id}.json", data.encode())
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where things lie in a data set that is being made.
-
-    Attributes:
-        target: The data set.
-    """
-
-    target: Path
-
-    @property
-    def clips(self) -> Path:
-        """Finished clips that are in no complete shard yet."""
-        return self.target / "work" / "clips"
-
-    @property
-    def report(self) -> Path:
-        """The quality report and the contact sheets."""
-        return self.target / "report"
-
-    @property
-    def reports(self) -> Path:
-        """What became of every video."""
-        return self.report / "videos"
-
-    def survey(self, source: Source) -> Path:
-        """What is known of a video at work."""
-        return self.target / "work" / "surveys" / source.video_id
-
-
-def failed(source: Source, error: Exception) -> VideoReport:
+def failed_report(source: SourceVideo, error: Exception) -> VideoReport:
     """The report on a video of which nothing can be used."""
     problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-    return VideoReport(**identity(source), problem=problem)
+    return VideoReport(**source_fields(source), problem=problem)
 
 
-def identity(source: Source) -> dict[str, Any]:
+def source_fields(source: SourceVideo) -> dict[str, Any]:
     """What a report says of any video, read or not."""
     return {
         "video_id": source.video_id,

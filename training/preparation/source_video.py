@@ -1,4 +1,4 @@
-"""A video to prepare: what is known of it, and what it is called."""
+"""Source video: path, person and other facts of a raw video, and its id in keys."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ LONGEST_ID = 70  # of the 80 characters of a clip's key
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceVideo:
     """A video to prepare.
 
     Attributes:
@@ -38,7 +38,7 @@ class Source:
     sound_path: Path | None = None
 
 
-def name_of(relative: Path) -> str:
+def make_video_id(relative: Path) -> str:
     """What a video is called in keys, from its path alone: letters, digits, - and _ ("/" as "__").
 
     A name that had to be changed or shortened ends in a few letters of a hash, so that others do not become the same.
@@ -53,7 +53,7 @@ def name_of(relative: Path) -> str:
     return name
 
 
-def videos_in(folder: Path) -> list[Path]:
+def list_videos(folder: Path) -> list[Path]:
     """All videos below a folder, by their paths inside it; links to folders are followed, hidden files are not seen."""
     found = []
     for root, folders, files in os.walk(folder, followlinks=True):

@@ -1,4 +1,4 @@
-"""Second reading of a video: each of its clips becomes a folder, complete or not at all."""
+"""Clip writer: frames, masks, tracks and sound of a clip into a folder, whole or not at all."""
 
 import errno
 import io
@@ -39,8 +39,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A clip that is to be made.
+class ClipData:
+    """What a clip is written from, but for its frames.
 
     Attributes:
         track: The head, and the square that is kept.
@@ -53,7 +53,7 @@ class Cut:
     audio: Int16[np.ndarray, " samples"]
 
 
-Features = Callable[[Tensor, int], np.ndarray]
+AudioFeatures = Callable[[Tensor, int], np.ndarray]
 """From a clip's samples and its count of frames to what is kept under the name of the kind of sound."""
 
 
@@ -62,7 +62,7 @@ def mel_features(samples: Float[Tensor, " samples"], frames: int) -> Float[np.nd
     return padded_mels(log_mel(samples), frames).numpy().astype(np.float16)
 
 
-def hubert_features(hubert: HubertFeatures, alignment: str) -> Features:
+def hubert_features(hubert: HubertFeatures, alignment: str) -> AudioFeatures:
     """HuBERT's tokens, padded so that frame t hears rows 2 t to 2 t + 15."""
 
     def features(samples: Tensor, frames: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def hubert_features(hubert: HubertFeatures, alignment: str) -> Features:
     return features
 
 
-def aligned_sound(samples: Float[Tensor, " samples"], start: int, frames: int, late_ms: float) -> np.ndarray:
+def aligned_audio(samples: Float[Tensor, " samples"], start: int, frames: int, late_ms: float) -> np.ndarray:
     """A clip's part of a video's sound as 16-bit numbers, moved earlier by how late it is; zeros beyond the ends."""
     first = start * SAMPLES_PER_FRAME + round(late_ms * SAMPLES_PER_FRAME / 40)
     piece = samples[max(first, 0) : max(first + frames * SAMPLES_PER_FRAME, 0)].numpy()
@@ -86,7 +86,7 @@ def aligned_sound(samples: Float[Tensor, " samples"], start: int, frames: int, l
     return sound
 
 
-class ClipMaker:
+class ClipWriter:
     """Writes the folders of clips.
 
     Args:
@@ -96,20 +96,20 @@ class ClipMaker:
         person_on_face: Least mean of the person mask on the face.
     """
 
-    def __init__(self, tracker: Tracker, sound: str, features: Features, person_on_face: float) -> None:
+    def __init__(self, tracker: Tracker, sound: str, features: AudioFeatures, person_on_face: float) -> None:
         self.tracker, self.sound, self.features = tracker, sound, features
         self.person_on_face = person_on_face
 
-    def make(self, cut: Cut, frames: Iterator[np.ndarray], folder: Path) -> str:
-        """Make a clip of the next frames of a video.
+    def write(self, clip: ClipData, frames: Iterator[np.ndarray], folder: Path) -> str:
+        """Write a clip of the next frames of a video.
 
         Args:
-            cut: What to make.
+            clip: What to write.
             frames: Its frames; exactly as many as it has are taken.
             folder: Where; it appears when it is complete.
 
         Returns:
-            Why it is rejected all the same; "" when it was made.
+            Why it is rejected all the same; "" when it was written.
 
         Raises:
             InputError: It cannot be written.
@@ -118,64 +118,64 @@ class ClipMaker:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            on_face = self._write_frames(cut, islice(frames, cut.metadata.frames), partial)
+            on_face = self._write_frames(clip, islice(frames, clip.metadata.frames), partial)
             if on_face < self.person_on_face:
                 shutil.rmtree(partial)
                 return f"the mask covers {on_face:.0%} of the face, at least {self.person_on_face:.0%} are wanted"
-            write_file(partial / "clip.npz", self._arrays(cut))
-            write_file(partial / "clip.json", json.dumps(asdict(cut.metadata)).encode())
-            _settle(partial)
+            write_file(partial / "clip.npz", self._arrays(clip))
+            write_file(partial / "clip.json", json.dumps(asdict(clip.metadata)).encode())
+            _flush(partial)
             partial.rename(folder)
-            _sync(folder.parent)
+            _fsync(folder.parent)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(folder, error) from error
         return ""
 
-    def _write_frames(self, cut: Cut, frames: Iterator[np.ndarray], folder: Path) -> float:
+    def _write_frames(self, clip: ClipData, frames: Iterator[np.ndarray], folder: Path) -> float:
         """Write pictures and masks; tells the mean of the mask on the face."""
         number, on_face = 0, 0.0
-        points = cut.track.track.camera.project(cut.track.track.mesh).long()
+        points = clip.track.track.camera.project(clip.track.track.mesh).long()
         while batch := list(islice(frames, BATCH)):
-            crops = np.stack([crop_picture(frame, cut.track.crop, FRAME_SIZE) for frame in batch])
+            crops = np.stack([crop_picture(frame, clip.track.crop, FRAME_SIZE) for frame in batch])
             masks = (self.tracker.person_masks(crops)[:, 0] * 255).round().to(torch.uint8).numpy()
             for crop, mask in zip(crops, masks, strict=True):
                 column, row = points[number].clamp(0, FRAME_SIZE - 1).unbind(1)
                 on_face += float(mask[row, column].mean()) / 255
                 crop[mask <= BLACK_BELOW] = 0
-                write_file(folder / f"{number:06d}.jpg", encoded(crop))
-                write_file(folder / f"{number:06d}.png", encoded(mask))
+                write_file(folder / f"{number:06d}.jpg", encode_image(crop))
+                write_file(folder / f"{number:06d}.png", encode_image(mask))
                 number += 1
-        if number < cut.metadata.frames:
-            problem = f"its second reading gave {number} frames of a clip of {cut.metadata.frames}"
-            raise InputError(cut.metadata.video, problem, "Was the file changed meanwhile? Run it again.")
+        if number < clip.metadata.frames:
+            problem = f"its second reading gave {number} frames of a clip of {clip.metadata.frames}"
+            raise InputError(clip.metadata.video, problem, "Was the file changed meanwhile? Run it again.")
         return on_face / number
 
-    def _arrays(self, cut: Cut) -> bytes:
-        track = cut.track.track
+    def _arrays(self, clip: ClipData) -> bytes:
+        track = clip.track.track
         arrays = {
             "world_to_camera": track.camera.world_to_camera,
             "mesh": track.mesh,
             "eyes": track.eyes,
             "mouth": self.tracker.face.mouth_code(track.mesh),
         }
-        if isinstance(cut.track, FlameVideoTrack):
-            flame = cut.track.flame
+        if isinstance(clip.track, FlameVideoTrack):
+            flame = clip.track.flame
             arrays |= {
                 "flame_shape": flame.shape[0],
                 "flame_expression": flame.expression,
                 "flame_jaw": flame.jaw,
                 "flame_eyes": flame.eyes,
             }
-        samples = torch.from_numpy(cut.audio.astype(np.float32) / 32768)
+        samples = torch.from_numpy(clip.audio.astype(np.float32) / 32768)
         data = {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
-        data |= {"audio": cut.audio, self.sound: self.features(samples, cut.metadata.frames)}
+        data |= {"audio": clip.audio, self.sound: self.features(samples, clip.metadata.frames)}
         buffer = io.BytesIO()
         np.savez(buffer, **data)
         return buffer.getvalue()
 
 
-def encoded(picture: UInt8[np.ndarray, "height width *channels"]) -> bytes:
+def encode_image(picture: UInt8[np.ndarray, "height width *channels"]) -> bytes:
     """RGB as JPEG without subsampling of colours, a mask as PNG."""
     buffer = io.BytesIO()
     if picture.ndim == 3:
@@ -191,14 +191,14 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _settle(folder: Path) -> None:
-    """Bring a folder's files to the disk, so that after a power cut its final name never stands for less."""
+def _flush(folder: Path) -> None:
+    """Bring a folder's files to the disk, so that after a power clip its final name never stands for less."""
     for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
+        _fsync(file)
+    _fsync(folder)
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

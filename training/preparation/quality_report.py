@@ -1,4 +1,4 @@
-"""The quality report: what became of every video, and why what is missing is missing."""
+"""Quality report over all videos: what was kept, what was rejected, and why."""
 
 import json
 from collections import Counter
@@ -74,7 +74,7 @@ def _markdown(videos: Sequence[dict[str, Any]]) -> str:
         kept = sum(clip["end_s"] - clip["start_s"] for clip in video["clips"])
         lines.append(
             f"| [{video['video_id']}]({video['video_id']}.jpg) | {video['person']} | {video['split']} "
-            f"| {video['seconds']:.1f} s | {kept:.1f} s | {len(video['clips'])} | {_lateness(video['sound'])} "
+            f"| {video['seconds']:.1f} s | {kept:.1f} s | {len(video['clips'])} | {_audio_offset(video['sound'])} "
             f"| {'yes' if video['own_speech'] else 'no'} |"
         )
     lines += ["", "## Rejected", ""]
@@ -88,7 +88,7 @@ def _markdown(videos: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _lateness(sound: dict[str, Any]) -> str:
+def _audio_offset(sound: dict[str, Any]) -> str:
     """Two cells of the table: how late, and how well the mouth follows."""
     if not sound or not sound["there"]:
         return "no sound |"

@@ -1,4 +1,4 @@
-"""What the limits apply to: size, place and pose of a face in the frames of a video, and of its square."""
+"""Face measurements: size, place and pose of the face in every frame of a video, and of its crop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Measures:
+class FaceMeasurements:
     """What limits apply to, for every frame; NaN where there is no face.
 
     Attributes:
@@ -34,8 +34,8 @@ class Measures:
     centre: Float[np.ndarray, "frame 2"]
 
 
-def measure(records: np.ndarray, width: int, height: int) -> Measures:
-    """Measure the faces of a survey's records, some at a time."""
+def measure_faces(records: np.ndarray, width: int, height: int) -> FaceMeasurements:
+    """Measure the faces of a scan's records, some at a time."""
     parts = []
     for first in range(0, len(records), CHUNK):
         points = torch.from_numpy(np.array(records["points"][first : first + CHUNK]))
@@ -45,7 +45,7 @@ def measure(records: np.ndarray, width: int, height: int) -> Measures:
         outside = beyond.any(2).float().mean(1)
         outside[side.isnan()] = torch.nan
         parts.append([t.numpy() for t in (side, head_angles(points), outside, (low + high) / 2)])
-    return Measures(*(np.concatenate(series) for series in zip(*parts, strict=True)))
+    return FaceMeasurements(*(np.concatenate(series) for series in zip(*parts, strict=True)))
 
 
 def head_angles(points_px: Float[torch.Tensor, "frame 478 3"]) -> Float[torch.Tensor, "frame 3"]:

@@ -1,6 +1,6 @@
-"""First reading of a video: which shots it has, where the face is in every frame, and whether it is alone.
+"""Video scan, the first reading of a video: its shots, the face in every frame, and other faces beside it.
 
-A frame's findings are one record of a file, written some frames at a time: they need no memory, and a survey that was
+A frame's findings are one record of a file, written some frames at a time: they need no memory, and a scan that was
 interrupted goes on where the file ends.
 """
 
@@ -24,7 +24,7 @@ from sdtalk.video import read_frames
 from training.data.atomic import write_atomically
 from training.preparation.shots import ShotDetector
 
-RECORD = np.dtype(
+FRAME_RECORD = np.dtype(
     [
         ("points", "<f4", (MESH_POINTS, 3)),  # NaN where there is no face
         ("other_px", "<f4"),  # longer side of the largest other face; NaN where nobody looked
@@ -42,8 +42,8 @@ APART = 0.3
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What the first reading found.
+class VideoScan:
+    """What the first reading of a video found.
 
     Attributes:
         frames: How many there are, at 25 a second.
@@ -60,18 +60,18 @@ class Survey:
     problem: str
 
 
-def survey_video(
+def scan_video(
     path: Path,
     folder: Path,
     networks: FaceNetworks,
     wanted: tuple[tuple[float, float], ...] | None = None,
     progress: Callable[[int], None] = lambda frames: None,
-) -> Survey:
+) -> VideoScan:
     """Look through a video, or go on looking.
 
     Args:
         path: The video.
-        folder: Where `survey.bin` (a `RECORD` a frame) and then `survey.json` are written.
+        folder: Where `survey.bin` (a `FRAME_RECORD` a frame) and then `survey.json` are written.
         networks: Find the faces.
         wanted: Intervals in seconds outside of which nobody looks for faces; None: everywhere.
         progress: Told how many frames were read, each time some were.
@@ -81,27 +81,27 @@ def survey_video(
     """
     done = folder / "survey.json"
     if done.exists():
-        return Survey(**json.loads(done.read_text(encoding="utf-8")))
+        return VideoScan(**json.loads(done.read_text(encoding="utf-8")))
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "survey.bin"
-    known, last = _whole_groups(store)
+    known, last = _complete_groups(store)
     detector, reading, frames, size = ShotDetector(), _Reading(path), 0, (0, 0)
     with store.open("ab", buffering=0) as file:
-        for group in _groups(detector.watch(reading.frames()), wanted):
+        for group in _groups(detector.detect(reading.frames()), wanted):
             size = group.pictures[0].shape[1::-1]
             if frames + len(group.pictures) > known:
-                records, last = _look(group, networks, None if group.shot else last, frames)
+                records, last = _find_faces(group, networks, None if group.shot else last, frames)
                 file.write(records.tobytes())
             frames += len(group.pictures)
             progress(len(group.pictures))
-    survey = Survey(frames, *size, [list(fade) for fade in detector.fades], reading.problem)
-    write_atomically(done, json.dumps(asdict(survey)).encode())
-    return survey
+    scan = VideoScan(frames, *size, [list(fade) for fade in detector.fades], reading.problem)
+    write_atomically(done, json.dumps(asdict(scan)).encode())
+    return scan
 
 
-def records_of(folder: Path) -> np.ndarray:
-    """The findings of a complete survey, read from the file as they are used."""
-    return np.memmap(folder / "survey.bin", RECORD, "r")
+def read_records(folder: Path) -> np.ndarray:
+    """The findings of a complete scan, read from the file as they are used."""
+    return np.memmap(folder / "survey.bin", FRAME_RECORD, "r")
 
 
 class _Reading:
@@ -151,11 +151,11 @@ def _groups(
         yield _Group(pictures, shot, inside)
 
 
-def _look(
+def _find_faces(
     group: _Group, networks: FaceNetworks, last: FaceLandmarks | None, number: int
 ) -> tuple[np.ndarray, FaceLandmarks | None]:
     """Find the face in a group's frames, the first of which has a number; and where it was last seen."""
-    records = np.zeros(len(group.pictures), RECORD)
+    records = np.zeros(len(group.pictures), FRAME_RECORD)
     records["points"] = records["other_px"] = np.nan
     records["shot"][0], records["wanted"], records["group_end"][-1] = group.shot, group.wanted, 1
     if not group.wanted:
@@ -184,16 +184,16 @@ def _largest_other(found: list[FaceLandmarks], face: FaceLandmarks | None) -> fl
     return max((f.side for f in others), default=0.0)
 
 
-def _whole_groups(store: Path) -> tuple[int, FaceLandmarks | None]:
+def _complete_groups(store: Path) -> tuple[int, FaceLandmarks | None]:
     """Cut a file of records after its last whole group; its frames, and the face that group ended with."""
-    count = store.stat().st_size // RECORD.itemsize if store.exists() else 0
+    count = store.stat().st_size // FRAME_RECORD.itemsize if store.exists() else 0
     if not count:
         store.write_bytes(b"")
         return 0, None
-    records = np.memmap(store, RECORD, "r", shape=(count,))
+    records = np.memmap(store, FRAME_RECORD, "r", shape=(count,))
     ends = np.flatnonzero(records["group_end"]) + 1
     known = int(ends[-1]) if len(ends) else 0
-    os.truncate(store, known * RECORD.itemsize)
+    os.truncate(store, known * FRAME_RECORD.itemsize)
     start = int(ends[-2]) if len(ends) > 1 else 0
     for record in records[start:known][::-1]:
         if np.isfinite(record["points"]).all():
