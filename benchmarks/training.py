@@ -26,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from sdtalk.image import read_picture
 from sdtalk.tracking.head_track import COMPLETION_POINTS, Portrait
 from sdtalk.tracking.tracker import Tracker
-from training import terms
-from training.initial import initial_model
-from training.perceptual import FacePerceptualLoss
-from training.recipe import TrainSettings
+from training import loss_terms
+from training.initial_model import initial_model
+from training.published_perceptual import FacePerceptualLoss
 from training.settings import read_settings
-from training.train import learner, set_rates
+from training.train import make_stage_and_optimiser, set_learning_rates
+from training.train_settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 FLAME_VERTICES = 5023
@@ -73,10 +73,10 @@ def batch_of(person: Portrait, size: str) -> dict[str, Tensor]:
 def measured(size: str, stage: int, person: Portrait, steps: int) -> tuple[float, float]:
     """Floating-point operations and median seconds of a step with one sample."""
     settings = settings_of(size, stage)
-    network, optimiser = learner(initial_model(settings), settings)
+    network, optimiser = make_stage_and_optimiser(initial_model(settings), settings)
     batch, seconds, operations = batch_of(person, size), [], 0
     for step in range(steps + 2):
-        set_rates(optimiser, settings, step)
+        set_learning_rates(optimiser, settings, step)
         counter = FlopCounterMode(display=False)
         start = time.perf_counter()
         with counter if step == 0 else nullcontext():  # counting takes longer than computing
@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--tflops", type=float, default=100.0, help="assumed of one GPU in these networks")
     arguments = parser.parse_args()
     # as where LPIPS or the authors' networks are installed: the features cost what they cost with any weights
-    found = terms._features
-    terms._features = lambda s: ("published", FacePerceptualLoss()) if s.size == "base" else found(s)
+    found = loss_terms._features
+    loss_terms._features = lambda s: ("published", FacePerceptualLoss()) if s.size == "base" else found(s)
     person = Tracker.from_bundled().portrait(
         read_picture(ROOT / "examples" / "eileen_collins.png").pixels, "example"
     )

@@ -25,9 +25,9 @@ from sdtalk.checkpoint import load_model, locate
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.pipeline import SDTalkPipeline
-from training import hub as training_hub
-from training.hub import HubUploader
+from training import hub_uploader
 from training.hub_repository import commit_folder, download_state
+from training.hub_uploader import HubUploader
 
 REPO = f"{OWNER}/head"
 TINY = replace(TOY, plane_size=8, hash_levels=1)
@@ -291,7 +291,7 @@ def test_a_hub_that_goes_and_comes_back(
     hub: HubStandIn, uploader: HubUploader, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.down()
-    with caplog.at_level(logging.WARNING, "training.hub"):
+    with caplog.at_level(logging.WARNING, "training.hub_uploader"):
         uploader.start()
     assert "cannot be reached now" in caplog.text and "tried later" in caplog.text
     for step in (1, 2, 3):
@@ -348,7 +348,7 @@ def test_closing_does_not_wait_for_a_connection_that_hangs(
     wait_for(lambda: any(r.startswith("PUT") for r in hub.requests))
     began = time.monotonic()
     assert len(uploader.close(0.2)) == 1 and time.monotonic() - began < 1.5
-    assert get_session().timeout.read == training_hub.SILENCE_SECONDS  # nor does it hang for ever
+    assert get_session().timeout.read == hub_uploader.SILENCE_SECONDS  # nor does it hang for ever
 
 
 def test_the_newest_replaces_what_waits_and_order_is_kept(
@@ -428,7 +428,7 @@ def test_a_disk_that_is_full_costs_an_upload_only(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_hub.shutil, "copyfile", full)
+        patch.setattr(hub_uploader.shutil, "copyfile", full)
         uploader.upload(folder, "Step 1")
         uploader.upload(tmp_path / "nowhere", "Step 2", "training")
     lines = uploader.close()
@@ -450,7 +450,7 @@ def test_a_panic_of_the_client_is_no_end(
             raise Panic("index out of bounds")
         return commit_folder(*arguments)
 
-    monkeypatch.setattr(training_hub, "commit_folder", panics_once)
+    monkeypatch.setattr(hub_uploader, "commit_folder", panics_once)
     uploader.upload(saved(1, tmp_path / "model"), "Step 1")
     assert uploader.close() == [] and steps_on(hub) == [1] and len(calls) == 2
 

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from toy_training import prepared_for, settings_file, weights
 
 from sdtalk.checkpoint import load_model, locate
-from training import publishing, train
+from training import run_outputs, train
 
 REPO = f"{OWNER}/head"
 
@@ -77,7 +77,7 @@ def test_a_hub_that_goes_away_changes_nothing_of_the_training(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(publishing, "UPLOAD_SECONDS", 1.0)
+    monkeypatch.setattr(run_outputs, "UPLOAD_SECONDS", 1.0)
     path = settings_file(tmp_path / "here", data, hub={"every": 1})
     hub.fail("POST .*/commit/", status=500, times=-1)
     run = trained(path, "--push-to-hub", REPO)

@@ -12,7 +12,7 @@ from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.weights.assets import optional_asset
 from sdtalk.weights.third_party import add_weights
-from training.alexnet import ALEXNET_WIDTHS, alexnet_convolutions
+from training.alexnet import ALEXNET_CHANNELS, alexnet_convolutions
 from training.lpips import Lpips
 
 
@@ -117,7 +117,7 @@ def test_the_layout_is_torchvisions() -> None:
         "6.weight": (384, 192, 3, 3), "6.bias": (384,), "8.weight": (256, 384, 3, 3), "8.bias": (256,),
         "10.weight": (256, 256, 3, 3), "10.bias": (256,),
     }  # fmt: skip
-    assert ALEXNET_WIDTHS == (64, 192, 384, 256, 256)
+    assert ALEXNET_CHANNELS == (64, 192, 384, 256, 256)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lpips") is None, reason="the package lpips is not installed")

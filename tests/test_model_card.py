@@ -20,8 +20,8 @@ from training.data.index import Index
 from training.evaluation.results import ClipResult, Results
 from training.model_card import card_of_run, with_results
 from training.publish import main
-from training.recipe import TrainSettings
 from training.settings import build
+from training.train_settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = ["What it is", "Training data", "Training", "Measured", "Limits", "Licence", "Use"]

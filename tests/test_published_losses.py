@@ -10,7 +10,6 @@ from published import FIXTURES, assert_sampled
 from sdtalk.published.keys import published_layout
 from sdtalk.tracking.landmarks68 import lip_box_px
 from training.losses import lifting_loss, nearest_square_distances
-from training.perceptual import FacePerceptualLoss
 from training.published_losses import (
     Comparison,
     crop_to_box,
@@ -19,6 +18,7 @@ from training.published_losses import (
     stage1_losses,
     stage2_losses,
 )
+from training.published_perceptual import FacePerceptualLoss
 
 RTOL = 1e-5
 """The scalars of fixture j agree to about 1e-7; another processor may sum in another order."""

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from sdtalk.errors import InputError
-from training.recipe import TrainSettings
 from training.settings import plain, read_settings, write_settings
+from training.train_settings import TrainSettings
 
 CONFIGS = Path(__file__).parent.parent / "training" / "configs"
 

@@ -15,13 +15,13 @@ from toy_training import BASE, LOSSES, MINI, RATES, changed, farthest, prepared_
 
 from sdtalk.checkpoint import load_model
 from sdtalk.model import SDTalk
-from training import session, train
+from training import run_state, train
 from training.checkpoints import RunFolder
 from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
-from training.initial import initial_model
-from training.recipe import TrainSettings
+from training.initial_model import initial_model
 from training.settings import read_settings
+from training.train_settings import TrainSettings
 
 PARTS = {
     1: {"reconstructor", "neural_renderer"},
@@ -82,13 +82,13 @@ def test_a_stage_trains_its_parts_only(tmp_path, data, size, stage) -> None:
 def test_all_that_is_to_learn_gets_a_gradient(tmp_path, data, size, stage) -> None:
     """On several GPUs anything else would end the run."""
     settings = read_settings(settings_file(tmp_path, data[size], size, stage), TrainSettings)
-    network, optimiser = train.learner(initial_model(settings), settings)
+    network, optimiser = train.make_stage_and_optimiser(initial_model(settings), settings)
     with closing(iter(PairLoader(PreparedDataset.open(data[size]), 1, 1))) as batches:
         losses = network(next(batches))
     losses.pop("pictures"), losses.pop("psnr")
     sum(losses.values()).backward()
-    assert all(p.grad is not None for p in train.trainable(optimiser))
-    learning = {id(p) for p in train.trainable(optimiser)}
+    assert all(p.grad is not None for p in train.trainable_parameters(optimiser))
+    learning = {id(p) for p in train.trainable_parameters(optimiser)}
     assert all(p.requires_grad == (id(p) in learning) for p in network.parameters())
 
 
@@ -268,14 +268,14 @@ def test_a_full_disk_costs_nothing_that_was_made(capsys, monkeypatch, tmp_path, 
 
 def test_sigterm_ends_a_run_with_a_checkpoint(monkeypatch, tmp_path, data) -> None:
     path = settings_file(tmp_path, data["mini"], steps=50, checkpoints={"every": 50})
-    real = train.set_rates
+    real = train.set_learning_rates
 
     def interrupt(optimiser, settings, step) -> dict[str, float]:
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(optimiser, settings, step)
 
-    monkeypatch.setattr(train, "set_rates", interrupt)
+    monkeypatch.setattr(train, "set_learning_rates", interrupt)
     assert [p.name for p in run(path).checkpoints()] == ["checkpoint-000003"]
 
 
@@ -283,7 +283,7 @@ def test_rates_rise_then_fall_to_their_end(tmp_path, data) -> None:
     settings = read_settings(settings_file(tmp_path, data["mini"], steps=100), TrainSettings)
     model = torch.nn.Linear(1, 1)
     optimiser = torch.optim.Adam([{"params": model.parameters(), "name": "reconstructor"}], lr=0.0)
-    rates = [train.set_rates(optimiser, settings, step)["reconstructor"] for step in range(100)]
+    rates = [train.set_learning_rates(optimiser, settings, step)["reconstructor"] for step in range(100)]
     assert rates[0] == pytest.approx(0.5e-3) and rates[1] == pytest.approx(1e-3 * (1 - 0.009))
     assert rates[-1] == pytest.approx(1e-3 * (1 - 0.9 * 0.99)) and rates[50] == pytest.approx(1e-3 * 0.55)
 
@@ -291,5 +291,5 @@ def test_rates_rise_then_fall_to_their_end(tmp_path, data) -> None:
 def test_saving_writes_the_whole_model_and_nothing_else(tmp_path, data) -> None:
     settings = read_settings(settings_file(tmp_path, data["mini"]), TrainSettings)
     model = initial_model(settings)
-    session.save_model(model, tmp_path)
+    run_state.save_model(model, tmp_path)
     assert changed(model.state_dict(), load_model(tmp_path).state_dict()) == set()

@@ -13,11 +13,19 @@ from safetensors.torch import load_file
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
 from training.mini import synthetic_speech
-from training.mini.lips_data import Clip, Crops, Scale, disturb, load_clips, mouth_example, variants
-from training.mini.lips_fit import Recipe, finetune
-from training.mini.lips_metrics import best_lag, closures, closures_hit, correlation
+from training.mini.lips_data import (
+    CropSampler,
+    SpeakerScale,
+    TalkingClip,
+    augment_audio,
+    augmented_examples,
+    load_clips,
+    mouth_example,
+)
+from training.mini.lips_fit import FitSettings, finetune
+from training.mini.lips_metrics import best_lag, closures, correlation, count_closures_hit
 from training.mini.synthetic_speech import Utterance, targets
-from training.mini.train_lips import calibrate, main, realigned
+from training.mini.train_lips import calibrate, main, realign_audio
 from training.mini.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 ROOT = Path(__file__).parent.parent
@@ -39,9 +47,9 @@ def babble(seconds: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(np.concatenate([opening[:, None], shape], axis=1)), torch.from_numpy(audio)
 
 
-def clip(seconds: float, seed: int) -> Clip:
+def clip(seconds: float, seed: int) -> TalkingClip:
     mouth, audio = babble(seconds, seed)
-    return Clip(f"clip{seed}", f"person{seed}", mouth, audio)
+    return TalkingClip(f"clip{seed}", f"person{seed}", mouth, audio)
 
 
 def test_correlation_and_lag() -> None:
@@ -58,8 +66,8 @@ def test_correlation_and_lag() -> None:
 def test_closures_are_dips_between_openings() -> None:
     real = np.array([0.0, 0, 0, 1, 1, 0.05, 1, 1, 0.5, 1, 0.1, 0.02, 0.1, 1] + [0] * 20 + [1, 1])
     assert closures(real).tolist() == [5, 11]  # 0.5 is no closure, neither are silences
-    assert closures_hit(np.zeros(len(real)), real, 0.3)[:2] == (2, 2)
-    assert closures_hit(np.ones(len(real)), real, 0.3)[:2] == (0, 2)
+    assert count_closures_hit(np.zeros(len(real)), real, 0.3)[:2] == (2, 2)
+    assert count_closures_hit(np.ones(len(real)), real, 0.3)[:2] == (0, 2)
 
 
 def test_visemes_cover_every_sound() -> None:
@@ -143,12 +151,12 @@ def test_files_that_are_no_such_are_told(option: str, tmp_path: Path, capsys: py
 
 def test_examples_keep_sound_and_mouth_together_at_any_speed() -> None:
     one = clip(6.0, 0)
-    for example in variants(one, 6, np.random.default_rng(0)):
+    for example in augmented_examples(one, 6, np.random.default_rng(0)):
         assert example.mels.shape == (4 * example.frames + 33, 80) and example.target.shape[1] == 6
         loud = example.mels[18 : 18 + 4 * example.frames : 4].float().mean(1)
         assert correlation(loud.numpy(), example.target[:, 0].numpy()) > 0.75
-    plain = variants(one, 0, np.random.default_rng(0))[0]
-    scale = Scale.of(one.mouth)
+    plain = augmented_examples(one, 0, np.random.default_rng(0))[0]
+    scale = SpeakerScale.of(one.mouth)
     torch.testing.assert_close(plain.target[:, :5] * scale.amplitude + scale.mean, one.mouth)
 
 
@@ -160,9 +168,9 @@ def test_lost_faces_are_not_learned() -> None:
 
 
 def test_crops_are_pieces_of_examples() -> None:
-    example = variants(clip(6.0, 0), 0, np.random.default_rng(0))[0]
-    short = variants(clip(1.2, 1), 0, np.random.default_rng(0))[0]
-    mels, target, valid = Crops([[example], [short]], np.random.default_rng(0)).draw(32)
+    example = augmented_examples(clip(6.0, 0), 0, np.random.default_rng(0))[0]
+    short = augmented_examples(clip(1.2, 1), 0, np.random.default_rng(0))[0]
+    mels, target, valid = CropSampler([[example], [short]], np.random.default_rng(0)).draw(32)
     assert mels.shape == (32, 233, 80) and target.shape == (32, 50, 6)
     counts = set(valid.sum(1).int().tolist())
     assert counts == {50, 30}
@@ -172,22 +180,22 @@ def test_crops_are_pieces_of_examples() -> None:
 def test_disturbing_keeps_length_and_speech() -> None:
     samples = babble(2.0, 0)[1].numpy()
     for seed in range(12):
-        other = disturb(samples, np.random.default_rng(seed))
+        other = augment_audio(samples, np.random.default_rng(seed))
         assert other.shape == samples.shape and np.isfinite(other).all()
         assert np.corrcoef(np.abs(other), np.abs(samples))[0, 1] > 0.3
 
 
 def test_training_learns_finds_lags_and_sets_the_spread() -> None:
     clips = [clip(5.0, seed) for seed in range(6)]
-    groups = [variants(c, 1, np.random.default_rng(0)) for c in clips[:5]]
-    encoder = finetune(AudioEncoder(), groups, [], Recipe(steps=30))
+    groups = [augmented_examples(c, 1, np.random.default_rng(0)) for c in clips[:5]]
+    encoder = finetune(AudioEncoder(), groups, [], FitSettings(steps=30))
     held = [clips[5], clips[5].shifted(-3)]
-    moved = realigned(held, [encoder, encoder])
+    moved = realign_audio(held, [encoder, encoder])
     assert moved[0] is held[0]
     torch.testing.assert_close(moved[1].audio[: 4 * SAMPLE_RATE_HZ], held[0].audio[: 4 * SAMPLE_RATE_HZ])
     calibrate(held[:1], [encoder])
     with torch.no_grad():
-        code = encoder.forward_clip(variants(held[0], 0, np.random.default_rng(0))[0].mels.float())
+        code = encoder.forward_clip(augmented_examples(held[0], 0, np.random.default_rng(0))[0].mels.float())
     assert correlation(code[:, 0].numpy(), held[0].mouth[:, 0].numpy()) > 0.5
     assert code[:, 0].std() / held[0].mouth[:, 0].std() == pytest.approx(0.95, abs=0.1)
 

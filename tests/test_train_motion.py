@@ -13,9 +13,9 @@ from sdtalk.model import SDTalk
 from sdtalk.tracking.face_model import LIPS, FaceModel
 from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
-from training.mini import start, train_motion
-from training.mini.surface import RIM_POINTS, MotionGeometry, SurfaceSampler, outer_rim
-from training.mini.train_motion import PAIRS, Tracks, blink_frames
+from training.mini import initial_checkpoint, train_motion
+from training.mini.geometry_loss import RIM_POINTS, GeometryLoss, SurfaceSampler, outer_rim
+from training.mini.train_motion import PAIRS, TrackPairSampler, blink_frames
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_what_is_no_set_is_refused(checkpoint, tmp_path, capsys) -> None:
 def test_what_is_no_checkpoint_is_refused(prepared, tmp_path, capsys) -> None:
     nowhere = str(tmp_path / "nowhere")
     assert train_motion.main([prepared.store.source, nowhere, "-o", str(tmp_path / "out")]) == 2
-    assert start.main([str(tmp_path / "out"), "--audio-encoder", nowhere]) == 2
+    assert initial_checkpoint.main([str(tmp_path / "out"), "--audio-encoder", nowhere]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert "no such folder" in first and "no audio encoder" in second
     assert not (tmp_path / "out").exists()
@@ -61,7 +61,7 @@ def test_what_is_no_checkpoint_is_refused(prepared, tmp_path, capsys) -> None:
     "left_out, inside", [({"fine_field": False}, True), ({"completion_branch": False}, False)]
 )
 def test_a_field_alone_learns_what_it_moves(prepared, left_out: dict, inside: bool, tmp_path) -> None:
-    model, geometry = SDTalk(replace(TOY, **left_out)), MotionGeometry()
+    model, geometry = SDTalk(replace(TOY, **left_out)), GeometryLoss()
     batch = next(iter(PairLoader(prepared, 2, 1)))
     before = geometry(model, batch)
     moved = geometry(model, batch | {"target_points": batch["target_points"] + 0.01})
@@ -75,7 +75,7 @@ def test_a_field_alone_learns_what_it_moves(prepared, left_out: dict, inside: bo
 def test_pairs_are_of_one_clip(prepared) -> None:
     import numpy as np
 
-    batch = Tracks(prepared, "train").pairs(np.random.default_rng(0))
+    batch = TrackPairSampler(prepared, "train").pairs(np.random.default_rng(0))
     assert batch["source_points"].shape == (PAIRS, 1920, 3)
     clips = [prepared.clip(entry) for entry in prepared.index.clips]
     for source, target in zip(batch["source_mouth"], batch["target_mouth"], strict=True):
@@ -110,7 +110,7 @@ def test_the_rim_is_where_one_triangle_ends() -> None:
 
 
 def test_the_geometry_of_a_batch_is_the_mean_over_its_samples(prepared, checkpoint) -> None:
-    model, geometry = SDTalk.from_pretrained(checkpoint), MotionGeometry()
+    model, geometry = SDTalk.from_pretrained(checkpoint), GeometryLoss()
     whole = next(iter(PairLoader(prepared, 4, 1)))
     parts = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(4)]
     losses = torch.stack([geometry(model, part) for part in parts])
@@ -119,7 +119,7 @@ def test_the_geometry_of_a_batch_is_the_mean_over_its_samples(prepared, checkpoi
 
 
 def test_the_geometry_teaches_both_fields(prepared, checkpoint) -> None:
-    model, geometry = SDTalk.from_pretrained(checkpoint), MotionGeometry()
+    model, geometry = SDTalk.from_pretrained(checkpoint), GeometryLoss()
     batch = next(iter(PairLoader(prepared, 4, 1)))
     fields = [*model.coarse_field.parameters(), *model.fine_field.parameters()]
     optimiser = torch.optim.Adam(fields, lr=1e-2)
@@ -134,11 +134,11 @@ def test_the_geometry_teaches_both_fields(prepared, checkpoint) -> None:
 
 
 def test_a_fresh_checkpoint_carries_a_trained_audio_encoder(tmp_path) -> None:
-    start.main([str(tmp_path / "first"), "--seed", "1"])
+    initial_checkpoint.main([str(tmp_path / "first"), "--seed", "1"])
     weights = load_file(tmp_path / "first" / "model.safetensors")
     own = {k.removeprefix("audio_encoder."): v for k, v in weights.items() if k.startswith("audio_encoder.")}
     save_file(own, tmp_path / "audio.safetensors")
-    start.main(
+    initial_checkpoint.main(
         [str(tmp_path / "second"), "--seed", "2", "--audio-encoder", str(tmp_path / "audio.safetensors")]
     )
     assert "audio_encoder" not in changed(tmp_path / "first", tmp_path / "second")

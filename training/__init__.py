@@ -1,4 +1,4 @@
-"""Training scripts; the package never imports them."""
+"""Training, preparation and evaluation: scripts and their parts; the package sdtalk never imports them."""
 
 from sdtalk.cli.process import tune_process
 

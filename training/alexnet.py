@@ -1,12 +1,12 @@
-"""The convolutions of AlexNet, as torchvision builds and names them; two perceptual distances look through them."""
+"""AlexNet's convolutions, named as in torchvision; the perceptual losses take their feature maps."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-ALEXNET_MAPS = (1, 4, 7, 9, 11)
+ALEXNET_LAYERS = (1, 4, 7, 9, 11)
 """Where in AlexNet the maps are taken: after each of its five rectifiers."""
 
-ALEXNET_WIDTHS = (64, 192, 384, 256, 256)
+ALEXNET_CHANNELS = (64, 192, 384, 256, 256)
 """Channels of those maps."""
 
 
@@ -21,7 +21,7 @@ def alexnet_convolutions() -> nn.Sequential:
     )  # fmt: skip
 
 
-def maps_at(
+def feature_maps(
     network: nn.Sequential, x: Float[Tensor, "batch channel height width"], places: tuple[int, ...]
 ) -> list[Tensor]:
     """What a network holds at some of its layers; it runs no further than the last of them."""

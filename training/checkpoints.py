@@ -1,4 +1,4 @@
-"""The folder of a run: checkpoints that are whole or not there, the finished model, and the log.
+"""Run folder: checkpoints that are whole or not there, the finished model, and the log.
 
     RUN/settings.yaml            what the run was started with
     RUN/checkpoint-000500/       config.json, model.safetensors (as trained), optimiser, average and random state
@@ -22,7 +22,7 @@ from typing import Any
 from sdtalk.errors import InputError
 
 PARTIAL, REMOVED = ".partial", ".removed"
-COMPLETE = "training.json"
+METADATA = "training.json"
 """Written last: a checkpoint without it is none."""
 
 
@@ -54,7 +54,7 @@ class RunFolder:
     def checkpoints(self) -> list[Path]:
         """Those that are whole, the oldest first."""
         found = (p for p in self.path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name))
-        return sorted((p for p in found if (p / COMPLETE).is_file()), key=_step_in_name)
+        return sorted((p for p in found if (p / METADATA).is_file()), key=_step_in_name)
 
     def clean(self) -> None:
         """Remove what interrupted runs left half written."""
@@ -74,7 +74,7 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def rewind_log(self, step: int) -> None:
+    def truncate_log(self, step: int) -> None:
         """Forget what an interrupted run logged after the step that is resumed from."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
@@ -87,16 +87,16 @@ class RunFolder:
         os.replace(partial, path)
 
 
-def step_of(checkpoint: Path) -> int:
+def checkpoint_step(checkpoint: Path) -> int:
     """The optimiser steps behind a checkpoint.
 
     Raises:
         InputError: It is not whole.
     """
-    return int(facts_of(checkpoint)["step"])
+    return int(checkpoint_metadata(checkpoint)["step"])
 
 
-def facts_of(checkpoint: Path) -> dict[str, Any]:
+def checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of itself: step, processes and the settings of its run.
 
     Raises:
@@ -104,19 +104,19 @@ def facts_of(checkpoint: Path) -> dict[str, Any]:
     """
     remedy = "Give a folder checkpoint-... of a run, or resume from the one before."
     try:
-        facts = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        metadata = json.loads((checkpoint / METADATA).read_text(encoding="utf-8"))
     except OSError as error:
-        problem = f"it is no checkpoint to resume from ({COMPLETE} is missing)"
+        problem = f"it is no checkpoint to resume from ({METADATA} is missing)"
         raise InputError(str(checkpoint), problem, remedy) from error
     except ValueError as error:
-        raise InputError(str(checkpoint), f"{COMPLETE} is damaged", remedy) from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("step"), int):
-        raise InputError(str(checkpoint), f"{COMPLETE} tells no step", remedy)
-    return facts
+        raise InputError(str(checkpoint), f"{METADATA} is damaged", remedy) from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("step"), int):
+        raise InputError(str(checkpoint), f"{METADATA} tells no step", remedy)
+    return metadata
 
 
 @contextmanager
-def replaced(place: Path, main: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def atomic_folder(place: Path, main: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A folder to write to, which takes its place when the block ends without an error; before that nothing changes.
 
     Args:
@@ -134,10 +134,10 @@ def replaced(place: Path, main: bool = True, wait: Callable[[], None] = lambda: 
             draft.mkdir(parents=True)
         wait()
         yield draft
-        _to_disk(draft)
+        _flush(draft)
         wait()
         if main:
-            _exchange(draft, place)
+            _swap(draft, place)
         wait()
     except OSError as error:
         if main:
@@ -146,24 +146,24 @@ def replaced(place: Path, main: bool = True, wait: Callable[[], None] = lambda: 
         raise InputError(str(place), f"it cannot be written ({error.strerror or error})", remedy) from error
 
 
-def _exchange(draft: Path, place: Path) -> None:
+def _swap(draft: Path, place: Path) -> None:
     aside = place.with_name(place.name + REMOVED)
     if place.exists():
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(place, aside)
     os.replace(draft, place)
-    _sync(place.parent)
+    _fsync(place.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _to_disk(folder: Path) -> None:
+def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            _sync(path)
-    _sync(folder)
+            _fsync(path)
+    _fsync(folder)
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

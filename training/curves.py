@@ -1,4 +1,4 @@
-"""Plot what runs logged: losses, PSNR and their running means, one panel each, one colour a run.
+"""Plot the curves of runs: losses, PSNR and their running means, one panel each, one colour a run.
 
 python -m training.curves runs/mini_stage1 [runs/other ...] -o curves.png
 """

@@ -1,4 +1,4 @@
-"""What is done with a repository on the Hugging Face Hub, at once and with errors; `training.hub` does it in peace."""
+"""Hub repository: create, check, commit and download, at once; `training.hub_uploader` does it in the background."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Losses of both stages (paper section 3.3); every function returns a scalar."""
+"""Loss functions of both stages (paper section 3.3); every one returns a scalar."""
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ class FaceNetworkLoss(nn.Module):
         """Perceptual loss, and lip landmark loss in units of the crop's side.
 
         Args:
-            prediction: Rendered pictures.
+            prediction: RenderedBatch pictures.
             target: Real pictures.
             face_px: Projected mesh of the real pictures; says where to look.
         """

@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look to people (Zhang et al., "The Unreasonable Effectiveness...", 2018).
+"""LPIPS, a perceptual distance (Zhang et al., "The Unreasonable Effectiveness...", 2018).
 
 Version 0.1 with AlexNet, which papers report. Its weights are the optional asset "lpips": torchvision's AlexNet, and
 the five linear layers of the package `lpips`.
@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.alexnet import ALEXNET_MAPS, ALEXNET_WIDTHS, alexnet_convolutions, maps_at
-from training.weights import filled
+from training.alexnet import ALEXNET_CHANNELS, ALEXNET_LAYERS, alexnet_convolutions, feature_maps
+from training.optional_networks import load_optional_network
 
 ASSET = "lpips"
 
@@ -27,7 +27,7 @@ class Lpips(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.alexnet = alexnet_convolutions()
-        self.linear = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in ALEXNET_WIDTHS)
+        self.linear = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in ALEXNET_CHANNELS)
 
     @classmethod
     def installed(cls, device: torch.device | str = "cpu") -> "Lpips | None":
@@ -36,7 +36,7 @@ class Lpips(nn.Module):
         Raises:
             InputError: The weights are damaged.
         """
-        return filled(cls, ASSET, device)
+        return load_optional_network(cls, ASSET, device)
 
     def forward(
         self,
@@ -53,4 +53,4 @@ class Lpips(nn.Module):
 
     def _maps(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         shift, scale = (images.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
-        return maps_at(self.alexnet, (images * 2 - 1 - shift) / scale, ALEXNET_MAPS)
+        return feature_maps(self.alexnet, (images * 2 - 1 - shift) / scale, ALEXNET_LAYERS)

@@ -1,4 +1,4 @@
-"""The model card of a run: what it was trained on and how, and later what was measured; nothing is made up.
+"""Model card of a run: data, settings, limits, and the metrics of an evaluation; nothing is made up.
 
 `sdtalk.weights.model_card` has the text that every model shares, `sdtalk/assets/model_card.md` the template.
 """
@@ -15,8 +15,8 @@ from sdtalk.errors import InputError
 from sdtalk.weights.model_card import NOT_STATED, Card, card_text
 from training.data.entries import SPLITS, ClipEntry
 from training.data.index import Index
-from training.recipe import TrainSettings
 from training.settings import plain
+from training.train_settings import TrainSettings
 
 HUB_DATA = "hf://datasets/"
 FRAMES_AN_HOUR = 25 * 3600

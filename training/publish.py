@@ -1,4 +1,4 @@
-"""Write what an evaluation found into a model's card, and upload the model as one commit.
+"""Publish a model on the Hub: writes an evaluation into its card, and uploads it as one commit.
 
     python -m training.publish RUN/model USER/NAME --results runs/evaluation/results.json
 

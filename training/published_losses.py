@@ -1,4 +1,4 @@
-"""The losses of both stages as the published code weighs and computes them (reference section 6; fixture j).
+"""Published losses: both stages as the authors' code weighs and computes them (reference section 6; fixture j).
 
 Every term comes back with its weight in it, so that a stage's loss is the plain sum of them. "Coarse" is the RGB part
 of the rasterised picture, "refined" what the neural renderer makes of it; every picture term is the mean of both.
@@ -116,7 +116,7 @@ def stage1_losses(
         head_boxes: Tracked head boxes of the target: left, top, right, bottom as shares of the side.
         mesh: All tracked vertices of the target, head space.
         lifted: Visible Gaussians, both layers, head space.
-        perceptual: `training.perceptual.FacePerceptualLoss` with weights, or another distance of two pictures.
+        perceptual: `FacePerceptualLoss` with weights, or another distance of two pictures.
         image_weight: Of L1 on the whole picture.
         box_weight: Of L1 on the expanded head box.
         perceptual_weight: Of the perceptual loss there.

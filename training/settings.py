@@ -1,4 +1,4 @@
-"""Settings from YAML files into frozen dataclasses; a key that is unknown or missing, or a wrong type, is an error.
+"""Settings reader: YAML files into frozen dataclasses; unknown or missing keys and wrong types are errors.
 
 A settings file may name another one under `base:`, whose values it takes where it gives none of its own. Values can be
 changed on the command line: `--set batch.size=4 losses.lip=2`.

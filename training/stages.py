@@ -1,4 +1,4 @@
-"""The forward pass of both stages of the paper (section 3.3), and what each of them trains.
+"""Training stages: the forward pass and losses of both stages of the paper (section 3.3), and what each one trains.
 
 source picture ─► reconstruct ─► head ─┐                       stage 1 learns this
 mouth code or sound, eyes of target ───┼─► animate ─► render ─► Frame ◄─ compare ─► real target picture
@@ -23,17 +23,17 @@ from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.tracking.head_track import HeadTrack
 from training.data.loader import track_from_batch
-from training.mini.surface import MotionGeometry
-from training.recipe import TrainSettings
-from training.terms import Rendered, Terms
+from training.loss_terms import LossTerms, RenderedBatch
+from training.mini.geometry_loss import GeometryLoss
+from training.train_settings import TrainSettings
 
 SURFACE_POINTS = 468
 """Of the mesh, without the irises."""
 
-CODE_WEIGHTS = (3.0, 1.0, 0.77, 0.53, 0.3)
-"""Of the heard mouth code: the opening first, then the shape coefficients, the less of them the less audible."""
+MOUTH_CODE_WEIGHTS = (3.0, 1.0, 0.77, 0.53, 0.3)
+"""Of errors of the predicted mouth code: the opening first, then the shape coefficients, by how audible they are."""
 
-TOUCHING = 0.15
+LIPS_TOUCH_BELOW = 0.15
 """Lips that are less far apart than this share of a wide opening count as touching."""
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,42 +54,42 @@ class Stage(nn.Module):
         """
         super().__init__()
         self.model, self.settings = model.eval(), settings
-        self.still = settings.stage == 1 and not settings.stage1_motion
-        self.terms = Terms(settings)
+        self.without_motion = settings.stage == 1 and not settings.stage1_motion
+        self.loss_terms = LossTerms(settings)
         self.requires_grad_(False)
         for parameters in self.groups().values():
             for parameter in parameters:
                 parameter.requires_grad_(True)
         self.geometry = None
-        if "geometry" in self.terms.weights:
+        if "geometry" in self.loss_terms.weights:
             if not (model.config.priors and model.config.canonical_positions):
                 problem = "this model's fields see no canonical positions, where it is measured"
                 raise InputError("losses.geometry", problem, "Set it to 0.")
-            self.geometry = MotionGeometry()
+            self.geometry = GeometryLoss()
         if dtype := DTYPES.get(settings.precision):
-            self._compute_in(dtype)
+            self._autocast_networks(dtype)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by the name their learning rate goes by (`recipe.GROUPS`); only those that learn."""
+        """Parameters by the name their learning rate goes by (`PARAMETER_GROUPS`); only those that learn."""
         m, rates = self.model, self.settings.optimiser.rates
         backbone = getattr(m.reconstructor.encoder, "backbone", None)
         frozen = set(backbone.parameters()) if isinstance(backbone, nn.Module) else set()
         fields = [f for f in (m.coarse_field, m.fine_field) if f is not None]
         tables = [p for f in fields for p in f.encoding.parameters()]
-        quiet = (
+        noiseless = (
             m.config.renderer_noise == "none"
         )  # then the strengths of the StyleUNet's noise have no gradient
         renderer = [
-            p for n, p in m.neural_renderer.named_parameters() if not (quiet and n.endswith(".strength"))
+            p for n, p in m.neural_renderer.named_parameters() if not (noiseless and n.endswith(".strength"))
         ]
-        members = {
+        parts = {
             "reconstructor": [p for p in m.reconstructor.parameters() if p not in frozen],
             "neural_renderer": renderer,
             "tables": tables,
             "fields": [p for f in fields for n, p in f.named_parameters() if not n.startswith("encoding")],
             "audio_encoder": list(m.audio_encoder.parameters()),
         }
-        return {name: members[name] for name, rate in rates.items() if rate > 0}
+        return {name: parts[name] for name, rate in rates.items() if rate > 0}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Render the target frame from the source frame, and compare.
@@ -101,22 +101,22 @@ class Stage(nn.Module):
             The weighted losses by name, `pictures`: rasterised, finished and real windows side by side, and the `psnr`
             of the finished ones in dB.
         """
-        # positions do not survive 8 bits of mantissa: only the networks of `_compute_in` leave float32
+        # positions do not survive 8 bits of mantissa: only the networks of `_autocast_networks` leave float32
         with torch.autocast(batch["source_image"].device.type, enabled=False):
             source, target = track_from_batch(batch, "source"), track_from_batch(batch, "target")
             head = self._head(batch, source, target)
-            camera, cut = _windows(target, batch["window_offset"], self.settings.window_px)
-            moved = self._moved(batch, head, target)
+            camera, cut = _crop_windows(target, batch["window_offset"], self.settings.window_px)
+            moved = self._animated(batch, head, target)
             frame = self.model.render(head, moved, camera)
             mask = cut(batch["target_mask"])
             wanted = cut(batch["target_image"]) * mask
             vertices, lifted = self._lifted(batch, head, moved)
             face_px = camera.project(target.mesh)
-            losses = self.terms(Rendered(frame, wanted, mask, face_px, vertices, lifted))
-            losses |= self._beside(batch)
+            losses = self.loss_terms(RenderedBatch(frame, wanted, mask, face_px, vertices, lifted))
+            losses |= self._losses_without_pictures(batch)
         return {**losses, "pictures": _side_by_side(frame, wanted), "psnr": _psnr(frame, wanted)}
 
-    def _code(self, batch: dict[str, Tensor]) -> Tensor:
+    def _mouth_code(self, batch: dict[str, Tensor]) -> Tensor:
         """What moves the mouth: mini's fields learn from tracked mouths, the paper's from what is heard."""
         return (
             batch["target_mouth"]
@@ -125,7 +125,7 @@ class Stage(nn.Module):
         )
 
     def _head(self, batch: dict[str, Tensor], source: HeadTrack, target: HeadTrack) -> HeadGaussians:
-        if self.still:
+        if self.without_motion:
             whole = self.model.config.template == "flame"
             points = batch["target_vertices"] if whole else target.completion_points
             rows = None if whole else target.completion_rows
@@ -136,10 +136,10 @@ class Stage(nn.Module):
             head = self.model.recoded(head)
         return replace(head, audio_code=batch["source_mouth"]) if self.model.config.priors else head
 
-    def _moved(self, batch: dict[str, Tensor], head: HeadGaussians, target: HeadTrack) -> Gaussians:
-        if self.still:
+    def _animated(self, batch: dict[str, Tensor], head: HeadGaussians, target: HeadTrack) -> Gaussians:
+        if self.without_motion:
             return head.gaussians
-        return self.model.animate(head, self._code(batch), target.eyes)
+        return self.model.animate(head, self._mouth_code(batch), target.eyes)
 
     def _lifted(
         self, batch: dict[str, Tensor], head: HeadGaussians, moved: Gaussians
@@ -158,57 +158,57 @@ class Stage(nn.Module):
             groups.append(moved.means[:, :completion])
         return batch["target_vertices"][:, ::every], groups
 
-    def _beside(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _losses_without_pictures(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses that need no picture."""
-        weights, losses = self.terms.weights, {}
+        weights, losses = self.loss_terms.weights, {}
         if "sound" in weights:
-            heard = (batch["target_sound"], batch["target_mouth"], batch["target_own_speech"])
-            losses["sound"] = weights["sound"] * heard_loss(self.model.audio_encoder, *heard)
+            speech = (batch["target_sound"], batch["target_mouth"], batch["target_own_speech"])
+            losses["sound"] = weights["sound"] * mouth_code_loss(self.model.audio_encoder, *speech)
         if self.geometry is not None:
             losses["geometry"] = weights["geometry"] * self.geometry(self.model, batch)
         return losses
 
-    def _compute_in(self, dtype: torch.dtype) -> None:
+    def _autocast_networks(self, dtype: torch.dtype) -> None:
         m = self.model
         networks = [
             m.reconstructor.encoder,
             m.coarse_field,
             m.fine_field,
             m.neural_renderer,
-            self.terms.features,
+            self.loss_terms.features,
         ]
         for network in networks:
             if network is not None:
                 network.forward = _in_autocast(network.forward, dtype)
 
 
-def heard_loss(
+def mouth_code_loss(
     encoder: AudioEncoder,
     windows: Float[Tensor, "batch step channel"],
     tracked: Float[Tensor, "batch code"],
     own: Float[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
-    """What mini's audio encoder hears against the tracked mouth, over samples whose sound is the speaker's own.
+    """Mouth codes that mini's audio encoder predicts against tracked ones, where the sound is the speaker's own.
 
     Compared before the code is limited and pulled shut, where a gradient gets through: squared error of the code, and
     cross-entropy of whether the lips touch.
     """
     features = encoder.hear(windows.transpose(1, 2))
     code = encoder.code_mean + encoder.code_gain * encoder.head(features)[..., 0]
-    error = ((code - tracked).square() * tracked.new_tensor(CODE_WEIGHTS)).sum(1)
-    touching = (tracked[:, 0] < TOUCHING).to(code.dtype)
+    error = ((code - tracked).square() * tracked.new_tensor(MOUTH_CODE_WEIGHTS)).sum(1)
+    touching = (tracked[:, 0] < LIPS_TOUCH_BELOW).to(code.dtype)
     logits = encoder.closure(features)[:, 0, 0]
     closing = F.binary_cross_entropy_with_logits(logits, touching, reduction="none")
     return ((error + closing) * own).mean()
 
 
-def _windows(
-    target: HeadTrack, play: Float[Tensor, "batch 2"], side: int
+def _crop_windows(
+    target: HeadTrack, offset: Float[Tensor, "batch 2"], side: int
 ) -> tuple[Camera, Callable[[Tensor], Tensor]]:
-    """The target's camera for a window around each face, moved within its free play, and how to cut pictures to it."""
+    """The target's camera for a window around each face, and how to cut pictures to it; `offset`: see `Sample`."""
     if side == FRAME_SIZE:
         return target.camera, lambda pictures: pictures
-    corners = face_corners(target, play, side)
+    corners = window_corners(target, offset, side)
     left, top = corners.unbind(1)
     camera = target.camera.window(left, top, side)
 
@@ -221,12 +221,12 @@ def _windows(
     return camera, cut
 
 
-def face_corners(target: HeadTrack, play: Float[Tensor, "batch 2"], side: int) -> Int[Tensor, "batch 2"]:
+def window_corners(target: HeadTrack, offset: Float[Tensor, "batch 2"], side: int) -> Int[Tensor, "batch 2"]:
     """Left and top of each sample's window."""
     points = target.camera.project(target.mesh[:, :SURFACE_POINTS])
     low, high = points.amin(1).clamp(0, FRAME_SIZE), points.amax(1).clamp(0, FRAME_SIZE)
     free = (side - (high - low)).clamp_min(0)
-    return (low - play * free).clamp(0, FRAME_SIZE - side).long()
+    return (low - offset * free).clamp(0, FRAME_SIZE - side).long()
 
 
 def _in_autocast(forward: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:

@@ -5,8 +5,30 @@
     accelerate launch training/train.py CONFIG --resume latest          # goes on as if it had never stopped
     accelerate launch training/train.py CONFIG --push-to-hub USER/NAME
 
-`training/recipe.py` explains every setting, `training/checkpoints.py` what the folder of a run holds. SIGTERM and
-Ctrl-C end a run after the step at work, with a checkpoint.
+`training/train_settings.py` explains every setting, `training/checkpoints.py` what the folder of a run holds. SIGTERM
+and Ctrl-C end a run after the step at work, with a checkpoint.
+
+The way of the data, with the types at the arrows:
+
+    CONFIG ─ TrainSettings ─► initial_model ─ SDTalk ─► Stage, Adam                          once per run
+    DATA ─ PreparedDataset ─► FrameSampler ─ OpenClip, Sample ─► PairLoader
+                                                                     │ batch: dict[str, Tensor]
+                                                                     ▼
+                                                               Stage.forward                 per micro-batch
+                                                                     │ losses: dict[str, Tensor]; pictures, psnr
+                              ┌──────────────────────────────────────┴──────┐
+                              ▼                                             ▼
+                    total_loss, backward                  MetricsLogger ─► metrics.jsonl, trackers
+                              │ gradients
+                              ▼
+                    clip_grad_norm_, Adam                                                    per step
+                              │ parameters
+              ┌───────────────┴──────────────┐
+              ▼                              ▼
+     EMA: AveragedModel                  run_state ─► RUN/checkpoint-000500/                 every so many steps
+              │ SDTalk
+              ▼
+         RunOutputs ─► RUN/model/, RUN/samples/, the Hub
 """
 
 import argparse
@@ -29,17 +51,17 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from sdtalk.errors import InputError
-from training.average import averaged
 from training.checkpoints import RunFolder
 from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
-from training.initial import initial_model
-from training.publishing import Publisher
-from training.recipe import TrainSettings
-from training.reporting import Reporter, check_trackers
-from training.session import begin, check_data, load_state, resumed_model, save_state
+from training.ema import ema_model
+from training.initial_model import initial_model
+from training.metrics_logger import MetricsLogger, check_trackers
+from training.run_outputs import RunOutputs
+from training.run_state import begin_run, check_data, load_state, resumed_model, save_state
 from training.settings import read_settings
 from training.stages import Stage
+from training.train_settings import TrainSettings
 
 
 def train(settings: TrainSettings, resume: str | None = None, stop_at: int | None = None) -> RunFolder:
@@ -64,52 +86,54 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
         log_with=settings.log.trackers or None,
         project_dir=settings.output,
     )
-    run, checkpoint = begin(accelerator, settings, resume)
+    run, checkpoint = begin_run(accelerator, settings, resume)
     prepared = PreparedDataset.open(settings.data.source)
     model = initial_model(settings) if checkpoint is None else resumed_model(settings, checkpoint)
     check_data(prepared, model.config, settings)
-    average = averaged(model, settings.optimiser.ema_decay).to(accelerator.device)
-    stage, optimiser = accelerator.prepare(*learner(model, settings))
-    step = load_state(accelerator, average, checkpoint)
+    ema = ema_model(model, settings.optimiser.ema_decay).to(accelerator.device)
+    stage, optimiser = accelerator.prepare(*make_stage_and_optimiser(model, settings))
+    step = load_state(accelerator, ema, checkpoint)
     last = min(settings.steps, stop_at or settings.steps)
-    reporter = Reporter(accelerator, run, settings, step)
-    publisher = Publisher(accelerator, run, settings, prepared, average, reporter)
-    loader = batches_of(prepared, settings, accelerator, step, last)
-    stopping = Stopping(accelerator)
+    logger = MetricsLogger(accelerator, run, settings, step)
+    outputs = RunOutputs(accelerator, run, settings, prepared, ema, logger)
+    loader = make_loader(prepared, settings, accelerator, step, last)
+    stop_requested = StopRequest(accelerator)
     with closing(iter(loader)) as batches:  # type: ignore[type-var]
-        while step < last and not stopping(step):
-            rates = set_rates(optimiser, settings, step)
+        while step < last and not stop_requested(step):
+            rates = set_learning_rates(optimiser, settings, step)
             norm = None
             for _ in range(settings.accumulation):
                 batch = send_to_device(next(batches), accelerator.device)
                 with accelerator.accumulate(stage):
                     losses: dict[str, Tensor] = stage(batch)
                     pictures, psnr = losses.pop("pictures"), losses.pop("psnr")
-                    accelerator.backward(summed(losses, run, step))
+                    accelerator.backward(total_loss(losses, run, step))
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(
-                            trainable(optimiser), settings.optimiser.max_grad_norm
+                            trainable_parameters(optimiser), settings.optimiser.max_grad_norm
                         )
                     optimiser.step()
                     optimiser.zero_grad()
-                reporter.add(losses, psnr)
+                logger.add(losses, psnr)
             step += 1
-            average.update_parameters(accelerator.unwrap_model(stage).model)
-            reporter.step(step, rates, norm, loader.wait_seconds)
-            if due(step, settings.log.samples_every, settings):
-                publisher.samples(step, pictures)
-            if due(step, settings.checkpoints.every, settings):
+            ema.update_parameters(accelerator.unwrap_model(stage).model)
+            logger.step(step, rates, norm, loader.wait_seconds)
+            if is_due(step, settings.log.samples_every, settings):
+                outputs.write_samples(step, pictures)
+            if is_due(step, settings.checkpoints.every, settings):
                 save_state(accelerator, run, settings, step)
-                publisher.model(step)
+                outputs.write_model(step)
     if run.checkpoint(step) not in run.checkpoints():
         save_state(accelerator, run, settings, step)
-        publisher.model(step)
-    publisher.close(step)
-    reporter.close()
+        outputs.write_model(step)
+    outputs.close(step)
+    logger.close()
     return run
 
 
-def learner(model: torch.nn.Module, settings: TrainSettings) -> tuple[Stage, torch.optim.Optimizer]:
+def make_stage_and_optimiser(
+    model: torch.nn.Module, settings: TrainSettings
+) -> tuple[Stage, torch.optim.Optimizer]:
     """The stage and its optimiser, a group of parameters for each learning rate."""
     stage = Stage(model, settings)
     groups = [{"params": parameters, "name": name} for name, parameters in stage.groups().items()]
@@ -117,7 +141,7 @@ def learner(model: torch.nn.Module, settings: TrainSettings) -> tuple[Stage, tor
     return stage, torch.optim.Adam(groups, lr=0.0, betas=(beta1, beta2), eps=settings.optimiser.eps)
 
 
-def summed(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
+def total_loss(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
     """The loss of a batch.
 
     Raises:
@@ -133,7 +157,7 @@ def summed(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
     return total
 
 
-def batches_of(
+def make_loader(
     prepared: PreparedDataset, settings: TrainSettings, accelerator: Accelerator, step: int, last: int
 ) -> PairLoader:
     """This process's share of the samples of the steps to come."""
@@ -155,7 +179,9 @@ def batches_of(
     )
 
 
-def set_rates(optimiser: torch.optim.Optimizer, settings: TrainSettings, step: int) -> dict[str, float]:
+def set_learning_rates(
+    optimiser: torch.optim.Optimizer, settings: TrainSettings, step: int
+) -> dict[str, float]:
     """Learning rates of a step: linear warm-up, then linear decay (paper)."""
     chosen = settings.optimiser
     decayed = 1 - (1 - chosen.final_rate) * step / settings.steps
@@ -165,17 +191,17 @@ def set_rates(optimiser: torch.optim.Optimizer, settings: TrainSettings, step: i
     return {group["name"]: group["lr"] for group in optimiser.param_groups}
 
 
-def trainable(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+def trainable_parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     """Every parameter that learns."""
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
-def due(step: int, every: int, settings: TrainSettings) -> bool:
+def is_due(step: int, every: int, settings: TrainSettings) -> bool:
     """Whether something happens after a step; the last one counts."""
     return every > 0 and (step % every == 0 or step == settings.steps)
 
 
-class Stopping:
+class StopRequest:
     """Whether somebody asked the run to end: the first SIGTERM or Ctrl-C is noted, a second Ctrl-C ends it at once."""
 
     EVERY = 10  # steps from one question to the other processes to the next
@@ -201,24 +227,27 @@ class Stopping:
         return self.accelerator.check_trigger()
 
 
-def parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("config", type=Path, help="a YAML file, see training/configs")
-    made.add_argument(
+    usage = (__doc__ or "").partition("\nThe way of the data")[0]
+    parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="a YAML file, see training/configs")
+    parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="change settings of the file"
     )
-    made.add_argument("--resume", metavar="latest|FOLDER|USER/NAME", help="continue from a checkpoint")
-    made.add_argument("--stop-at", type=int, metavar="STEP", help="end after this step, to be resumed later")
-    made.add_argument(
+    parser.add_argument("--resume", metavar="latest|FOLDER|USER/NAME", help="continue from a checkpoint")
+    parser.add_argument(
+        "--stop-at", type=int, metavar="STEP", help="end after this step, to be resumed later"
+    )
+    parser.add_argument(
         "--push-to-hub", metavar="USER/NAME", help="upload the model now and then and at the end"
     )
-    return made
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 when all went well, 2 when an input cannot be used."""
-    arguments = parser().parse_args(argv)
+    arguments = argument_parser().parse_args(argv)
     changes = list(arguments.set)
     if arguments.push_to_hub:
         changes.append(f"hub.repo={shlex.quote(arguments.push_to_hub)}")

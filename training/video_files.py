@@ -1,6 +1,6 @@
-"""Which files are taken for videos."""
+"""Video file suffixes: which files are taken for videos."""
 
-SUFFIXES = (
+VIDEO_SUFFIXES = (
     ".mp4",
     ".m4v",
     ".mov",

@@ -26,7 +26,7 @@ from training.evaluation.metrics import METRICS, RenderedClip, Scores
 from training.evaluation.syncnet import SyncNet, face_crops, sync_scores
 from training.lpips import ASSET as LPIPS_ASSET
 from training.lpips import Lpips
-from training.weights import absence
+from training.optional_networks import missing_network_reason
 
 MAX_LAG_FRAMES = 6
 STILL = 1e-6
@@ -121,7 +121,7 @@ def _image_metrics(clip: RenderedClip, networks: MetricNetworks, scores: Scores)
         "ssim_frozen": mean(ssim, some, frozen),
     }
     if networks.lpips is None:
-        return scores.skip(absence(LPIPS_ASSET), "lpips")
+        return scores.skip(missing_network_reason(LPIPS_ASSET), "lpips")
     scores.metrics["lpips"] = float(np.mean([_lpips(networks, clip, i) for i in some]))
 
 
@@ -193,7 +193,7 @@ def _sync_metrics(clip: RenderedClip, faces: TrackedFaces, networks: MetricNetwo
         if clip.samples is None or not clip.own_speech:
             scores.skip("the clip has no sound of the speaker's own", *names)
         elif networks.syncnet is None:
-            scores.skip(absence(syncnet.ASSET), *names)
+            scores.skip(missing_network_reason(syncnet.ASSET), *names)
         elif isinstance(face, str):
             scores.skip(face, *names)
         else:
@@ -212,7 +212,7 @@ def _identity_metric(
 ) -> None:
     """Against the real frame of the same time, or against the source where it is of another person."""
     if networks.arcface is None:
-        return scores.skip(absence(identity.ASSET), "identity")
+        return scores.skip(missing_network_reason(identity.ASSET), "identity")
     shown: TrackedFace | str = faces["real"]
     if clip.source is not None:
         try:

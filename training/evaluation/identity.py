@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from sdtalk.image import to_tensor
-from training.weights import filled
+from training.optional_networks import load_optional_network
 
 ASSET = "arcface"
 FACE_PX = 112
@@ -60,7 +60,7 @@ class IrSe50(nn.Module):
         Raises:
             InputError: The weights are damaged.
         """
-        return filled(cls, ASSET, device)
+        return load_optional_network(cls, ASSET, device)
 
     def forward(self, faces: Float[Tensor, "batch 3 112 112"]) -> Float[Tensor, "batch 512"]:
         """Embeddings of length 1 of aligned faces, RGB in 0..1."""

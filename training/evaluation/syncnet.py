@@ -23,7 +23,7 @@ from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
 from training.evaluation.mfcc import FULL_SCALE, mfcc
-from training.weights import filled
+from training.optional_networks import load_optional_network
 
 ASSET = "syncnet"
 FACE_PX = 224
@@ -81,7 +81,7 @@ class SyncNet(nn.Module):
         Raises:
             InputError: The weights are damaged.
         """
-        return filled(cls, ASSET, device)
+        return load_optional_network(cls, ASSET, device)
 
     def lips(self, frames: Float[Tensor, "batch 3 5 224 224"]) -> Float[Tensor, "batch 1024"]:
         """Of five frames, BGR in 0..255."""

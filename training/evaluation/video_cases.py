@@ -25,7 +25,7 @@ from sdtalk.video import probe, read_frames
 from training.evaluation.frame_store import FrameStore
 from training.evaluation.metrics import RenderedClip
 from training.evaluation.protocols import EvaluationCase, frame_limit, group_name, next_person
-from training.video_files import SUFFIXES
+from training.video_files import VIDEO_SUFFIXES
 
 SAME_LENGTH_FRAMES = 5
 """Predictions may be so many frames longer or shorter than their targets; what both have is compared."""
@@ -42,7 +42,7 @@ def manifest_cases(
     Raises:
         InputError: It cannot be read, or has no clips of the split.
     """
-    videos = [e for e in _manifest(path) if e["file"].lower().endswith(SUFFIXES)]
+    videos = [e for e in _manifest(path) if e["file"].lower().endswith(VIDEO_SUFFIXES)]
     entries = [e for e in videos if e.get("split") == split]
     if not entries:
         raise InputError(str(path), f"it names no videos of the split {split!r}", "Give another --split.")
@@ -154,7 +154,7 @@ def _videos(folder: Path) -> dict[str, Path]:
         raise InputError(str(folder), "there is no such folder", "Give a folder of videos.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
             if path.stem in found:
                 problem = f"{found[path.stem].name} and {path.name} have the same name"
                 raise InputError(str(folder), problem, "Keep one of them.")

@@ -1,1 +1,1 @@
-"""What only `mini` needs: mouth codes from sound, and the geometry of talking before anything is rendered."""
+"""Training steps of `mini` alone: mouth codes from sound, and motion geometry without rendering."""

@@ -1,4 +1,4 @@
-"""Sound and mouths to learn from: real clips and synthetic speech, disturbed in many ways, cut into crops."""
+"""Lip training data: real clips and synthetic speech, augmented, as batches of crops."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ SHORTEST_FRAMES = 25
 
 
 @dataclass(frozen=True)
-class Clip:
+class TalkingClip:
     """A person talking.
 
     Attributes:
@@ -45,22 +45,22 @@ class Clip:
     mouth: Tensor
     audio: Tensor
 
-    def shifted(self, frames: int) -> "Clip":
+    def shifted(self, frames: int) -> "TalkingClip":
         """The clip with its sound moved earlier by so many video frames (it was late)."""
         samples = frames * SAMPLES_PER_FRAME
         audio = self.audio[samples:] if samples >= 0 else torch.nn.functional.pad(self.audio, (-samples, 0))
         return replace(self, audio=audio)
 
 
-def load_clips(prepared: PreparedDataset, split: str) -> list[Clip]:
+def load_clips(prepared: PreparedDataset, split: str) -> list[TalkingClip]:
     """The clips of a split that have the speaker's own sound and are long enough to learn from."""
     chosen = [e for e in prepared.index.of(split) if e.own_speech and e.frames >= SHORTEST_FRAMES]
-    return [clip_of(prepared.clip(entry)) for entry in chosen]
+    return [talking_clip(prepared.clip(entry)) for entry in chosen]
 
 
-def clip_of(clip: PreparedClip) -> Clip:
+def talking_clip(clip: PreparedClip) -> TalkingClip:
     """What the lips need of a prepared clip."""
-    return Clip(clip.entry.key, clip.entry.person, clip.mouth, clip.audio)
+    return TalkingClip(clip.entry.key, clip.entry.person, clip.mouth, clip.audio)
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Scale:
+class SpeakerScale:
     """A speaker's own rest and amplitude, by which people become comparable. [5] each."""
 
     mean: Tensor
     amplitude: Tensor
 
     @classmethod
-    def of(cls, mouth: Tensor) -> "Scale":
+    def of(cls, mouth: Tensor) -> "SpeakerScale":
         """Measure; the shape coefficients share one amplitude, and nobody counts as quite motionless."""
         mouth = mouth[torch.isfinite(mouth).all(1)]
         opening = mouth[:, 0].std().clamp(min=0.15)
@@ -99,7 +99,7 @@ class Scale:
         return cls(mouth.mean(0), torch.cat([opening[None], shape.expand(mouth.shape[1] - 1)]))
 
 
-def mouth_example(clip: Clip, samples: np.ndarray, speed: float) -> Example:
+def mouth_example(clip: TalkingClip, samples: np.ndarray, speed: float) -> Example:
     """Targets of a clip whose sound was played at a speed: five standardised numbers and whether lips touch.
 
     Lips touch where the opening lies below 0.15 of the speaker's wide opening (95th percentile) during speech;
@@ -108,7 +108,7 @@ def mouth_example(clip: Clip, samples: np.ndarray, speed: float) -> Example:
     audio = torch.from_numpy(samples)
     frames = min(frame_count(audio), round(len(clip.mouth) / speed))
     seen = torch.isfinite(clip.mouth).all(1)
-    scale = Scale.of(clip.mouth)
+    scale = SpeakerScale.of(clip.mouth)
     target = (clip.mouth - scale.mean) / scale.amplitude
     wide = clip.mouth[seen, 0].quantile(0.95)
     closed = (clip.mouth[:, :1] < 0.15 * wide).float()
@@ -141,25 +141,25 @@ def synthetic_examples(path: Path, rng: np.random.Generator) -> list[Example]:
         piece = (
             samples[(end - count) * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME].astype(np.float32) / 32768
         )
-        audio = torch.from_numpy(disturb(piece, rng))
+        audio = torch.from_numpy(augment_audio(piece, rng))
         mels = padded_mels(log_mel(audio), int(count)).half()
         target = torch.from_numpy(targets[end - count : end]).float()
         examples.append(Example(mels, target, torch.ones(int(count))))
     return examples
 
 
-def variants(clip: Clip, count: int, rng: np.random.Generator) -> list[Example]:
+def augmented_examples(clip: TalkingClip, count: int, rng: np.random.Generator) -> list[Example]:
     """The clip as it is and `count` disturbed versions of it, most at another speed (pitch goes along)."""
     plain = clip.audio.numpy()
     examples = [mouth_example(clip, plain, 1.0)]
     for _ in range(count):
         step = int(rng.integers(17, 24))
         sound = plain if step == 20 else resample_poly(plain, 20, step).astype(np.float32)
-        examples.append(mouth_example(clip, disturb(sound, rng), step / 20))
+        examples.append(mouth_example(clip, augment_audio(sound, rng), step / 20))
     return examples
 
 
-def disturb(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment_audio(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another microphone, room and background: a reverberation tail on 30 %, noise on 60 %."""
     power = float(np.mean(samples**2)) + 1e-9
     if rng.random() < 0.3:
@@ -178,7 +178,7 @@ def disturb(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-class Crops:
+class CropSampler:
     """Draws batches of two-second crops, clips by their length up to a limit, versions of a clip evenly."""
 
     def __init__(self, groups: list[list[Example]], rng: np.random.Generator) -> None:
@@ -201,10 +201,10 @@ class Crops:
             mels[i, :length] = example.mels[start : start + length]
             target[i, :count] = example.target[first : first + count]
             valid[i, :count] = example.valid[first : first + count]
-        return disturb_mels(mels, self._rng), target, valid
+        return augment_mels(mels, self._rng), target, valid
 
 
-def disturb_mels(mels: Tensor, rng: np.random.Generator) -> Tensor:
+def augment_mels(mels: Tensor, rng: np.random.Generator) -> Tensor:
     """Per crop: mel axis stretched by up to 10 % (another vocal tract), equaliser, gaps in frequency and time."""
     size, length, bins = mels.shape
     stretch = torch.from_numpy(rng.uniform(0.9, 1.1, (size, 1))).float()

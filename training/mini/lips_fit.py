@@ -1,4 +1,4 @@
-"""The two fits of the audio encoder: to synthetic speech, then to people talking."""
+"""Fitting of the audio encoder: pre-training on synthetic speech, fine-tuning on people talking."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import AudioEncoder
-from training.mini.lips_data import Crops, Example
+from training.mini.lips_data import CropSampler, Example
 from training.mini.lips_metrics import correlation
 from training.mini.visemes import NAMES
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitSettings:
     """What a run does.
 
     Attributes:
@@ -34,7 +34,7 @@ class Recipe:
     seed: int = 0
 
 
-def optimise(encoder: nn.Module, crops: Crops, loss_of: Callable, steps: int, rate: float) -> None:
+def optimise(encoder: nn.Module, crops: CropSampler, loss_of: Callable, steps: int, rate: float) -> None:
     """AdamW, one cycle, 16 crops a step."""
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 2), pct_start=0.2)
@@ -51,9 +51,9 @@ def optimise(encoder: nn.Module, crops: Crops, loss_of: Callable, steps: int, ra
     encoder.eval()
 
 
-def pretrain(examples: list[Example], recipe: Recipe) -> AudioEncoder:
+def pretrain(examples: list[Example], settings: FitSettings) -> AudioEncoder:
     """Learn visemes, opening, rounding and closure of synthetic speech; one utterance in 20 is kept to measure."""
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(settings.seed)
     held, rest = examples[::20], [[e] for i, e in enumerate(examples) if i % 20]
     encoder, head = AudioEncoder(), nn.Conv1d(128, len(NAMES) + 2, 1)
 
@@ -72,7 +72,9 @@ def pretrain(examples: list[Example], recipe: Recipe) -> AudioEncoder:
         return (loss * valid).sum() / valid.sum()
 
     both = nn.ModuleList([encoder, head])
-    optimise(both, Crops(rest, np.random.default_rng(recipe.seed)), loss_of, recipe.pretrain_steps, 2e-3)
+    optimise(
+        both, CropSampler(rest, np.random.default_rng(settings.seed)), loss_of, settings.pretrain_steps, 2e-3
+    )
     with torch.no_grad():
         said = [outputs(e.mels.float()[None]) for e in held]
     right = (
@@ -133,18 +135,20 @@ def track_statistics(encoder: AudioEncoder, on: bool) -> None:
 
 
 def finetune(
-    start: AudioEncoder, groups: list[list[Example]], synthetic: list[Example], recipe: Recipe
+    start: AudioEncoder, groups: list[list[Example]], synthetic: list[Example], settings: FitSettings
 ) -> AudioEncoder:
     """Everything learns on from the synthetic start, with a new head; closures also from synthetic speech.
 
     Few of the sounds that close lips are heard in minutes of video, and a tracker sees not all of them close.
     """
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(settings.seed)
     encoder = AudioEncoder()
     encoder.load_state_dict(start.state_dict())
     encoder.head.reset_parameters()
-    crops = Crops(groups, np.random.default_rng(recipe.seed))
-    reminder = Crops([[e] for e in synthetic], np.random.default_rng(recipe.seed)) if synthetic else None
+    crops = CropSampler(groups, np.random.default_rng(settings.seed))
+    reminder = (
+        CropSampler([[e] for e in synthetic], np.random.default_rng(settings.seed)) if synthetic else None
+    )
 
     def loss_of(mels: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         loss = mouth_loss(encoder, mels, target, valid)
@@ -155,7 +159,7 @@ def finetune(
         track_statistics(encoder, True)
         return loss
 
-    optimise(encoder, crops, loss_of, recipe.steps, 2e-3)
+    optimise(encoder, crops, loss_of, settings.steps, 2e-3)
     return encoder
 
 

@@ -1,4 +1,4 @@
-"""How well a predicted mouth follows a real one. Curves are [frames] at 25 fps; NaN where a face was lost."""
+"""Lip metrics: how well a predicted mouth follows a real one; curves are [frames] at 25 fps, NaN for lost faces."""
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def closures(opening: np.ndarray) -> np.ndarray:
     return np.array(found, dtype=int)
 
 
-def closures_hit(predicted: np.ndarray, real: np.ndarray, below: float) -> tuple[int, int, float]:
+def count_closures_hit(predicted: np.ndarray, real: np.ndarray, below: float) -> tuple[int, int, float]:
     """Real closures at which the predicted opening falls below a value within a frame; all; its mean there."""
     at = closures(real)
     lows = np.array([predicted[max(t - 1, 0) : t + 2].min() for t in at])

@@ -1,4 +1,4 @@
-"""Speech with exact phoneme times from free synthesisers, to pre-train the mouth on.
+"""Synthetic speech with exact phoneme times, from free synthesisers, to pre-train the audio encoder on.
 
 Needs the programs flite and libespeak-ng (Debian: `apt install flite libespeak-ng1`). The words are those of
 Python's own manual and made-up syllables, so that no text has to be collected.

@@ -1,4 +1,4 @@
-"""Stage 0, mini only: teach both motion fields the geometry of talking, without rendering anything.
+"""Stage 0, mini only: train both motion fields on the geometry of talking, without rendering anything.
 
 The tracked mesh says where every point of the face goes when the mouth code and the eye state change. Regressing
 that displacement at millions of points takes minutes on a CPU, and leaves to the rendering stages what a mesh cannot
@@ -25,13 +25,20 @@ from sdtalk.model import SDTalk
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel
 from training.data.dataset import PreparedDataset
-from training.mini.surface import Batch, SurfaceSampler, inside_field, inside_loss, noisy, surface_loss
+from training.mini.geometry_loss import (
+    Batch,
+    SurfaceSampler,
+    completion_field,
+    completion_loss,
+    surface_loss,
+    with_code_noise,
+)
 
 PAIRS = 24
 BLINK_SHARE, BLINK_GAP = 0.3, 0.6
 
 
-class Tracks:
+class TrackPairSampler:
     """The tracks of all clips of a split; pictures and sound stay on disk."""
 
     def __init__(self, prepared: PreparedDataset, split: str) -> None:
@@ -67,14 +74,14 @@ def blink_frames(eyes: Tensor) -> Int[Tensor, " frame"]:
     return (gaps < BLINK_GAP * gaps.median()).nonzero()[:, 0]
 
 
-def train(model: SDTalk, tracks: Tracks, steps: int, rate: float, seed: int) -> None:
+def train(model: SDTalk, tracks: TrackPairSampler, steps: int, rate: float, seed: int) -> None:
     """Fit both fields to the tracks."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     face, generator = FaceModel.bundled(), torch.Generator().manual_seed(seed)
     sampler = SurfaceSampler(face)
     completion = CompletionTemplate.bundled().place(face.canonical_face[None])[0]
-    fields, inner = model.motion_fields, inside_field(model)
+    fields, inner = model.motion_fields, completion_field(model)
     tables = [p for f in fields for p in f.encoding.parameters()]
     others = [p for f in fields for n, p in f.named_parameters() if "encoding" not in n]
     optimiser = torch.optim.Adam([{"params": tables}, {"params": others}], betas=(0.9, 0.99))
@@ -84,9 +91,9 @@ def train(model: SDTalk, tracks: Tracks, steps: int, rate: float, seed: int) -> 
     progress = trange(steps)
     for _ in progress:
         batch = tracks.pairs(random)
-        batch |= noisy(batch, [generator] * PAIRS)
+        batch |= with_code_noise(batch, [generator] * PAIRS)
         surface = surface_loss(model.coarse_field, sampler.draw([generator]), batch)
-        inside = surface.new_zeros(()) if inner is None else inside_loss(inner, completion, batch)
+        inside = surface.new_zeros(()) if inner is None else completion_loss(inner, completion, batch)
         optimiser.zero_grad()
         (surface + inside).backward()
         optimiser.step()
@@ -110,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     try:
-        tracks = Tracks(PreparedDataset.open(arguments.prepared), arguments.split)
+        tracks = TrackPairSampler(PreparedDataset.open(arguments.prepared), arguments.split)
         model = load_model(arguments.checkpoint).requires_grad_(True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What lips do for each speech sound: the 15 viseme classes of MPEG-4 kind, how open, rounded and closed.
+"""Visemes: how open, rounded and closed lips are in each of the 15 classes of speech sounds (MPEG-4 kind).
 
 The numbers are a phonetics textbook's order of vowels (open - mid - close, spread - neutral - rounded) put on
 a scale by hand; pre-training only needs their order, the real amplitudes are learned from video.

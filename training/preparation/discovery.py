@@ -9,7 +9,7 @@ from sdtalk.errors import InputError
 from training.preparation.layouts import LAYOUTS
 from training.preparation.settings import SplitShares
 from training.preparation.source_video import SourceVideo
-from training.video_files import SUFFIXES
+from training.video_files import VIDEO_SUFFIXES
 
 
 def find_videos(given: Path, layout: str | None) -> list[SourceVideo]:
@@ -32,7 +32,7 @@ def find_videos(given: Path, layout: str | None) -> list[SourceVideo]:
         )
     sources = sorted(LAYOUTS[layout](given), key=lambda source: source.video_id)
     if not sources:
-        problem = f"no videos were found in it ({', '.join(SUFFIXES)})"
+        problem = f"no videos were found in it ({', '.join(VIDEO_SUFFIXES)})"
         raise InputError(str(given), problem, "Give a folder with videos, or another --layout.")
     for one, other in zip(sources, sources[1:], strict=False):
         if one.video_id == other.video_id:

@@ -10,7 +10,7 @@ from typing import Any
 from sdtalk.errors import InputError
 from training.data.entries import SPLITS
 from training.preparation.source_video import SourceVideo, list_videos, make_video_id
-from training.video_files import SUFFIXES
+from training.video_files import VIDEO_SUFFIXES
 
 SOUND_SUFFIXES = (".m4a", ".wav", ".mp3", ".aac", ".flac", ".ogg")
 
@@ -36,7 +36,7 @@ def _manifest(path: Path) -> list[SourceVideo]:
     if not isinstance(entries, list):
         raise InputError(str(path), "it holds no list of entries", 'Write [{"file": "a.mp4"}, ...].')
     sources = [_entry(entry, path, number) for number, entry in enumerate(entries)]
-    return [source for source in sources if source.path.suffix.lower() in SUFFIXES]
+    return [source for source in sources if source.path.suffix.lower() in VIDEO_SUFFIXES]
 
 
 def _entry(entry: Any, manifest: Path, number: int) -> SourceVideo:

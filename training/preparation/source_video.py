@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.video_files import SUFFIXES
+from training.video_files import VIDEO_SUFFIXES
 
 LONGEST_ID = 70  # of the 80 characters of a clip's key
 
@@ -58,5 +58,7 @@ def list_videos(folder: Path) -> list[Path]:
     found = []
     for root, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, f) for f in files if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
+        found += [
+            Path(root, f) for f in files if f.lower().endswith(VIDEO_SUFFIXES) and not f.startswith(".")
+        ]
     return sorted(path.relative_to(folder) for path in found)

@@ -1,1 +1,1 @@
-"""Where the bundled tracker comes from, and how it compares with its source; not needed to train."""
+"""Bundled tracker: conversion of its weights and comparison with MediaPipe; not needed to train."""

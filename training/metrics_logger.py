@@ -1,4 +1,4 @@
-"""What a run tells: progress, losses and speeds to the log and the trackers, pictures and a video now and then."""
+"""Metrics logger: progress bar, metrics.jsonl and experiment trackers; losses, speeds, pictures and videos."""
 
 import time
 from collections import defaultdict
@@ -17,8 +17,8 @@ from tqdm import tqdm
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
 from training.checkpoints import RunFolder
-from training.recipe import TrainSettings
 from training.settings import plain
+from training.train_settings import TrainSettings
 
 PROJECT = "sdtalk"
 
@@ -38,8 +38,8 @@ def check_trackers(names: list[str]) -> None:
             raise InputError(f"log.trackers: {name}", "its package is not installed", f"pip install {name}")
 
 
-class Reporter:
-    """Collects figures between two reports; only the main process tells them."""
+class MetricsLogger:
+    """Collects losses and speeds, and logs their means every few steps; only the main process writes."""
 
     def __init__(
         self, accelerator: Accelerator, run: RunFolder, settings: TrainSettings, start_step: int
@@ -106,7 +106,7 @@ class Reporter:
         self.micro_steps = 0
         return dict(zip(names, means.tolist(), strict=True))
 
-    def pictures(self, step: int, pictures: Tensor) -> None:
+    def log_images(self, step: int, pictures: Tensor) -> None:
         """Rasterised, finished and real windows of the last batch, one sample below the other."""
         if not self.accelerator.is_main_process:
             return
@@ -121,14 +121,14 @@ class Reporter:
             elif tracker.name == "trackio":
                 tracker.log({title: import_module("trackio").Image(sheet)}, step=step)
 
-    def video(self, step: int, path: Path) -> None:
+    def log_video(self, step: int, path: Path) -> None:
         """Hand a sample video to the trackers that show videos; the file stays where it is."""
         for tracker in self.accelerator.trackers:
             if tracker.name in ("wandb", "trackio"):
                 video = import_module(tracker.name).Video(str(path))
                 tracker.log({"real, predicted": video}, step=step)
 
-    def tell(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """A line above the progress bar."""
         if self.accelerator.is_main_process:
             self.bar.write(text)

@@ -1,4 +1,4 @@
-"""Sharing a run on the Hugging Face Hub while it goes on.
+"""Hub uploader: uploads snapshots of a run's folders in the background while training goes on.
 
     uploader = HubUploader("USER/NAME", spool=run / ".hub")     # in the main process only
     uploader.start()                                            # a wrong token shows here, before any training

@@ -1,4 +1,4 @@
-"""Networks of others, filled with weights that the user has added (`sdtalk assets add`)."""
+"""Optional networks: published networks with weights that the user has added (`sdtalk assets add`)."""
 
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ UNUSED = "num_batches_tracked"
 """What batch normalisation counts while training; files of old PyTorch versions lack it."""
 
 
-def filled(kind: type[Network], asset: str, device: torch.device | str) -> Network | None:
+def load_optional_network(kind: type[Network], asset: str, device: torch.device | str) -> Network | None:
     """A network with the weights of an optional asset; it takes no gradients and evaluates.
 
     Args:
@@ -45,7 +45,7 @@ def filled(kind: type[Network], asset: str, device: torch.device | str) -> Netwo
     return network.eval().requires_grad_(False).to(device)
 
 
-def absence(asset: str) -> str:
+def missing_network_reason(asset: str) -> str:
     """Why a figure that needs an asset cannot be computed, and what helps."""
     found = next(a for a in OPTIONAL_ASSETS if a.name == asset)
     return f"not on this machine: {found.what}. Get it from {found.where}"

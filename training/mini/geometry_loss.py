@@ -1,4 +1,4 @@
-"""Where points of the face go between two frames, by the tracked mesh, held against what the motion fields say."""
+"""Geometry loss: displacements of face points by the motion fields against those of the tracked mesh."""
 
 from dataclasses import dataclass
 
@@ -97,7 +97,7 @@ def outer_rim(triangles: Int[Tensor, "triangle 3"]) -> Int[Tensor, " vertex"]:
     return unique[counts == 1].unique()
 
 
-def predicted(
+def predicted_displacement(
     field: MotionField, positions: Float[Tensor, "set point 3"], batch: Batch
 ) -> Float[Tensor, "batch point 3"]:
     """Displacement the field gives to canonical positions between the source's and the target's state."""
@@ -115,11 +115,13 @@ def surface_loss(field: MotionField, points: SurfacePoints, batch: Batch) -> Flo
         batch: `source_` and `target_` of mesh, mouth and eyes.
     """
     wanted = points.moved(batch["source_mesh"], batch["target_mesh"])
-    error = (predicted(field, points.positions, batch) - wanted) / UNIT
+    error = (predicted_displacement(field, points.positions, batch) - wanted) / UNIT
     return (error.square().sum(-1) * points.importance).mean()
 
 
-def inside_loss(field: MotionField, canonical: Float[Tensor, "point 3"], batch: Batch) -> Float[Tensor, ""]:
+def completion_loss(
+    field: MotionField, canonical: Float[Tensor, "point 3"], batch: Batch
+) -> Float[Tensor, ""]:
     """The same at the completion points.
 
     Args:
@@ -128,18 +130,18 @@ def inside_loss(field: MotionField, canonical: Float[Tensor, "point 3"], batch: 
         batch: `source_` and `target_` of points, mouth and eyes.
     """
     wanted = batch["target_points"] - batch["source_points"]
-    error = (predicted(field, canonical[None], batch) - wanted) / UNIT
+    error = (predicted_displacement(field, canonical[None], batch) - wanted) / UNIT
     return error.square().sum(-1).mean()
 
 
-def inside_field(model: SDTalk) -> MotionField | None:
+def completion_field(model: SDTalk) -> MotionField | None:
     """The field that moves the completion points: without a fine one the coarse one; None where there are none."""
     if model.fine_field is None and model.config.completion_branch:
         return model.coarse_field
     return model.fine_field
 
 
-class MotionGeometry:
+class GeometryLoss:
     """Both losses on a batch of training, whose numbers depend on the batch alone, however it is spread."""
 
     def __init__(self) -> None:
@@ -157,14 +159,14 @@ class MotionGeometry:
         device = batch["source_mesh"].device
         seeds = [int(play * 2**31) for play in batch["window_offset"][:, 0].tolist()]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        batch = batch | noisy(batch, generators)
+        batch = batch | with_code_noise(batch, generators)
         loss = surface_loss(model.coarse_field, self.sampler.draw(generators, device), batch)
-        if (inside := inside_field(model)) is not None:
-            loss = loss + inside_loss(inside, self.canonical.to(device), batch)
+        if (inside := completion_field(model)) is not None:
+            loss = loss + completion_loss(inside, self.canonical.to(device), batch)
         return loss
 
 
-def noisy(batch: Batch, generators: list[torch.Generator]) -> Batch:
+def with_code_noise(batch: Batch, generators: list[torch.Generator]) -> Batch:
     """Mouth codes made a little wrong: those of the audio encoder are, and nothing should depend on their noise."""
     mouth = batch["source_mouth"]
     noise = torch.stack([torch.randn(2, mouth.shape[1], generator=g) for g in generators]) * CODE_NOISE

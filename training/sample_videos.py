@@ -1,4 +1,4 @@
-"""A short video of somebody the run does not train on: the real frames beside the predicted ones, with sound."""
+"""Sample videos: a clip the run does not train on, real frames beside predicted ones, with sound."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from training.data.dataset import PreparedClip, PreparedDataset, clip_frames
 from training.evaluation.reenactment import predicted_frames
 
 
-def sample_clip(prepared: PreparedDataset, split: str, fallback: str) -> PreparedClip | None:
+def choose_sample_clip(prepared: PreparedDataset, split: str, fallback: str) -> PreparedClip | None:
     """The first clip with the speaker's own sound of a split, or of another one where it is empty."""
     clips = prepared.index.of(split) or prepared.index.of(fallback)
     spoken = [clip for clip in clips if clip.own_speech] or clips
     return prepared.clip(spoken[0]) if spoken else None
 
 
-def write_sample(
+def write_sample_video(
     path: Path,
     model: SDTalk,
     prepared: PreparedDataset,

@@ -1,8 +1,9 @@
-"""A fresh checkpoint to start training from: untrained weights, and an audio encoder that was trained by itself.
+"""Make the initial checkpoint of mini: untrained weights, with an audio encoder that was trained by itself.
 
-    python -m training.mini.start runs/start [--audio-encoder runs/lips/audio_encoder.safetensors] [--seed 0]
+    python -m training.mini.initial_checkpoint runs/start [--audio-encoder audio_encoder.safetensors] [--seed 0]
 
-The order of the whole training of mini: prepare, train_lips, start, train_motion, train 1, train 2, evaluate.
+The order of the whole training of mini: prepare, synthetic_speech, train_lips, initial_checkpoint, train_motion, train
+with mini_stage1.yaml, train with mini_stage2.yaml, evaluate.
 """
 
 import argparse

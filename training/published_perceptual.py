@@ -1,4 +1,4 @@
-"""The perceptual loss of the published model: AlexNet and VGG-16-face, compared channel by channel."""
+"""Published perceptual loss: AlexNet and VGG-16-face, compared channel by channel."""
 
 import re
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.alexnet import ALEXNET_MAPS, alexnet_convolutions, maps_at
+from training.alexnet import ALEXNET_LAYERS, alexnet_convolutions, feature_maps
 
 PREFIX = "percep_loss."
 LAYER_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
@@ -18,7 +18,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VGG_FACE_MEAN = (129.186279296875, 104.76238250732422, 93.59396362304688)
 """Average face of VGG-Face, RGB, 0..255; its network takes the difference without dividing it by anything."""
 
-VGG_MAPS = (1, 6, 11, 18, 25)
+VGG_LAYERS = (1, 6, 11, 18, 25)
 """Where in VGG-16 the maps are taken: after the first rectifier of each of its five blocks."""
 
 
@@ -66,22 +66,22 @@ class FacePerceptualLoss(nn.Module):
         """How different two pictures (RGB in 0..1, at least 64 px) look; gradients reach the prediction alone."""
         total = prediction.new_zeros(())
         with torch.no_grad():
-            wanted = self._maps(target)
-        for weight, a, b in zip(self._weights(), self._maps(prediction), wanted, strict=True):
+            wanted = self._feature_maps(target)
+        for weight, a, b in zip(self._weights(), self._feature_maps(prediction), wanted, strict=True):
             total = total + weight * (F.normalize(a, dim=1) - F.normalize(b, dim=1)).abs().sum(1).mean()
         return total
 
     def _weights(self) -> list[float]:
         return [*LAYER_WEIGHTS, *(VGG_WEIGHT * w for w in LAYER_WEIGHTS)]
 
-    def _maps(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+    def _feature_maps(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         imagenet_mean, imagenet_std, vgg_mean = (
             images.new_tensor(values)[:, None, None]
             for values in (IMAGENET_MEAN, IMAGENET_STD, VGG_FACE_MEAN)
         )
         return [
-            *maps_at(self.alexnet, (images - imagenet_mean) / imagenet_std, ALEXNET_MAPS),
-            *maps_at(self.vgg, images * 255 - vgg_mean, VGG_MAPS),
+            *feature_maps(self.alexnet, (images - imagenet_mean) / imagenet_std, ALEXNET_LAYERS),
+            *feature_maps(self.vgg, images * 255 - vgg_mean, VGG_LAYERS),
         ]
 
 

@@ -1,11 +1,11 @@
-"""The moving average of the weights, which is what a run saves as its model."""
+"""EMA: exponential moving average of the weights, which is what a run saves as its model."""
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
+def ema_model(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of a model that follows it by `update_parameters`; frozen parts stay equal.
 
     In the first steps the average forgets faster, (1 + n) / (10 + n), so that short runs are not held at their start.

@@ -1,9 +1,9 @@
-"""What a training run is made of: the settings of `training/train.py`; training/configs has a file a size and stage."""
+"""Training settings: the dataclasses behind the files in training/configs, which `training/train.py` reads."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-GROUPS = {
+PARAMETER_GROUPS = {
     1: ("reconstructor", "neural_renderer"),
     2: ("fields", "tables", "audio_encoder", "neural_renderer"),
 }
@@ -13,7 +13,7 @@ GROUPS = {
 trained (paper section 3.3).
 """
 
-TERMS = {
+LOSS_TERMS = {
     "image": "L1 of the finished frame",
     "rasterised": "L1 of the rasterised colours, before the neural renderer",
     "box": "L1 in the square around the head, mean of both pictures",
@@ -39,9 +39,9 @@ class DataSettings:
         sample_split: Which people the sample videos show; without any the training split's.
         threads: Decode pictures, in each process.
         prefetch: Batches prepared ahead.
-        pool: Clips that each sample of the batch is drawn from at a time; more mix better and need more memory (about
-            12 MB each). None: 32 over the whole batch, at least 4 a sample.
-        draws_per_piece: Pairs drawn from a piece of a clip before the next one is read; fewer mix better.
+        pool: Clips that are open for each sample of the batch, from which it is taken in turn; more mix better and need
+            more memory (about 12 MB each). None: 32 over the whole batch, at least 4 a sample.
+        draws_per_piece: Samples taken from an open clip before the next one is read; fewer mix better.
     """
 
     source: str
@@ -53,7 +53,7 @@ class DataSettings:
     draws_per_piece: int = 8
 
     def __post_init__(self) -> None:
-        _check_least(self, threads=1, prefetch=1, pool=1, draws_per_piece=1)
+        _check_minimum(self, threads=1, prefetch=1, pool=1, draws_per_piece=1)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class OptimiserSettings:
     """Adam (paper: 1e-4, 200,000 steps, linear decay to a tenth).
 
     Attributes:
-        rates: Learning rate of each part, see `GROUPS`.
+        rates: Learning rate of each part, see `PARAMETER_GROUPS`.
         betas: Of Adam.
         eps: Of Adam: gradients well below it hardly move a weight.
         warmup_steps: Rising linearly to the full rate.
@@ -79,7 +79,7 @@ class OptimiserSettings:
     ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
-        _check_least(self, eps=0, warmup_steps=0, final_rate=0, max_grad_norm=0, ema_decay=0)
+        _check_minimum(self, eps=0, warmup_steps=0, final_rate=0, max_grad_norm=0, ema_decay=0)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas = {self.betas} are not two numbers from 0 to below 1")
         if self.final_rate > 1 or self.ema_decay >= 1:
@@ -105,7 +105,7 @@ class LogSettings:
     sample_frames: int = 75
 
     def __post_init__(self) -> None:
-        _check_least(self, every=1, samples_every=0, sample_frames=1)
+        _check_minimum(self, every=1, samples_every=0, sample_frames=1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class CheckpointSettings:
     keep: int = 3
 
     def __post_init__(self) -> None:
-        _check_least(self, every=0, keep=0)
+        _check_minimum(self, every=0, keep=0)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class TrainSettings:
         steps: Optimiser steps.
         data: Where samples come from.
         optimiser: How it learns.
-        losses: Weight of each loss, see `TERMS`.
+        losses: Weight of each loss, see `LOSS_TERMS`.
         size: "mini" or "base".
         start: Weights to begin with: "mini", a folder, USER/NAME[@REVISION]; None: random ones of `size`.
         model: Changes of the configuration, among them the ablations; only with random weights.
@@ -201,8 +201,8 @@ class TrainSettings:
         Raises:
             ValueError: Names the setting.
         """
-        _check_least(self, steps=1, batch_size=1, accumulation=1, lifting_step=1, seed=0)
-        for name, known in (("losses", tuple(TERMS)), ("optimiser.rates", GROUPS[self.stage])):
+        _check_minimum(self, steps=1, batch_size=1, accumulation=1, lifting_step=1, seed=0)
+        for name, known in (("losses", tuple(LOSS_TERMS)), ("optimiser.rates", PARAMETER_GROUPS[self.stage])):
             given = self.losses if name == "losses" else self.optimiser.rates
             if unknown := sorted(set(given) - set(known)):
                 raise ValueError(
@@ -222,7 +222,7 @@ class TrainSettings:
             raise ValueError("perceptual: published needs perceptual_file, the authors' SDGTalk.pt")
 
 
-def _check_least(settings: Any, **least: float) -> None:
+def _check_minimum(settings: Any, **least: float) -> None:
     for name, value in least.items():
         if getattr(settings, name) is not None and getattr(settings, name) < value:
             raise ValueError(f"{name} = {getattr(settings, name)} is below {value}")

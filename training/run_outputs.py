@@ -1,21 +1,21 @@
-"""What others get to see of a run: the finished model, sample pictures and videos, the repository on the Hub."""
+"""Run outputs: the finished model, sample pictures and videos, and their upload to the Hub."""
 
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from sdtalk.errors import InputError
-from training.checkpoints import RunFolder, replaced
+from training.checkpoints import RunFolder, atomic_folder
 from training.data.dataset import PreparedDataset
-from training.hub import HubUploader
+from training.hub_uploader import HubUploader
+from training.metrics_logger import MetricsLogger
 from training.model_card import card_of_run
-from training.recipe import TrainSettings
-from training.reporting import Reporter
-from training.samples import sample_clip, write_sample
-from training.session import save_model
+from training.run_state import save_model
+from training.sample_videos import choose_sample_clip, write_sample_video
+from training.train_settings import TrainSettings
 
 
-class Publisher:
+class RunOutputs:
     """Writes samples and models, and uploads them in the background; all of it on the main process."""
 
     def __init__(
@@ -24,8 +24,8 @@ class Publisher:
         run: RunFolder,
         settings: TrainSettings,
         prepared: PreparedDataset,
-        average: AveragedModel,
-        reporter: Reporter,
+        ema: AveragedModel,
+        logger: MetricsLogger,
     ) -> None:
         """Find the repository, where there is to be one.
 
@@ -33,10 +33,12 @@ class Publisher:
             InputError: The Hub refuses it.
         """
         self.accelerator, self.run, self.settings = accelerator, run, settings
-        self.prepared, self.average, self.reporter = prepared, average, reporter
+        self.prepared, self.ema, self.logger = prepared, ema, logger
         self.main = accelerator.is_main_process
         self.clip = (
-            sample_clip(prepared, settings.data.sample_split, settings.data.split) if self.main else None
+            choose_sample_clip(prepared, settings.data.sample_split, settings.data.split)
+            if self.main
+            else None
         )
         self.uploader: HubUploader | None = None
         self.uploaded = 0  # the step
@@ -44,22 +46,22 @@ class Publisher:
             self.uploader = HubUploader(settings.hub.repo, settings.hub.private, spool=run.path / ".hub")
             self.uploader.start()
 
-    def samples(self, step: int, pictures: Tensor) -> None:
+    def write_samples(self, step: int, pictures: Tensor) -> None:
         """A contact sheet of the last batch, and a short video by the average of the weights."""
-        self.reporter.pictures(step, pictures)
+        self.logger.log_images(step, pictures)
         if self.clip is None:
             return
         path = self.run.samples / f"step{step:06d}.mp4"
         frames, device = self.settings.log.sample_frames, self.accelerator.device
         try:
-            write_sample(path, self.average.module, self.prepared, self.clip, frames, device)
+            write_sample_video(path, self.ema.module, self.prepared, self.clip, frames, device)
         except InputError as error:  # a sample is not worth a run
-            self.reporter.tell(f"no sample video: {error}")
+            self.logger.print(f"no sample video: {error}")
             self.clip = None
             return
-        self.reporter.video(step, path)
+        self.logger.log_video(step, path)
 
-    def model(self, step: int) -> None:
+    def write_model(self, step: int) -> None:
         """Write the average of the weights as the run's model, and upload it where that is due.
 
         Raises:
@@ -67,12 +69,12 @@ class Publisher:
         """
         if not self.main:
             return
-        with replaced(self.run.model) as draft:
+        with atomic_folder(self.run.model) as draft:
             processes = self.accelerator.num_processes
-            config = self.average.module.config
+            config = self.ema.module.config
             card = card_of_run(config, self.settings, self.prepared.index, step, processes)
             (draft / "README.md").write_text(card, encoding="utf-8")
-            save_model(self.average.module, draft)
+            save_model(self.ema.module, draft)
         if step - self.uploaded >= self.settings.hub.every:
             self._upload(step)
 
@@ -90,9 +92,9 @@ class Publisher:
             return
         if step != self.uploaded:
             self._upload(step)
-        self.reporter.tell(f"uploading to {self.settings.hub.repo} ...")
+        self.logger.print(f"uploading to {self.settings.hub.repo} ...")
         for failure in self.uploader.close(UPLOAD_SECONDS):
-            self.reporter.tell(f"warning: {failure}")
+            self.logger.print(f"warning: {failure}")
 
 
 UPLOAD_SECONDS = 1800.0

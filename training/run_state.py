@@ -1,4 +1,4 @@
-"""Beginning, saving and resuming a run: what stands around the loop of `training/train.py`."""
+"""Run state: begin, save and resume a run; what stands around the loop of `training/train.py`."""
 
 import json
 import pickle
@@ -18,20 +18,20 @@ from sdtalk.errors import InputError
 from sdtalk.flame.file import load_flame
 from sdtalk.model import SDTalk
 from sdtalk.weights.hub import split_revision
-from training.checkpoints import COMPLETE, RunFolder, facts_of, replaced, step_of
+from training.checkpoints import METADATA, RunFolder, atomic_folder, checkpoint_metadata, checkpoint_step
 from training.data.dataset import PreparedDataset
 from training.hub_repository import download_state
-from training.initial import initial_config
-from training.recipe import TrainSettings
+from training.initial_model import initial_config
 from training.settings import plain, write_settings
+from training.train_settings import TrainSettings
 
 LATEST = "latest"
-FREE = {"steps", "log", "checkpoints", "hub", "output", "batch_size", "accumulation"}
-FREE_OF_DATA = {"source", "sample_split", "threads", "prefetch"}
+MAY_CHANGE = {"steps", "log", "checkpoints", "hub", "output", "batch_size", "accumulation"}
+DATA_MAY_CHANGE = {"source", "sample_split", "threads", "prefetch"}
 """Settings that may differ from those a resumed run was started with, and those of them in the group `data`."""
 
 
-def begin(
+def begin_run(
     accelerator: Accelerator, settings: TrainSettings, resume: str | None
 ) -> tuple[RunFolder, Path | None]:
     """The run's folder and the checkpoint to go on from.
@@ -50,7 +50,7 @@ def begin(
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             run.clean()
-            run.rewind_log(step_of(checkpoint) if checkpoint else 0)
+            run.truncate_log(checkpoint_step(checkpoint) if checkpoint else 0)
             write_settings(run.settings, settings)
         except OSError as error:
             remedy = "Choose another `output`."
@@ -70,25 +70,25 @@ def _to_resume(run: RunFolder, resume: str) -> Path:
 
 def _check_settings(settings: TrainSettings, checkpoint: Path, processes: int) -> None:
     """A run that goes on must be the run that was: otherwise it would not end as if never stopped."""
-    facts, now = facts_of(checkpoint), json.loads(json.dumps(plain(settings)))
-    then = facts["settings"]
-    before = {k: v for k, v in then.items() if k not in FREE} | _fixed(then["data"])
-    wanted = {k: v for k, v in now.items() if k not in FREE} | _fixed(now["data"])
+    metadata, now = checkpoint_metadata(checkpoint), json.loads(json.dumps(plain(settings)))
+    then = metadata["settings"]
+    before = {k: v for k, v in then.items() if k not in MAY_CHANGE} | _fixed_data_settings(then["data"])
+    wanted = {k: v for k, v in now.items() if k not in MAY_CHANGE} | _fixed_data_settings(now["data"])
     remedy = "Set it back, or begin a new run with `start:` at its model."
     for name, value in wanted.items():
         if name != "data" and before.get(name) != value:
             problem = f"{name} was {before.get(name)!r} in the run that it continues, and is {value!r} now"
             raise InputError(str(checkpoint), problem, remedy)
     samples = [
-        n * s["batch_size"] * s["accumulation"] for n, s in ((facts["processes"], then), (processes, now))
+        n * s["batch_size"] * s["accumulation"] for n, s in ((metadata["processes"], then), (processes, now))
     ]
     if samples[0] != samples[1]:
         problem = f"its run saw {samples[0]} samples a step, and now it would be {samples[1]}"
         raise InputError(str(checkpoint), problem, "Choose processes, batch_size and accumulation to fit.")
 
 
-def _fixed(data: dict[str, Any]) -> dict[str, Any]:
-    return {f"data.{name}": value for name, value in data.items() if name not in FREE_OF_DATA}
+def _fixed_data_settings(data: dict[str, Any]) -> dict[str, Any]:
+    return {f"data.{name}": value for name, value in data.items() if name not in DATA_MAY_CHANGE}
 
 
 def resumed_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
@@ -131,7 +131,7 @@ def check_data(prepared: PreparedDataset, config: SDTalkConfig, settings: TrainS
         raise InputError(settings.data.source, f"its split {settings.data.split!r} is empty", remedy)
 
 
-def load_state(accelerator: Accelerator, average: AveragedModel, checkpoint: Path | None) -> int:
+def load_state(accelerator: Accelerator, ema: AveragedModel, checkpoint: Path | None) -> int:
     """Make accelerate save and load what belongs to a run, and load it; returns the steps done.
 
     Raises:
@@ -146,7 +146,7 @@ def load_state(accelerator: Accelerator, average: AveragedModel, checkpoint: Pat
     def skip_weights(models: list, folder: str) -> None:
         models.clear()  # loaded by `resumed_model`, strictly
 
-    accelerator.register_for_checkpointing(average)
+    accelerator.register_for_checkpointing(ema)
     accelerator.register_save_state_pre_hook(save_weights)
     accelerator.register_load_state_pre_hook(skip_weights)
     if checkpoint is None:
@@ -157,7 +157,7 @@ def load_state(accelerator: Accelerator, average: AveragedModel, checkpoint: Pat
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = "Resume from the checkpoint before it."
         raise InputError(str(checkpoint), f"it cannot be loaded ({reason})", remedy) from error
-    return step_of(checkpoint)
+    return checkpoint_step(checkpoint)
 
 
 def save_model(model: SDTalk, folder: Path) -> None:
@@ -174,18 +174,18 @@ def save_state(accelerator: Accelerator, run: RunFolder, settings: TrainSettings
         InputError: It cannot be written; the checkpoints before it are still there.
     """
     main = accelerator.is_main_process
-    with replaced(run.checkpoint(step), main, accelerator.wait_for_everyone) as draft:
-        with _os_errors():
+    with atomic_folder(run.checkpoint(step), main, accelerator.wait_for_everyone) as draft:
+        with _disk_errors():
             accelerator.save_state(str(draft))
         if main:
-            facts = {"step": step, "processes": accelerator.num_processes, "settings": plain(settings)}
-            (draft / COMPLETE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            metadata = {"step": step, "processes": accelerator.num_processes, "settings": plain(settings)}
+            (draft / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     if main:
         run.rotate(settings.checkpoints.keep)
 
 
 @contextmanager
-def _os_errors() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     """Let a full disk look like one, whichever library meets it."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The weighted losses of a step: one short method for each name in `training.recipe.TERMS`."""
+"""Loss terms: the weighted losses of a rendered batch, a short method for each name in `LOSS_TERMS` of the settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,16 @@ from training.losses import (
     lip_weight,
 )
 from training.lpips import Lpips
-from training.perceptual import FacePerceptualLoss
 from training.published_losses import Comparison, head_box_px
-from training.recipe import TrainSettings
+from training.published_perceptual import FacePerceptualLoss
+from training.train_settings import TrainSettings
 
-IN_PICTURES = {"image", "rasterised", "box", "lip", "edges", "alpha", "perceptual", "landmarks", "lifting"}
-"""Terms that are computed here; the others need no picture, see `training.stages`."""
+IMAGE_TERMS = {"image", "rasterised", "box", "lip", "edges", "alpha", "perceptual", "landmarks", "lifting"}
+"""Terms that compare pictures, which are computed here; the others need none, see `training.stages`."""
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedBatch:
     """A rendered batch beside what it should be.
 
     Attributes:
@@ -50,7 +50,7 @@ class Rendered:
     lifted: list[Tensor]
 
 
-class Terms(nn.Module):
+class LossTerms(nn.Module):
     """Computes the losses that have a weight, and loads no network that none of them needs."""
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -63,58 +63,58 @@ class Terms(nn.Module):
         self.weights = {name: weight for name, weight in settings.losses.items() if weight > 0}
         self.lip_weight = settings.lip_weight
         self.kind, self.features = _features(settings) if "perceptual" in self.weights else ("none", None)
-        looks = self.kind == "face_mesh" or "landmarks" in self.weights
-        self.face_network = FaceNetworkLoss() if looks else None
+        uses_face_network = self.kind == "face_mesh" or "landmarks" in self.weights
+        self.face_network = FaceNetworkLoss() if uses_face_network else None
         self.requires_grad_(False)
 
-    def forward(self, rendered: Rendered) -> dict[str, Tensor]:
+    def forward(self, rendered: RenderedBatch) -> dict[str, Tensor]:
         """Weighted losses by name."""
         size = rendered.wanted.shape[-1]
         weight = lip_weight(lip_points(rendered.face_px), size, self.lip_weight)
-        looked = self._looked(rendered)
+        by_face_network = self._face_network_losses(rendered)
         values = {}
         for name in self.weights:
-            if name in looked:
-                values[name] = looked[name]
-            elif name in IN_PICTURES:
+            if name in by_face_network:
+                values[name] = by_face_network[name]
+            elif name in IMAGE_TERMS:
                 values[name] = getattr(self, f"_{name}")(rendered, weight)
         return {name: self.weights[name] * value for name, value in values.items()}
 
-    def _looked(self, r: Rendered) -> dict[str, Tensor]:
+    def _face_network_losses(self, r: RenderedBatch) -> dict[str, Tensor]:
         if self.face_network is None:
             return {}
         perceptual, landmarks = self.face_network(r.frame.colours, r.wanted, r.face_px)
         found = {"landmarks": landmarks}
         return found | {"perceptual": perceptual} if self.kind == "face_mesh" else found
 
-    def _image(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _image(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return image_loss(r.frame.colours, r.wanted, weight)
 
-    def _rasterised(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _rasterised(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return image_loss(r.frame.rasterised, r.wanted, weight)
 
-    def _edges(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _edges(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return gradient_loss(r.frame.colours, r.wanted, weight)
 
-    def _alpha(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _alpha(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return (r.frame.alpha - r.mask).abs().mean()
 
-    def _box(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _box(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return self._heads(r).mean_of(F.l1_loss)
 
-    def _lip(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _lip(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return _pictures(r).cropped(lip_box_px(landmarks68(r.face_px))).mean_of(F.l1_loss)
 
-    def _perceptual(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _perceptual(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         assert self.features is not None
         features = self.features
         return self._heads(r).mean_of(lambda prediction, target: features(prediction, target).mean())
 
-    def _lifting(self, r: Rendered, weight: Tensor) -> Tensor:
+    def _lifting(self, r: RenderedBatch, weight: Tensor) -> Tensor:
         return torch.stack([lifting_loss(r.vertices, group) for group in r.lifted]).mean()
 
     @staticmethod
-    def _heads(r: Rendered) -> Comparison:
+    def _heads(r: RenderedBatch) -> Comparison:
         size = r.wanted.shape[-1]
         low, high = r.face_px.amin(1) / size, r.face_px.amax(1) / size
         boxes = torch.cat([low, high], dim=1).clamp(0, 1)
@@ -140,5 +140,5 @@ def _features(settings: TrainSettings) -> tuple[str, nn.Module | None]:
     return "face_mesh", None
 
 
-def _pictures(r: Rendered) -> Comparison:
+def _pictures(r: RenderedBatch) -> Comparison:
     return Comparison(r.frame.rasterised, r.frame.colours, r.wanted)

@@ -1,4 +1,4 @@
-"""The model a run begins with: a checkpoint, or random weights of a size, for base around pretrained DINOv2."""
+"""Initial model of a run: a checkpoint, or random weights of a size, for base around pretrained DINOv2."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.config import BASE, SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
-from training.recipe import TrainSettings
 from training.settings import build
+from training.train_settings import TrainSettings
 
 SIZES = {"mini": SDTalkConfig(), "base": BASE}
 RANDOM = "random"
