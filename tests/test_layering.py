@@ -1,6 +1,7 @@
 """Imports go one way: a module imports only from what stands before it in the data flow."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,22 +50,90 @@ def test_nothing_imports_training() -> None:
 
 
 TRAINING = {
-    "data": {"data"},
-    "mini": {"data", "mini"},
-    "preparation": {"data", "mini", "preparation", "video_files"},
-    "evaluation": {"data", "evaluation", "lpips", "video_files", "weights"},
-    "hub": {"hub_repository"},
+    # what needs nothing else of training
+    "settings": set(),
+    "checkpoints": set(),
+    "video_files": set(),
     "hub_repository": set(),
+    "hub_uploader": {"hub_repository"},
+    "ema": set(),
+    "tracker": set(),
+    # networks and losses
+    "alexnet": set(),
+    "optional_networks": set(),
+    "lpips": {"alexnet", "optional_networks"},
+    "losses": set(),
+    "published_losses": {"losses"},
+    "published_perceptual": {"alexnet"},
+    # data, and what is made of it
+    "data": set(),
+    "mini": {"data"},
+    "preparation": {"data", "mini", "video_files"},
+    "evaluation": {"data", "lpips", "optional_networks", "video_files"},
+    # a training run
+    "train_settings": set(),
+    "loss_terms": {"losses", "lpips", "published_losses", "published_perceptual", "train_settings"},
+    "stages": {"data", "loss_terms", "mini", "train_settings"},
+    "initial_model": {"settings", "train_settings"},
+    "run_state": {"checkpoints", "data", "hub_repository", "initial_model", "settings", "train_settings"},
+    "metrics_logger": {"checkpoints", "settings", "train_settings"},
+    "model_card": {"data", "settings", "train_settings"},
+    "sample_videos": {"data", "evaluation"},
+    "run_outputs": {
+        "checkpoints", "data", "hub_uploader", "metrics_logger", "model_card", "run_state", "sample_videos",
+        "train_settings",
+    },
+    # scripts
+    "curves": set(),
+    "prepare": {"data", "preparation", "settings"},
+    "train": {
+        "checkpoints", "data", "ema", "initial_model", "metrics_logger", "run_outputs", "run_state", "settings",
+        "stages", "train_settings",
+    },
+    "publish": {"hub_repository", "model_card"},
+    "evaluate": {"data", "evaluation", "publish"},
+}  # fmt: skip
+"""Parts of training from the ground floor up, and which of the parts below each one may use."""
+
+TRAINING_MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "training").rglob("*.py"))
 }
-"""Parts of training, and which others each may use; the scripts beside them use them all."""
 
 
-@pytest.mark.parametrize("part", TRAINING)
-def test_parts_of_training_know_only_what_they_stand_on(part: str) -> None:
-    place = ROOT / "training" / part
-    for path in place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [getattr(node, "module", None) or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            used = {name.split(".")[1] for name in names if name.startswith("training.")}
-            assert used <= TRAINING[part] and "training" not in names, path
+def training_imports(path: Path) -> set[str]:
+    """Modules of training that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"relative import in {path}"
+            module = node.module or ""
+            inside = {f"{module}.{alias.name}" for alias in node.names} & TRAINING_MODULES.keys()
+            names |= inside or {module}
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name for name in names if name.split(".")[0] == "training"}
+
+
+def test_every_part_of_training_has_its_floor() -> None:
+    parts = {name.split(".")[1] for name in TRAINING_MODULES if name != "training"}
+    assert parts == TRAINING.keys()
+    floors = list(TRAINING)
+    for part, below in TRAINING.items():
+        assert below <= set(floors[: floors.index(part)]), f"{part} uses what does not stand below it"
+
+
+@pytest.mark.parametrize("name", TRAINING_MODULES)
+def test_parts_of_training_use_only_what_stands_below(name: str) -> None:
+    imported = training_imports(TRAINING_MODULES[name])
+    if name == "training":
+        assert not imported
+        return
+    own = name.split(".")[1]
+    parts = {module.partition(".")[2].split(".")[0] for module in imported}
+    assert parts <= TRAINING[own] | {own}, f"{name} imports {parts - TRAINING[own] - {own}}"
+
+
+def test_no_modules_of_training_import_each_other_in_a_circle() -> None:
+    graph = {name: training_imports(path) for name, path in TRAINING_MODULES.items()}
+    assert set(TopologicalSorter(graph).static_order()) == graph.keys()  # raises where there is a circle
