@@ -1,4 +1,4 @@
-"""What bfloat16 saves and costs in the paper's full model, with random weights of the true sizes.
+"""Benchmark of bfloat16 in the paper's full model: what it saves and costs, with random weights of the true sizes.
 
     python benchmarks/base.py
 

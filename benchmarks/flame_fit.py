@@ -1,4 +1,4 @@
-"""Fit FLAME to landmarks of known heads and print errors and times: `python benchmarks/flame_fit.py`.
+"""Benchmark of FLAME fitting to landmarks of known heads, errors and times: `python benchmarks/flame_fit.py`.
 
 The model is made up, of the real one's size and like a face (`tests/face_like_flame.py`): 300 coefficients of shape
 and 100 of expression are drawn, the leading 80 and 50 are sought. Errors are mean distances in px of a 512 px picture

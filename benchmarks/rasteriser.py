@@ -1,4 +1,4 @@
-"""Time the CPU rasteriser on a scene of the paper's size: `python benchmarks/rasteriser.py --backward`.
+"""Benchmark of the CPU rasteriser on a scene of the paper's size: `python benchmarks/rasteriser.py --backward`.
 
 Reports the shortest wall time, and the shortest process CPU time divided by the number of threads: on a machine that
 others use as well, the second is the wall time to expect once the cores are quiet.

@@ -1,4 +1,4 @@
-"""What a training step costs, and what follows for HDTF: `python benchmarks/training.py [--size base] [--steps 2]`.
+"""Benchmark of a training step, and what follows for HDTF: `python benchmarks/training.py [--size base] [--steps 2]`.
 
 Runs real steps (forward, backward, Adam) of both stages at true size on the example portrait, with random weights for
 base and made-up FLAME vertices, HuBERT tokens and perceptual weights, so that no file has to be fetched. Counts their

@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium, without a network, driven through DevTools over a pair of pipes."""
+"""Browser driver for tests: headless Chromium without a network, driven through DevTools over a pair of pipes."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Settings that must be made before PyTorch is imported, and what is made once for all test files."""
+"""Shared pytest configuration: settings made before PyTorch is imported, and fixtures made once for all test files."""
 
 import os
 from pathlib import Path

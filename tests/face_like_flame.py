@@ -1,4 +1,4 @@
-"""A made-up FLAME model that looks like a face, so that fits to it are as well posed as to the real one.
+"""Test model: a made-up FLAME that looks like a face, so that fits to it are as well posed as to the real one.
 
 5,023 vertices: the 478 points of our average face, random points of its surface and of a skull, and two eyeballs where
 FLAME has them. Landmarks are the points of `landmarks68` and the eyeballs' fronts. Coefficients move the vertices by

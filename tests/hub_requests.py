@@ -1,4 +1,4 @@
-"""How the stand-in for the Hub answers each request."""
+"""Request handler of the Hub stand-in: answers what the huggingface_hub client asks for."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on this machine: what the real huggingface_hub client asks for, and faults.
+"""Hub stand-in: a local HTTP server for the real huggingface_hub client, which can be told to fail.
 
     with HubStandIn() as hub:
         hub.point_to(monkeypatch, tmp_path)     # the client of this process; HF_ENDPOINT=hub.url for others

@@ -1,4 +1,4 @@
-"""What the stand-in for the Hub keeps: repositories with all their commits, and large files by content."""
+"""Storage of the Hub stand-in: repositories with all their commits, and large files by content."""
 
 import base64
 import hashlib

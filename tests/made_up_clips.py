@@ -1,4 +1,4 @@
-"""Clips of a real face: the example portrait seen by a camera that wanders; mirrored it is a second person."""
+"""Test data: prepared clips of a real face, the example portrait seen by a moving camera; mirrored, a second person."""
 
 import io
 from pathlib import Path

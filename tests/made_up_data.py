@@ -1,4 +1,4 @@
-"""Small prepared data sets of made-up talkers, written as training/prepare.py writes them."""
+"""Test data: small prepared data sets of made-up talkers, written as training/prepare.py writes them."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""A made-up FLAME model of the real one's size (the licensed one may not be shipped), by the rule of the fixtures.
+"""Test model: a made-up FLAME of the real one's size (the licensed one may not be shipped), by the fixtures' rule.
 
 Also in the forms in which FLAME's and its users' sites give the real one: pickles of Python 2 with chumpy's arrays and
 scipy's sparse matrices (2020), pickles of protocol 5 (2023 Open), archives, arrays of one object, static embeddings.

@@ -1,4 +1,4 @@
-"""Made-up heads before made-up cameras, for the tests of tracking."""
+"""Test data: made-up heads before made-up cameras, for the tests of tracking."""
 
 import torch
 from torch import Tensor

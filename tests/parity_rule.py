@@ -1,4 +1,4 @@
-"""Deterministic weights and inputs for the SDTalk parity fixtures (own code; numpy only).
+"""Parity rule: deterministic weights and inputs for the fixtures of the published code (own code; numpy only).
 Everything is a pure function of a name: seed = CRC-32 of its UTF-8 bytes."""
 
 import math

@@ -1,4 +1,4 @@
-"""Parts of our model with the weights of the parity rule, by the names that the authors' checkpoint uses."""
+"""Test models: parts of our model with the parity rule's weights, by the names of the authors' checkpoint."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every ablation is a model: it trains, saves and loads, and differs from the whole one in what it leaves out only."""
+"""Tests of the ablations: each one trains, saves and loads, and differs from the whole model in one part only."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Tests of audio reading and features: decoding, resampling, log-mel windows, speech level."""
+
 import subprocess
 import wave
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Tests of mini's audio encoder: windows and whole clips agree, codes stay in their range."""
+
 import pytest
 import torch
 from torch import nn

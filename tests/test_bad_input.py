@@ -1,4 +1,4 @@
-"""Whatever is wrong with an input: one line that names it, exit code 2, nothing left behind."""
+"""Tests of bad inputs to the command line: one line that names the input, exit code 2, nothing left behind."""
 
 import io
 import json

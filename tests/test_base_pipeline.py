@@ -1,4 +1,4 @@
-"""The paper's model from files to a file: a toy of it, a made-up FLAME and a narrow HuBERT, everything else real."""
+"""Tests of the pipeline with the paper's model: a toy of it, a made-up FLAME and a narrow HuBERT, all else real."""
 
 import json
 import os

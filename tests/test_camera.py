@@ -1,4 +1,4 @@
-"""Conventions: what the camera says about axes, pixels and the lifting plane, by hand-made cases."""
+"""Tests of the camera's conventions: axes, pixels, windows and the lifting plane, by hand-made cases."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The folder of a run: whole checkpoints or none, rotation, a log that forgets what is done again."""
+"""Tests of the run folder: whole checkpoints or none, rotation, the log after a resumption, and the EMA."""
 
 import errno
 import json

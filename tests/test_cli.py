@@ -1,4 +1,4 @@
-"""The command line as users meet it."""
+"""Tests of the command line, run as users run it."""
 
 import json
 import os

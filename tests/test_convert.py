@@ -1,4 +1,4 @@
-"""The authors' checkpoint: a made-up one of the true layout converts and loads; anything else is refused."""
+"""Tests of the checkpoint conversion: a made-up file of the authors' layout loads; anything else is refused."""
 
 import json
 import pickle

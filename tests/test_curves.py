@@ -1,4 +1,4 @@
-"""Plots of what runs logged."""
+"""Tests of the plots of training curves."""
 
 import numpy as np
 import pytest

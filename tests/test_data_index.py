@@ -1,3 +1,5 @@
+"""Tests of a prepared data set's index: written and read back; damaged ones are refused by name."""
+
 import dataclasses
 import json
 import re

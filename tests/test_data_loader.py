@@ -1,4 +1,4 @@
-"""The data loader: batches are what the clips hold, the same however they are shared, resumed or damaged."""
+"""Tests of the data loader: batches are what the clips hold, however they are shared, resumed or damaged."""
 
 import itertools
 import shutil

@@ -1,4 +1,4 @@
-"""The frame sampler: every clip and piece has its turn, and a sample depends on seed, slot and step only."""
+"""Tests of the frame sampler: every clip and piece has its turn; a sample depends on seed, slot and step only."""
 
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of the shard writer and of reading shards: same clips, same bytes; damage is noticed; remote reads."""
+
 import errno
 import io
 import json

@@ -1,4 +1,4 @@
-"""The library `datasets` reads what training/prepare.py writes."""
+"""Tests of the data set format: the library `datasets` reads what training/prepare.py writes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page as visitors and programs use it: a real server, a real client, and a real browser where there is one."""
+"""Tests of the demo page and its HTTP interface: a real server, a real client, a real browser where there is one."""
 
 import tempfile
 import wave

@@ -1,4 +1,4 @@
-"""The image encoder of the paper's model: the published figures at full size, its properties at toy size."""
+"""Tests of the paper's image encoder: published numbers at full size, properties at toy size."""
 
 import numpy as np
 import parity_rule

@@ -1,4 +1,4 @@
-"""`sdtalk doctor`: what is there, what is missing, where to get it; without asking anybody."""
+"""Tests of `sdtalk doctor`: what is there, what is missing, where to get it; without the network."""
 
 import importlib.util
 import json

@@ -1,3 +1,5 @@
+"""Tests of the driving signals: head motion, blinks, and pose followed from a video."""
+
 import pytest
 import torch
 from toy import toy_track

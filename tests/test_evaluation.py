@@ -1,4 +1,4 @@
-"""Evaluation: clips repeated by a model, the protocols, other methods' videos, and what is written."""
+"""Tests of evaluation: reenactment of clips, protocols, other methods' videos, and the files that are written."""
 
 import json
 from dataclasses import replace

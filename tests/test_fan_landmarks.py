@@ -1,4 +1,4 @@
-"""The landmarks of face-alignment: crop, heat maps and pixels by made-up networks, and what must be installed."""
+"""Tests of face-alignment's landmarks: crops, heat maps and pixels by made-up networks, and missing packages."""
 
 import importlib.util
 import pickle

@@ -1,4 +1,4 @@
-"""The FLAME layer: the numbers of the published one (reference fixture l), and what must hold for any model."""
+"""Tests of the FLAME layer: the published one's numbers (fixture l), and what holds for any model."""
 
 from dataclasses import fields, replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""FLAME's files in every form they are given in, what is refused, and the asset that is kept."""
+"""Tests of reading FLAME files: every form they come in, what is refused, and the asset that is kept."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Fitting FLAME to landmarks: known heads are recovered, noise, outliers and gaps are borne."""
+"""Tests of fitting FLAME to landmarks: known heads are recovered despite noise, outliers and gaps."""
 
 from dataclasses import fields, replace
 

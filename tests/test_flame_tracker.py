@@ -1,4 +1,4 @@
-"""Pictures and videos to FLAME heads, with a made-up model that looks like a face."""
+"""Tests of the FLAME tracker on pictures and videos, with a made-up model that looks like a face."""
 
 from dataclasses import replace
 from pathlib import Path

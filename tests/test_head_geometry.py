@@ -1,4 +1,4 @@
-"""From landmarks to the head: camera fit, face model, completion points."""
+"""Tests of head geometry from landmarks: camera fit, face model, completion points."""
 
 import math
 from itertools import chain

@@ -1,4 +1,4 @@
-"""Sharing on the Hub: the real client talks to a stand-in for the HTTP interface, and much goes wrong."""
+"""Tests of Hub uploads and downloads: the real client against the Hub stand-in, with failures."""
 
 import json
 import logging

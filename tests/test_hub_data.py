@@ -1,4 +1,4 @@
-"""Prepared data sets on the Hub: read by ranges, and streamed by the library `datasets`, from the stand-in."""
+"""Tests of prepared data sets on the Hub stand-in: read by ranges, and streamed by the library `datasets`."""
 
 import io
 import re

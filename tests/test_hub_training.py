@@ -1,4 +1,4 @@
-"""Training that is shared on the stand-in for the Hub, breaks off, and goes on from there."""
+"""Tests of training runs shared on the Hub stand-in: uploaded, interrupted and resumed from there."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Speech tokens: those of `transformers`, however long the recording, however it is cut, in constant memory."""
+"""Tests of HuBERT features: those of `transformers`, for any length and any cutting, in constant memory."""
 
 import gc
 import shutil

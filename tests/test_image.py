@@ -1,3 +1,5 @@
+"""Tests of image input and output: orientation, colour, cropping, backgrounds, and files that are none."""
+
 import io
 import tracemalloc
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The label is where it should be, can be read, and leaves everything else alone."""
+"""Tests of the "AI-generated" label: its place, its legibility, and that the rest of the picture stays."""
 
 import numpy as np
 import pytest

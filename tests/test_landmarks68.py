@@ -1,4 +1,4 @@
-"""The 68 landmarks out of the face mesh, and the eye and lip numbers of the published code (reference fixture k)."""
+"""Tests of the 68 landmarks from the face mesh, and of the published eye and lip numbers (fixture k)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Imports go one way: a module imports only from what stands before it in the data flow."""
+"""Tests of the import layering: a module imports only from what stands before it in the data flow."""
 
 import ast
 from graphlib import TopologicalSorter

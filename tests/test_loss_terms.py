@@ -1,4 +1,4 @@
-"""The losses by name, against the published losses as written down once more, and against values made by hand."""
+"""Tests of the loss terms: against the published losses as written down once more, and by hand-made values."""
 
 from dataclasses import replace
 from pathlib import Path

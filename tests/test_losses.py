@@ -1,3 +1,5 @@
+"""Tests of the loss functions: lifting and lip weights by hand-made cases."""
+
 import torch
 
 from training.losses import lifting_loss, lip_weight

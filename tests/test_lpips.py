@@ -1,4 +1,4 @@
-"""LPIPS against a computation written out by hand, and its weights in the layout of the published files."""
+"""Tests of LPIPS: against a computation written out by hand, and weights in the published files' layout."""
 
 import importlib.util
 from pathlib import Path

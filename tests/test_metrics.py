@@ -1,4 +1,4 @@
-"""Figures against hand-computed values and independent formulas."""
+"""Tests of the metrics: against hand-computed values and independent formulas."""
 
 from pathlib import Path
 

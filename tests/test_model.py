@@ -1,4 +1,4 @@
-"""The contract of the whole network, at toy size."""
+"""Tests of the whole network's contract, at toy size."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Models to choose from: which are found, under which names, and that one at a time is kept."""
+"""Tests of the demo's model cache: which models are found, under which names, and that one at a time is kept."""
 
 import gc
 import os

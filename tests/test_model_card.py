@@ -1,4 +1,4 @@
-"""Model cards: the head that the Hub reads, and what they say to people."""
+"""Tests of the model cards: the head that the Hub reads, the text, and evaluations written into them."""
 
 import json
 import re

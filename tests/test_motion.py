@@ -1,4 +1,4 @@
-"""Motion fields: identity at the start, and the published field's numbers with the published shape."""
+"""Tests of the motion fields: identity at the start, and the published field's numbers."""
 
 import numpy as np
 import parity_rule

@@ -1,4 +1,4 @@
-"""The neural renderer: starts as the identity, stays inside the person, costs what the design allows."""
+"""Tests of the neural renderer: starts as the identity, stays inside the person, costs what the design allows."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode

@@ -1,4 +1,4 @@
-"""Files in, a file out, with the real tracker and a network of toy size."""
+"""Tests of the pipeline from files to a file, with the real tracker and a network of toy size."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From raw videos to a data set, with the real networks on short, small videos."""
+"""Tests of data preparation as a whole: raw videos to a data set, with the real networks on short, small videos."""
 
 import errno
 import hashlib

@@ -1,3 +1,5 @@
+"""Tests of the parts of data preparation: shots, discovery, layouts, splits, segments, audio offset, features."""
+
 import json
 from collections.abc import Iterator
 from dataclasses import replace

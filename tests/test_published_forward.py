@@ -1,4 +1,4 @@
-"""The whole published forward, from a picture to a frame, by a converted checkpoint: fixtures h and i."""
+"""Tests of the published model's whole forward pass, by a converted checkpoint (fixtures h and i)."""
 
 import numpy as np
 import parity_rule

@@ -1,4 +1,4 @@
-"""The paper's lifting plane and Gaussian heads: the published numbers (fixtures a, d), and what ours do right."""
+"""Tests of the paper's lifting plane and Gaussian heads: the published numbers (fixtures a and d), and ours."""
 
 import numpy as np
 import parity_rule

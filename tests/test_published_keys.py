@@ -1,4 +1,4 @@
-"""Every tensor of the authors' checkpoint has one place in our model, or a reason why it has none."""
+"""Tests of the checkpoint keys: each of the authors' tensors has one place in our model, or a reason for none."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The published losses and the loader's resize, against what the authors' code computed (fixtures j and k)."""
+"""Tests of the published losses and the loader's resize, against the authors' code (fixtures j and k)."""
 
 import numpy as np
 import parity_rule

@@ -1,4 +1,4 @@
-"""The rasteriser against what the published one computed (fixture g), and the rules in which the two differ."""
+"""Tests of the rasteriser against the published one (fixture g), and of the rules in which the two differ."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Python interface: lazy import, inputs as people have them, lazy talks, reused heads, words for wrong types."""
+"""Tests of the Python interface: lazy import, inputs as people have them, lazy talks, reused heads, wrong types."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The compiled rasteriser against its slow twin, and what any rasteriser must do."""
+"""Tests of the compiled rasteriser: against its slow reference, and properties of any rasteriser."""
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""From a portrait to Gaussians: the drawn mesh, the priors, the activations, the reconstructor."""
+"""Tests of reconstruction from a portrait to Gaussians: drawn mesh, priors, activations, reconstructor."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Settings files: strict, with a base, changed by hand."""
+"""Tests of the settings reader: strict types and names, base files, changes on the command line."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

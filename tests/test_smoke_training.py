@@ -1,4 +1,4 @@
-"""From raw videos to an evaluated checkpoint, with the commands of training/README.md and its smoke settings."""
+"""Smoke test of training: raw videos to an evaluated checkpoint, by the commands of training/README.md."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Videos: smoothing, gaps, and the square that is worked on."""
+"""Tests of video tracks: smoothing, gaps, and the choice of the crop."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a model hears: the right features, whatever the length, and what the strength of the mouth does to codes."""
+"""Tests of the speech encoder: features of any length of sound, and the strength of the mouth."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The StyleUNet: the published network's numbers with the published weights' shape, noise, and its refusals."""
+"""Tests of the StyleUNet: the published network's numbers, noise, and refusals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The audio codes of the paper's model: the published numbers, alone and through the motion fields."""
+"""Tests of the paper's audio codes: the published numbers, alone and through the motion fields."""
 
 import numpy as np
 import parity_rule

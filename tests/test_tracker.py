@@ -1,4 +1,4 @@
-"""Pictures and videos through networks and geometry together, on the example portrait."""
+"""Tests of the tracker on pictures and videos: networks and geometry together, on the example portrait."""
 
 from collections.abc import Iterator
 from pathlib import Path

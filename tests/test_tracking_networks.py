@@ -1,4 +1,4 @@
-"""The tracking networks together, with the bundled weights and MediaPipe itself as the reference.
+"""Tests of the tracking networks together, with the bundled weights and MediaPipe itself as the reference.
 
 fixtures/eileen_collins_mediapipe.npz is what MediaPipe 0.10.21 finds in the (public domain) example portrait,
 written by `training/tracker/tracker_parity.py --judge examples/eileen_collins.png`; the picture is left out and the

@@ -1,4 +1,4 @@
-"""The parts of the tracking networks: layers, regions of interest, detector, mesh."""
+"""Tests of the tracking networks' parts: layers, regions of interest, detector, mesh."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The training script, run: both stages, both sizes, stopped and resumed, and what it refuses."""
+"""Tests of the training script: both stages and sizes, stopped and resumed, and what it refuses."""
 
 import errno
 import json

@@ -1,3 +1,5 @@
+"""Tests of the lip training: metrics, visemes, synthetic speech, augmentation, and the script."""
+
 import shutil
 import subprocess
 import sys

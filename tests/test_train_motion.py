@@ -1,4 +1,4 @@
-"""Stage 0 of mini, and the checkpoint training starts from, on made-up clips with a toy model."""
+"""Tests of mini's stage 0 and of the initial checkpoint, on made-up clips with a toy model."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training as it is in life: on two processes, and killed at any moment."""
+"""Tests of training in several processes, and of runs killed at any moment."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Reading pickles: numbers come back as they were written, and nothing that a file names is ever run."""
+"""Tests of the safe pickle reader: numbers come back as written, and nothing that a file names is ever run."""
 
 import copyreg
 import io

@@ -1,4 +1,4 @@
-"""`sdtalk convert --verify`: what it measures, and that it notices what is wrong."""
+"""Tests of `sdtalk convert --verify`: what it measures, and that it notices what is wrong."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Tests of video reading and writing: frame rates, rotation, sound, damage, and processes that end."""
+
 import os
 import re
 import signal

@@ -1,4 +1,4 @@
-"""Assets that the user adds: where they lie, what is found, and how HuBERT is stored."""
+"""Tests of assets that the user adds: where they lie, what is found, and how HuBERT is stored."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A whole model of toy size, made-up heads for it, and small files made of the example, for several test files."""
+"""Test models and files: a whole model of toy size, made-up heads for it, and small files made of the example."""
 
 import wave
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Training runs of toy size: their settings, and what came out of them."""
+"""Test runs: settings of training runs of toy size, and comparisons of their results."""
 
 import math
 from pathlib import Path
