@@ -348,7 +348,7 @@ def test_closing_does_not_wait_for_a_connection_that_hangs(
     wait_for(lambda: any(r.startswith("PUT") for r in hub.requests))
     began = time.monotonic()
     assert len(uploader.close(0.2)) == 1 and time.monotonic() - began < 1.5
-    assert get_session().timeout.read == hub_uploader.SILENCE_SECONDS  # nor does it hang for ever
+    assert get_session().timeout.read == hub_uploader.READ_TIMEOUT_SECONDS  # nor does it hang for ever
 
 
 def test_the_newest_replaces_what_waits_and_order_is_kept(

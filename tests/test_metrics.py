@@ -11,7 +11,7 @@ from sdtalk.cli.main import main
 from sdtalk.image import read_picture
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS as LANDMARK_NUMBERS
 from sdtalk.tracking.tracker import Tracker
-from training.evaluation.identity import IrSe50, align_faces, similarity
+from training.evaluation.identity import IrSe50, align_faces, similarity_transform
 from training.evaluation.image_metrics import best_lag_correlation, psnr, ssim
 from training.evaluation.landmark_metrics import (
     TrackedFace,
@@ -105,7 +105,7 @@ def test_a_similarity_is_recovered() -> None:
     angle, scale, shift = 0.3, 2.5, torch.tensor([7.0, -4.0])
     turn = scale * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).float()
     points = torch.randn(1, 5, 2)
-    found = similarity(points, points @ turn.T + shift)
+    found = similarity_transform(points, points @ turn.T + shift)
     assert torch.allclose(found[0, :, :2], turn, atol=1e-5) and torch.allclose(
         found[0, :, 2], shift, atol=1e-5
     )

@@ -20,7 +20,7 @@ from training.data.index import Index
 from training.evaluation.results import ClipResult, Results
 from training.model_card import card_of_run, with_results
 from training.publish import main
-from training.settings import build
+from training.settings import settings_from_dict
 from training.train_settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ def settings(**changes: object) -> TrainSettings:
         "accumulation": 2, "start": "/home/me/runs/first/model", "data": {"source": "/home/me/sets/two people"},
         "optimiser": {"rates": {"fields": 1e-4}}, "losses": {"image": 1}, "hub": {"repo": "me/head"},
     }  # fmt: skip
-    return build(TrainSettings, {**values, **changes}, "settings")
+    return settings_from_dict(TrainSettings, {**values, **changes}, "settings")
 
 
 def clip(

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from sdtalk.errors import InputError
-from training.settings import plain, read_settings, write_settings
+from training.settings import read_settings, settings_to_dict, write_settings
 from training.train_settings import TrainSettings
 
 CONFIGS = Path(__file__).parent.parent / "training" / "configs"
@@ -83,7 +83,7 @@ def test_every_file_of_the_project_is_complete(path, tmp_path) -> None:
     assert path.stem.endswith(f"stage{settings.stage}")
     write_settings(tmp_path / "copy.yaml", settings)
     assert read_settings(tmp_path / "copy.yaml", TrainSettings) == settings
-    assert plain(settings)["losses"] == settings.losses
+    assert settings_to_dict(settings)["losses"] == settings.losses
 
 
 def test_ears_that_learn_from_nothing_are_refused() -> None:

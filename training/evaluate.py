@@ -42,11 +42,11 @@ from training.evaluation.video_cases import manifest_cases, prediction_cases
 from training.publish import check_ready, publish
 
 PACKAGES = ("sdtalk", "torch", "numpy", "scipy", "face-alignment")
-REPORTED = (InputError, OSError, ValueError, RuntimeError)
+CLIP_ERRORS = (InputError, OSError, ValueError, RuntimeError)
 """What may go wrong with one clip and must not stop the others."""
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line.
 
     Raises:
@@ -122,7 +122,7 @@ def evaluate_clip(case: EvaluationCase, networks: MetricNetworks, output: Path, 
     )  # fmt: skip
 
 
-def about(arguments: argparse.Namespace, argv: list[str], device: str) -> dict[str, object]:
+def describe_run(arguments: argparse.Namespace, argv: list[str], device: str) -> dict[str, object]:
     """What was measured, with what."""
     known = {}
     for package in PACKAGES:
@@ -160,14 +160,14 @@ def run(arguments: argparse.Namespace, argv: list[str]) -> Results | None:
     for number, case in tqdm(mine, desc="clips", disable=not state.is_main_process):
         try:
             done.append(evaluate_clip(case, networks, output, number))
-        except REPORTED as error:
+        except CLIP_ERRORS as error:
             failed.append((case.name, str(error)))
             print(f"warning: {case.name}: {error}", file=sys.stderr, flush=True)
     done, failed = gather_object(done), list(dict.fromkeys(gather_object(failed)))
     if not state.is_main_process:
         return None
     done.sort(key=lambda clip: clip.name)
-    results = Results(about(arguments, argv, device), done, failed)
+    results = Results(describe_run(arguments, argv, device), done, failed)
     write_results(output, results)
     if not done:
         raise InputError(str(output), "no clip could be measured", f"The first reason: {failed[0][1]}")
@@ -177,7 +177,7 @@ def run(arguments: argparse.Namespace, argv: list[str]) -> Results | None:
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line."""
     try:
-        arguments = parse(argv)
+        arguments = parse_arguments(argv)
         results = run(arguments, sys.argv[1:] if argv is None else argv)
         if results is not None:
             print(as_markdown(results))

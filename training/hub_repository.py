@@ -46,7 +46,7 @@ def prepare_repository(repo: str, private: bool) -> None:
     except HfHubHTTPError as error:
         if status_of(error) not in (401, 403, 404):
             raise
-        problem = f"the token of {user} may not write there ({reason(error)})"
+        problem = f"the token of {user} may not write there ({error_reason(error)})"
         remedy = f"Choose {user}/NAME, or a token with the right to write: " + LOG_IN
         raise InputError(subject, problem, remedy) from error
     if private and public:
@@ -91,7 +91,7 @@ def download_state(repo: str, revision: str | None = None) -> Path:
         InputError: It cannot be reached, or its owner did not upload the state.
     """
     name, given = split_revision(repo)
-    check_name(name)
+    check_repo_name(name)
     subject = f"--resume {repo}"
     try:
         root = snapshot_download(name, revision=revision or given, allow_patterns=f"{STATE}/*")
@@ -103,7 +103,7 @@ def download_state(repo: str, revision: str | None = None) -> Path:
         raise InputError(subject, "there is no such revision", remedy) from error
     except Exception as error:
         remedy = "Check the network and the name, and continue then."
-        raise InputError(subject, f"it cannot be downloaded ({reason(error)})", remedy) from error
+        raise InputError(subject, f"it cannot be downloaded ({error_reason(error)})", remedy) from error
     state = Path(root) / STATE
     if not state.is_dir():
         problem = (
@@ -113,7 +113,7 @@ def download_state(repo: str, revision: str | None = None) -> Path:
     return state
 
 
-def reason(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """Why it failed, in a line: with the causes, since the client wraps them, down to what the Hub says."""
     lines: list[str] = []
     seen: BaseException | None = error
@@ -137,7 +137,7 @@ def status_of(error: BaseException | None) -> int | None:
     return None
 
 
-def check_name(repo: str) -> None:
+def check_repo_name(repo: str) -> None:
     """Refuse what cannot be the name of a repository.
 
     Raises:

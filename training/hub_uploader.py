@@ -25,15 +25,22 @@ from huggingface_hub import constants, get_session, get_token
 from huggingface_hub.utils import disable_progress_bars
 
 from sdtalk.errors import InputError
-from training.hub_repository import LOG_IN, check_name, commit_folder, prepare_repository, reason, status_of
+from training.hub_repository import (
+    LOG_IN,
+    check_repo_name,
+    commit_folder,
+    error_reason,
+    prepare_repository,
+    status_of,
+)
 
 LINKED_BYTES = 1 << 20
 """Files from this size on are linked into the snapshot; smaller ones are copied, since they may be written into."""
 
-SILENCE_SECONDS = 300
+READ_TIMEOUT_SECONDS = 300
 """A connection that says nothing for so long is lost; without this the client would wait for ever."""
 
-HOPELESS = (400, 401, 403, 404, 413, 422, 507)
+PERMANENT_ERRORS = (400, 401, 403, 404, 413, 422, 507)
 """Answers that waiting does not change; while training goes on somebody may, so that they are tried again, too."""
 
 logger = logging.getLogger(__name__)
@@ -50,7 +57,7 @@ class _Upload:
     attempts: int = 0
     due: float = 0.0  # by time.monotonic()
     problem: str = "there was no time for it"
-    hopeless: bool = False
+    permanent: bool = False
 
 
 @dataclass
@@ -87,7 +94,7 @@ class HubUploader:
             InputError: One of them is wrong. Where the Hub cannot be reached there is only a warning, and the check is
                 made later.
         """
-        check_name(self.repo)
+        check_repo_name(self.repo)
         if constants.is_offline_mode():
             raise InputError("HF_HUB_OFFLINE", f"it forbids uploads to {self.repo}", "Unset it.")
         if get_token() is None:
@@ -99,7 +106,9 @@ class HubUploader:
             raise
         except Exception as error:
             logger.warning(
-                "The Hub cannot be reached now (%s): uploads to %s are tried later.", reason(error), self.repo
+                "The Hub cannot be reached now (%s): uploads to %s are tried later.",
+                error_reason(error),
+                self.repo,
             )
         self._make_spool()
         self._thread = threading.Thread(target=self._work, name="hub-uploader", daemon=True)
@@ -120,7 +129,7 @@ class HubUploader:
         try:
             upload.folder = self._snapshot(folder)
         except OSError as error:
-            upload.problem = reason(error)
+            upload.problem = error_reason(error)
             logger.warning("'%s' will not be uploaded: %s.", message, upload.problem)
             with self._changed:
                 self._failed[path_in_repo] = upload
@@ -192,7 +201,7 @@ class HubUploader:
 
     def _prepare(self) -> None:
         """Make the repository where there is none, and see whether it can be written to."""
-        get_session().timeout = httpx2.Timeout(SILENCE_SECONDS, connect=20)
+        get_session().timeout = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=20)
         if not self._ready:
             prepare_repository(self.repo, self.private)
             self._ready = True
@@ -213,7 +222,7 @@ class HubUploader:
                 if done:
                     self._failed.pop(upload.path_in_repo, None)
                 if not (done or self._stopped or upload.path_in_repo in self._waiting):
-                    if not (self._closing and upload.hopeless):
+                    if not (self._closing and upload.permanent):
                         self._waiting[upload.path_in_repo] = upload
                         continue
                     self._failed[upload.path_in_repo] = upload
@@ -236,8 +245,8 @@ class HubUploader:
             commit_folder(self.repo, upload.folder, upload.message, upload.path_in_repo)
         except BaseException as error:  # hf_xet's panics are no Exceptions
             upload.attempts += 1
-            upload.problem = reason(error)
-            upload.hopeless = isinstance(error, InputError) or status_of(error) in HOPELESS
+            upload.problem = error_reason(error)
+            upload.permanent = isinstance(error, InputError) or status_of(error) in PERMANENT_ERRORS
             doubled = 2 ** min(upload.attempts - 1, 30)
             wait = min(self.first_wait_seconds * doubled, self.longest_wait_seconds)
             wait *= random.uniform(0.75, 1.25)  # so that many runs do not come back at the same moment

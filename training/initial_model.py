@@ -8,7 +8,7 @@ from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.config import BASE, SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
-from training.settings import build
+from training.settings import settings_from_dict
 from training.train_settings import TrainSettings
 
 SIZES = {"mini": SDTalkConfig(), "base": BASE}
@@ -25,7 +25,7 @@ def initial_config(settings: TrainSettings) -> SDTalkConfig:
         values = dataclasses.asdict(SIZES[settings.size])
         if "name" not in settings.model:
             values["name"] = f"{settings.size}, stage {settings.stage}"
-        return build(SDTalkConfig, {**values, **settings.model}, "settings, model")
+        return settings_from_dict(SDTalkConfig, {**values, **settings.model}, "settings, model")
     config = read_config(locate(settings.start))
     if config.priors != SIZES[settings.size].priors:
         other = "mini" if config.priors else "base"
@@ -52,11 +52,11 @@ def initial_model(settings: TrainSettings) -> SDTalk:
         raise InputError("backbone", "a base model begins with DINOv2's pretrained weights", remedy)
     model = SDTalk(config)
     if settings.backbone not in (None, RANDOM):
-        _take_backbone(model, str(settings.backbone))
+        _load_backbone(model, str(settings.backbone))
     return model
 
 
-def _take_backbone(model: SDTalk, source: str) -> None:
+def _load_backbone(model: SDTalk, source: str) -> None:
     """DINOv2's weights, from a folder or the Hub (or its cache)."""
     from safetensors import SafetensorError
     from transformers import Dinov2Model

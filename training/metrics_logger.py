@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
 from training.checkpoints import RunFolder
-from training.settings import plain
+from training.settings import settings_to_dict
 from training.train_settings import TrainSettings
 
 PROJECT = "sdtalk"
@@ -49,7 +49,7 @@ class MetricsLogger:
         self.micro_steps, self.steps, self.waited = 0, 0, 0.0
         self.since = time.perf_counter()
         if settings.log.trackers:
-            accelerator.init_trackers(PROJECT, config=_flat(plain(settings)))
+            accelerator.init_trackers(PROJECT, config=_flat(settings_to_dict(settings)))
         self.bar = tqdm(
             initial=start_step,
             total=settings.steps,

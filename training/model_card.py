@@ -15,7 +15,7 @@ from sdtalk.errors import InputError
 from sdtalk.weights.model_card import NOT_STATED, Card, card_text
 from training.data.entries import SPLITS, ClipEntry
 from training.data.index import Index
-from training.settings import plain
+from training.settings import settings_to_dict
 from training.train_settings import TrainSettings
 
 HUB_DATA = "hf://datasets/"
@@ -33,8 +33,8 @@ WEIGHTS_LICENCE = (
     "own (HDTF is under CC-BY-4.0; MEAD and FLAME are for research), and the people shown have rights, too."
 )
 STAGE_1 = (
-    "**It does not speak.** Stage 1 trains the reconstruction only; the motion fields and the hearing are as they were "
-    "at its start."
+    "**It does not speak.** Stage 1 trains the reconstruction only; the motion fields and the audio encoder are as they "
+    "were at its start."
 )
 ABLATIONS = {
     "completion_branch": "**An ablation without the completion branch**: nothing stands in for what the photo hides of "
@@ -127,7 +127,7 @@ def _training(settings: TrainSettings, step: int, processes: int) -> str:
 
 def _published(settings: TrainSettings) -> dict[str, Any]:
     """Settings that can be shown to anybody: without this machine's paths."""
-    values = {name: value for name, value in plain(settings).items() if name not in PRIVATE}
+    values = {name: value for name, value in settings_to_dict(settings).items() if name not in PRIVATE}
     values["data"] = values["data"] | {"source": _last_names(settings.data.source)}
     for name in ("start", "backbone", "perceptual_file"):
         if values.get(name):

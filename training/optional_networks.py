@@ -46,6 +46,6 @@ def load_optional_network(kind: type[Network], asset: str, device: torch.device 
 
 
 def missing_network_reason(asset: str) -> str:
-    """Why a figure that needs an asset cannot be computed, and what helps."""
+    """Why a metric that needs an asset cannot be computed, and what helps."""
     found = next(a for a in OPTIONAL_ASSETS if a.name == asset)
     return f"not on this machine: {found.what}. Get it from {found.where}"

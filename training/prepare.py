@@ -45,7 +45,7 @@ from training.preparation.settings import PrepareSettings
 from training.preparation.source_video import SourceVideo
 from training.preparation.video_preparer import VideoPreparer
 from training.preparation.video_report import VideoReport, failed_report, file_bytes
-from training.settings import plain, read_settings, write_settings
+from training.settings import read_settings, settings_to_dict, write_settings
 
 CONFIG = Path(__file__).parent / "configs" / "prepare.yaml"
 LONGEST_WAIT = timedelta(days=30)
@@ -128,7 +128,7 @@ def _create_folders(folders: PreparationFolders, settings: PrepareSettings) -> N
             write_settings(path, settings)
     except OSError as error:
         raise cannot_write(folders.target, error) from error
-    before, now = plain(read_settings(path, PrepareSettings)), plain(settings)
+    before, now = settings_to_dict(read_settings(path, PrepareSettings)), settings_to_dict(settings)
     changed = [name for name in now if before[name] != now[name]]
     if changed:
         name = changed[0]

@@ -17,7 +17,7 @@ from huggingface_hub import get_token
 from sdtalk.checkpoint import CONFIG, WEIGHTS, load_model
 from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
-from training.hub_repository import LOG_IN, check_name, commit_folder, prepare_repository, reason
+from training.hub_repository import LOG_IN, check_repo_name, commit_folder, error_reason, prepare_repository
 from training.model_card import with_results
 
 CARD = "README.md"
@@ -63,7 +63,7 @@ def publish(model: Path, repo: str, results: Path | None = None, private: bool =
         except Exception as error:
             remedy = "Try again; nothing was changed there."
             raise InputError(
-                f"Hub repository {repo}", f"the upload failed ({reason(error)})", remedy
+                f"Hub repository {repo}", f"the upload failed ({error_reason(error)})", remedy
             ) from error
 
 
@@ -73,7 +73,7 @@ def check_ready(model: Path, repo: str) -> None:
     Raises:
         InputError: The name is none, there is no token, or the model has no card.
     """
-    check_name(repo)
+    check_repo_name(repo)
     if get_token() is None:
         raise InputError(f"Hub repository {repo}", "there is no token to upload with", LOG_IN)
     _read(model / CARD, WRITTEN)

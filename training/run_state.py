@@ -22,7 +22,7 @@ from training.checkpoints import METADATA, RunFolder, atomic_folder, checkpoint_
 from training.data.dataset import PreparedDataset
 from training.hub_repository import download_state
 from training.initial_model import initial_config
-from training.settings import plain, write_settings
+from training.settings import settings_to_dict, write_settings
 from training.train_settings import TrainSettings
 
 LATEST = "latest"
@@ -40,7 +40,7 @@ def begin_run(
         InputError: There is nothing to resume, or a new run would mix with an old one.
     """
     run = RunFolder(Path(settings.output))
-    checkpoint = _to_resume(run, resume) if resume else None
+    checkpoint = _find_checkpoint(run, resume) if resume else None
     if checkpoint is None and not resume and run.checkpoints():
         remedy = "Add --resume latest to go on with it, or choose another `output`."
         raise InputError(str(run.path), f"it holds {run.checkpoints()[-1].name} of an earlier run", remedy)
@@ -59,7 +59,7 @@ def begin_run(
     return run, checkpoint
 
 
-def _to_resume(run: RunFolder, resume: str) -> Path:
+def _find_checkpoint(run: RunFolder, resume: str) -> Path:
     if resume != LATEST:
         return Path(resume) if Path(resume).is_dir() else download_state(*split_revision(resume))
     if not (kept := run.checkpoints()):
@@ -70,7 +70,7 @@ def _to_resume(run: RunFolder, resume: str) -> Path:
 
 def _check_settings(settings: TrainSettings, checkpoint: Path, processes: int) -> None:
     """A run that goes on must be the run that was: otherwise it would not end as if never stopped."""
-    metadata, now = checkpoint_metadata(checkpoint), json.loads(json.dumps(plain(settings)))
+    metadata, now = checkpoint_metadata(checkpoint), json.loads(json.dumps(settings_to_dict(settings)))
     then = metadata["settings"]
     before = {k: v for k, v in then.items() if k not in MAY_CHANGE} | _fixed_data_settings(then["data"])
     wanted = {k: v for k, v in now.items() if k not in MAY_CHANGE} | _fixed_data_settings(now["data"])
@@ -91,7 +91,7 @@ def _fixed_data_settings(data: dict[str, Any]) -> dict[str, Any]:
     return {f"data.{name}": value for name, value in data.items() if name not in DATA_MAY_CHANGE}
 
 
-def resumed_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
+def load_checkpoint_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
     """The model as it was at a checkpoint.
 
     Raises:
@@ -107,7 +107,7 @@ def resumed_model(settings: TrainSettings, checkpoint: Path) -> SDTalk:
 
 
 def check_data(prepared: PreparedDataset, config: SDTalkConfig, settings: TrainSettings) -> None:
-    """Refuse data that was tracked or heard in another way than the model needs.
+    """Refuse data with another tracker or other sound features than the model needs.
 
     Raises:
         InputError: Says what differs, and how to prepare the data; or FLAME, which it needs, is not on this machine.
@@ -144,7 +144,7 @@ def load_state(accelerator: Accelerator, ema: AveragedModel, checkpoint: Path | 
             save_model(accelerator.unwrap_model(models[0]).model, Path(folder))
 
     def skip_weights(models: list, folder: str) -> None:
-        models.clear()  # loaded by `resumed_model`, strictly
+        models.clear()  # loaded by `load_checkpoint_model`, strictly
 
     accelerator.register_for_checkpointing(ema)
     accelerator.register_save_state_pre_hook(save_weights)
@@ -178,7 +178,11 @@ def save_state(accelerator: Accelerator, run: RunFolder, settings: TrainSettings
         with _disk_errors():
             accelerator.save_state(str(draft))
         if main:
-            metadata = {"step": step, "processes": accelerator.num_processes, "settings": plain(settings)}
+            metadata = {
+                "step": step,
+                "processes": accelerator.num_processes,
+                "settings": settings_to_dict(settings),
+            }
             (draft / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     if main:
         run.rotate(settings.checkpoints.keep)

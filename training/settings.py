@@ -35,26 +35,28 @@ def read_settings(path: str | Path, kind: type[Settings], changes: Sequence[str]
     values = _with_base(Path(path), ())
     for change in changes:
         _change(values, change)
-    return build(kind, values, str(path))
+    return settings_from_dict(kind, values, str(path))
 
 
-def build(kind: type[Settings], values: object, source: str) -> Settings:
+def settings_from_dict(kind: type[Settings], values: object, source: str) -> Settings:
     """A dataclass from plain values, strictly.
 
     Raises:
         InputError: As `read_settings`; `source` says where the values come from.
     """
-    return _Builder(source).record(kind, values, "")
+    return _SettingsBuilder(source).record(kind, values, "")
 
 
-def plain(settings: Any) -> dict[str, Any]:
-    """The opposite of `build`: what a YAML file holds."""
+def settings_to_dict(settings: Any) -> dict[str, Any]:
+    """The opposite of `settings_from_dict`: what a YAML file holds."""
     return dataclasses.asdict(settings)
 
 
 def write_settings(path: Path, settings: Any) -> None:
     """Write a file that `read_settings` reads."""
-    path.write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump(settings_to_dict(settings), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
 
 
 def _with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _change(values: dict[str, Any], change: str) -> None:
         raise InputError(f"--set {change}", "its value is no YAML", "Quote it.") from error
 
 
-class _Builder:
+class _SettingsBuilder:
     """Checks values against types, and knows where they come from."""
 
     def __init__(self, source: str) -> None:

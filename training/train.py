@@ -58,7 +58,7 @@ from training.ema import ema_model
 from training.initial_model import initial_model
 from training.metrics_logger import MetricsLogger, check_trackers
 from training.run_outputs import RunOutputs
-from training.run_state import begin_run, check_data, load_state, resumed_model, save_state
+from training.run_state import begin_run, check_data, load_checkpoint_model, load_state, save_state
 from training.settings import read_settings
 from training.stages import Stage
 from training.train_settings import TrainSettings
@@ -88,7 +88,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     )
     run, checkpoint = begin_run(accelerator, settings, resume)
     prepared = PreparedDataset.open(settings.data.source)
-    model = initial_model(settings) if checkpoint is None else resumed_model(settings, checkpoint)
+    model = initial_model(settings) if checkpoint is None else load_checkpoint_model(settings, checkpoint)
     check_data(prepared, model.config, settings)
     ema = ema_model(model, settings.optimiser.ema_decay).to(accelerator.device)
     stage, optimiser = accelerator.prepare(*make_stage_and_optimiser(model, settings))

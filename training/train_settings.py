@@ -24,7 +24,7 @@ LOSS_TERMS = {
     "landmarks": "where the bundled face mesh sees the lips, in shares of its crop",
     "lifting": "squared distance of each tracked vertex to its nearest lifted Gaussian (paper)",
     "geometry": "displacement of the tracked mesh against the motion fields' (mini, stage 2)",
-    "sound": "mouth code heard against the tracked one (mini, stage 2)",
+    "sound": "predicted mouth code against the tracked one (mini, stage 2)",
 }
 """Losses that can have a weight."""
 
@@ -213,7 +213,7 @@ class TrainSettings:
             if low := [key for key, value in given.items() if value < 0]:
                 raise ValueError(f"{name}: {low[0]} is negative")
         if self.size == "mini" and self.optimiser.rates.get("audio_encoder") and not self.losses.get("sound"):
-            raise ValueError("optimiser.rates.audio_encoder: mini's hears nothing without losses.sound")
+            raise ValueError("optimiser.rates.audio_encoder: mini's learns nothing without losses.sound")
         if not 64 <= self.window_px <= 512 or (self.size == "base" and self.window_px != 512):
             raise ValueError(f"window_px = {self.window_px} is not between 64 and 512 (base: only 512)")
         if self.start is not None and (self.model or self.backbone):

@@ -176,14 +176,14 @@ class PreparedDataset:
         metadata, arrays = read_record(self.store.span(entry.record), where)
         try:
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            return _clip_of(entry, ClipMetadata.from_json(metadata, where), tensors, self.index)
+            return _prepared_clip(entry, ClipMetadata.from_json(metadata, where), tensors, self.index)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(where, f"its arrays cannot be used ({error})", ARRAYS_REMEDY) from error
 
 
-def _clip_of(
+def _prepared_clip(
     entry: ClipEntry, metadata: ClipMetadata, arrays: dict[str, Tensor], index: Index
 ) -> PreparedClip:
     frames = entry.frames

@@ -75,7 +75,7 @@ def plan_shards(clips: Sequence[Path], target: Path, shard_mb: float = SHARD_MB)
         if folder.name not in planned:
             groups.setdefault(read_clip_metadata(folder).split, []).append(folder)
     for split, folders in sorted(groups.items()):
-        for number, keys in enumerate(_filled(folders, shard_mb * 1e6), numbers.get(split, -1) + 1):
+        for number, keys in enumerate(_group_by_size(folders, shard_mb * 1e6), numbers.get(split, -1) + 1):
             plans.append(ShardPlan(split, number, keys))
     write_atomically(path, json.dumps([dataclasses.asdict(plan) for plan in plans]).encode())
     return plans
@@ -160,7 +160,7 @@ def _read_plan(path: Path) -> list[ShardPlan]:
         raise InputError(str(path), "it is damaged", remedy) from error
 
 
-def _filled(folders: list[Path], limit: float) -> Iterator[tuple[str, ...]]:
+def _group_by_size(folders: list[Path], limit: float) -> Iterator[tuple[str, ...]]:
     """Clips shard by shard."""
     keys: list[str] = []
     size = 0
@@ -191,7 +191,7 @@ def _write_shard(plan: ShardPlan, folders: Mapping[str, Path], target: Path, pie
         raise InputError(
             str(target), problem, "Prepare into a new folder, or delete that shard and its part."
         )
-    entries = _written([folders[key] for key in plan.clips], plan, target, piece_frames)
+    entries = _write_tars([folders[key] for key in plan.clips], plan, target, piece_frames)
     text = json.dumps({"digest": digest, "clips": [entry_to_json(entry) for entry in entries]})
     write_atomically(target / PARTS / f"{plan.name}.json", text.encode())
     return True
@@ -220,7 +220,7 @@ def _digest(folders: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _written(folders: list[Path], plan: ShardPlan, target: Path, piece_frames: int) -> list[ClipEntry]:
+def _write_tars(folders: list[Path], plan: ShardPlan, target: Path, piece_frames: int) -> list[ClipEntry]:
     shard = f"{plan.name}.tar"
     partial = [target / kind / f"{shard}.partial" for kind in ("frames", "clips")]
     try:

@@ -164,7 +164,7 @@ def tar_members(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def read_record(data: bytes, source: str) -> tuple[bytes, dict[str, np.ndarray]]:
-    """Facts, still encoded, and arrays of a clip.
+    """Metadata, still encoded, and arrays of a clip.
 
     Args:
         data: The record's part of the tar.

@@ -44,7 +44,7 @@ class IrSe50(nn.Module):
         )
         self.body = nn.Sequential(
             *(
-                Block(before if i == 0 else after, after, 2 if i == 0 else 1)
+                ResidualBlock(before if i == 0 else after, after, 2 if i == 0 else 1)
                 for before, after, count in STAGES
                 for i in range(count)
             )
@@ -67,7 +67,7 @@ class IrSe50(nn.Module):
         return F.normalize(self.output_layer(self.body(self.input_layer(faces * 2 - 1))), dim=1)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Adds what two convolutions say, each channel weighted by what all channels say together."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
@@ -83,7 +83,7 @@ class Block(nn.Module):
             nn.PReLU(after),
             nn.Conv2d(after, after, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(after),
-            Excitation(after),
+            SqueezeExcitation(after),
         )
 
     def forward(self, x: Float[Tensor, "batch before height width"]) -> Tensor:
@@ -91,7 +91,7 @@ class Block(nn.Module):
         return self.res_layer(x) + self.shortcut_layer(x)
 
 
-class Excitation(nn.Module):
+class SqueezeExcitation(nn.Module):
     """Weighs channels by their means over the picture."""
 
     def __init__(self, width: int) -> None:
@@ -117,7 +117,7 @@ def align_faces(
     images = to_tensor(pictures)
     height, width = images.shape[-2:]
     wanted = torch.tensor(REFERENCE_POINTS_PX) + 0.5
-    at = similarity(wanted.expand(len(images), -1, -1), landmarks_px[:, list(MESH_INDICES)])
+    at = similarity_transform(wanted.expand(len(images), -1, -1), landmarks_px[:, list(MESH_INDICES)])
     centres = torch.arange(FACE_PX) + 0.5
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     places = torch.stack([x, y, torch.ones_like(x)], dim=-1)
@@ -131,7 +131,7 @@ def align_faces(
     return F.grid_sample(images, grid, align_corners=False, padding_mode="border")
 
 
-def similarity(
+def similarity_transform(
     points: Float[Tensor, "face point 2"], targets: Float[Tensor, "face point 2"]
 ) -> Float[Tensor, "face 2 3"]:
     """Rotation, scale and shift that bring points nearest to targets, in least squares."""

@@ -98,7 +98,7 @@ def predicted_frames(
 def mouth_codes(
     model: SDTalk, clip: PreparedClip, frames: range, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "frame *field audio"]:
-    """States of the mouth: heard where the sound is the speaker's own; else, see `mouth_source`."""
+    """States of the mouth: predicted from the sound where it is the speaker's own; else, see `mouth_source`."""
     chosen, kind = torch.tensor(frames), mouth_source(model.config, clip.entry.own_speech)
     if kind == "measured":
         return clip.mouth[chosen]

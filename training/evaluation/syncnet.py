@@ -40,7 +40,7 @@ BATCH = 20
 SHORTEST_FRAMES = FRAMES + 1
 
 
-class Embedding(Protocol):
+class LipSyncNetwork(Protocol):
     """Brings lips and sound into one space."""
 
     def lips(self, frames: Float[Tensor, "batch 3 5 224 224"]) -> Float[Tensor, "batch width"]:
@@ -117,7 +117,7 @@ class SyncScores:
 
 
 def sync_scores(
-    network: Embedding,
+    network: LipSyncNetwork,
     faces: Iterator[UInt8[np.ndarray, "224 224 3"]],
     samples: Float[np.ndarray, " samples"],
     device: torch.device | str = "cpu",
@@ -148,7 +148,7 @@ def sync_scores(
 
 
 def _lip_embeddings(
-    network: Embedding, faces: Iterator[np.ndarray], device: torch.device | str
+    network: LipSyncNetwork, faces: Iterator[np.ndarray], device: torch.device | str
 ) -> Float[Tensor, "window width"]:
     found, kept = [], []
     for face in faces:
@@ -162,7 +162,7 @@ def _lip_embeddings(
 
 
 @torch.inference_mode()
-def _embedded(network: Embedding, frames: list[Tensor], device: torch.device | str) -> Tensor:
+def _embedded(network: LipSyncNetwork, frames: list[Tensor], device: torch.device | str) -> Tensor:
     windows = torch.stack(frames, dim=1).to(device).float().unfold(1, FRAMES, 1)
     return network.lips(windows.permute(1, 0, 4, 2, 3)).cpu()
 

@@ -34,10 +34,10 @@ FRAME_RECORD = np.dtype(
     ]
 )
 
-LOOK_AROUND = 12
+SEARCH_EVERY = 12
 """Every so many frames the whole picture is searched for other faces."""
 
-APART = 0.3
+SAME_FACE_IOU = 0.3
 """Boxes that overlap more (intersection over union) show the same face."""
 
 
@@ -85,7 +85,7 @@ def scan_video(
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "survey.bin"
     known, last = _complete_groups(store)
-    detector, reading, frames, size = ShotDetector(), _Reading(path), 0, (0, 0)
+    detector, reading, frames, size = ShotDetector(), _FrameReader(path), 0, (0, 0)
     with store.open("ab", buffering=0) as file:
         for group in _groups(detector.detect(reading.frames()), wanted):
             size = group.pictures[0].shape[1::-1]
@@ -104,7 +104,7 @@ def read_records(folder: Path) -> np.ndarray:
     return np.memmap(folder / "survey.bin", FRAME_RECORD, "r")
 
 
-class _Reading:
+class _FrameReader:
     """Frames up to where a file is damaged; what is wrong there is kept, so that what came before is, too."""
 
     def __init__(self, path: Path) -> None:
@@ -162,7 +162,7 @@ def _find_faces(
         return records, None
     pictures = torch.from_numpy(np.stack(group.pictures))
     count = len(pictures)
-    around = sorted({0, count - 1} | {i for i in range(count) if (number + i) % LOOK_AROUND == 0})
+    around = sorted({0, count - 1} | {i for i in range(count) if (number + i) % SEARCH_EVERY == 0})
     found = networks.find_faces(pictures[around])
     if last is None and not any(found):
         records["other_px"][around] = 0
@@ -180,7 +180,9 @@ def _largest_other(found: list[FaceLandmarks], face: FaceLandmarks | None) -> fl
     """Longer side of the largest face that is not the given one."""
     if face is None:
         return 0.0
-    others = [f for f in found if f.score >= SURE_FLAG and float(overlaps(face.box, f.box[None])) < APART]
+    others = [
+        f for f in found if f.score >= SURE_FLAG and float(overlaps(face.box, f.box[None])) < SAME_FACE_IOU
+    ]
     return max((f.side for f in others), default=0.0)
 
 

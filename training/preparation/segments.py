@@ -13,7 +13,7 @@ from training.preparation.face_measurements import FaceMeasurements, crop_outsid
 from training.preparation.scan import VideoScan
 from training.preparation.settings import Limits, PrepareSettings
 
-STEADY = 5
+VOTE_FRAMES = 5
 """A limit is passed where most of so many frames pass it: not at a landmark's slip."""
 
 JUMP = 0.35
@@ -61,7 +61,7 @@ def find_segments(
     scan: VideoScan, records: np.ndarray, measurements: FaceMeasurements, settings: PrepareSettings
 ) -> list[Segment]:
     """Divide a video into clips and rejected segments, in order and without gaps."""
-    codes, others = _verdicts(scan, records, measurements, settings.limits)
+    codes, others = _frame_reasons(scan, records, measurements, settings.limits)
     starts = _shot_starts(records, measurements)
     segments = []
     for start, stop in _runs(codes, starts):
@@ -83,23 +83,23 @@ def segment_landmarks(records: np.ndarray, segment: Segment) -> Float[torch.Tens
     return fill_gaps(points, "clip", longest=segment.stop - segment.start)
 
 
-def _verdicts(
+def _frame_reasons(
     scan: VideoScan, records: np.ndarray, measurements: FaceMeasurements, limits: Limits
 ) -> tuple[Int[np.ndarray, " frame"], Float[np.ndarray, " frame"]]:
     """For each frame 0, or the place of its reason in `REASONS` from 1 on; and the size of a second face there."""
     names = list(REASONS)
     seen = np.isfinite(measurements.face_px)
-    others = _others(records["other_px"])
+    others = _second_face_px(records["other_px"])
     angles = np.abs(np.nan_to_num(measurements.angles_deg))
     fades = np.zeros(len(records), bool)
     for start, stop in scan.fades:
         fades[start:stop] = True
     bad = {
-        "extreme_pose": _mostly((angles > [limits.yaw_deg, limits.pitch_deg, limits.roll_deg]).any(1)),
-        "outside": _mostly(np.nan_to_num(measurements.outside) > limits.face_outside),
-        "small_face": _mostly(seen & (np.nan_to_num(measurements.face_px) < limits.face_px)),
+        "extreme_pose": _majority((angles > [limits.yaw_deg, limits.pitch_deg, limits.roll_deg]).any(1)),
+        "outside": _majority(np.nan_to_num(measurements.outside) > limits.face_outside),
+        "small_face": _majority(seen & (np.nan_to_num(measurements.face_px) < limits.face_px)),
         "several_faces": seen & (others >= limits.other_face * np.nan_to_num(measurements.face_px)),
-        "no_face": ~seen & ~_bridged(seen, records["shot"] > 0, limits.gap_frames),
+        "no_face": ~seen & ~_bridged_gaps(seen, records["shot"] > 0, limits.gap_frames),
         "fade": fades,
         "not_wanted": records["wanted"] == 0,
     }
@@ -109,14 +109,14 @@ def _verdicts(
     return codes, others
 
 
-def _mostly(flags: Bool[np.ndarray, " frame"]) -> Bool[np.ndarray, " frame"]:
+def _majority(flags: Bool[np.ndarray, " frame"]) -> Bool[np.ndarray, " frame"]:
     return (
-        np.convolve(np.pad(flags.astype(int), STEADY // 2, mode="edge"), np.ones(STEADY), "valid")
-        > STEADY / 2
+        np.convolve(np.pad(flags.astype(int), VOTE_FRAMES // 2, mode="edge"), np.ones(VOTE_FRAMES), "valid")
+        > VOTE_FRAMES / 2
     )
 
 
-def _others(looked: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
+def _second_face_px(looked: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
     """Size of a second face between the looks around: what the look before or the one after found, 0 for none."""
     at = np.flatnonzero(np.isfinite(looked))
     if not len(at):
@@ -127,7 +127,7 @@ def _others(looked: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
     return np.maximum(looked[at[before]], looked[at[after]])
 
 
-def _bridged(seen: np.ndarray, shot: np.ndarray, longest: int) -> Bool[np.ndarray, " frame"]:
+def _bridged_gaps(seen: np.ndarray, shot: np.ndarray, longest: int) -> Bool[np.ndarray, " frame"]:
     """Frames without a face in short gaps within a shot."""
     bridged = np.zeros(len(seen), bool)
     edges = np.flatnonzero(np.diff(np.r_[True, seen, True].astype(int)))
@@ -163,7 +163,7 @@ def _split(
     ends = np.linspace(start, stop, count + 1).round().astype(int).tolist()
     segments = []
     for first, end in zip(ends, ends[1:], strict=False):
-        segment = _framed(Segment(first, end), scan, records, settings.limits)
+        segment = _checked_crop(Segment(first, end), scan, records, settings.limits)
         middle = (first + end) // 2
         if segment.reason == "roams" and (middle - first) / FRAME_RATE_HZ >= settings.shortest_seconds:
             segments += _split(first, middle, scan, records, settings)
@@ -173,7 +173,7 @@ def _split(
     return segments
 
 
-def _framed(segment: Segment, scan: VideoScan, records: np.ndarray, limits: Limits) -> Segment:
+def _checked_crop(segment: Segment, scan: VideoScan, records: np.ndarray, limits: Limits) -> Segment:
     """The segment, rejected where no square shows its head well."""
     landmarks = segment_landmarks(records, segment)
     crop = choose_crop(landmarks, scan.width, scan.height)
