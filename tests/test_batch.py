@@ -1,4 +1,4 @@
-"""Many videos at once: photos looked at once, bad rows that stop nobody, what is finished made once."""
+"""Tests of `sdtalk batch`: each photo is looked at once, bad rows stop nobody, finished videos are skipped."""
 
 import json
 import os

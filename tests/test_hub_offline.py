@@ -1,4 +1,4 @@
-"""Models of the Hub where it does not answer: told soon, or taken from the cache; what is only slow is waited for."""
+"""Tests of a Hub that does not answer: told soon, or the cache is used; one that is only slow is waited for."""
 
 import socket
 import threading

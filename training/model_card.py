@@ -33,8 +33,8 @@ WEIGHTS_LICENCE = (
     "own (HDTF is under CC-BY-4.0; MEAD and FLAME are for research), and the people shown have rights, too."
 )
 STAGE_1 = (
-    "**It does not speak.** Stage 1 trains the reconstruction only; the motion fields and the audio encoder are as they "
-    "were at its start."
+    "**It does not speak.** Stage 1 trains the reconstruction only; the motion fields and the audio encoder are as "
+    "they were at its start."
 )
 ABLATIONS = {
     "completion_branch": "**An ablation without the completion branch**: nothing stands in for what the photo hides of "
