@@ -25,7 +25,7 @@ from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import render_frames
 from sdtalk.talk import WrittenVideo
 from sdtalk.tracking.head_track import Portrait
-from sdtalk.video import VideoWriter, check_output, probe, read_frames
+from sdtalk.video import check_output, open_writer, probe, read_frames
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def reenact(
     sound = clip if probe(clip).has_sound else None
     with ExitStack() as stack:
         size = (FRAME_SIZE, FRAME_SIZE)
-        writers = [stack.enter_context(VideoWriter(p, size, sound=sound, frames=total)) for p in outputs]
+        writers = [stack.enter_context(open_writer(p, size, sound=sound, frames=total)) for p in outputs]
         pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch)))  # type: ignore[type-var]
         for done, pair in enumerate(pairs):
             for writer, frame in zip(writers, pair, strict=False):

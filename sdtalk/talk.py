@@ -20,7 +20,7 @@ from sdtalk.progress import Progress, ProgressBar, no_progress
 from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import render_frames, write_video
-from sdtalk.video import VideoWriter
+from sdtalk.video import open_writer
 from sdtalk.video.label import labelled
 
 
@@ -115,7 +115,7 @@ class Talk:
         """Render and write the video with its sound; the file appears when all went well.
 
         Args:
-            path: The file to write; what it ends in chooses the format.
+            path: The file to write; what it ends in chooses the format, see `video.open_writer`.
             progress: Told about every few frames; True shows a bar.
 
         Returns:
@@ -128,9 +128,8 @@ class Talk:
         return self.path
 
     def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
-        size, original = (self.options.size, self.options.size), self._speech.original
-        sound = original if isinstance(original, Path) else self._speech.samples
-        with showing(progress) as show, VideoWriter(path, size, sound=sound) as writer:
+        size = (self.options.size, self.options.size)
+        with showing(progress) as show, open_writer(path, size, sound=self._speech.original) as writer:
             batches = self._batches()
             with closing(batches):  # type: ignore[type-var]
                 write_video(writer, batches, len(self), show, self._watch)

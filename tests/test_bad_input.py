@@ -17,7 +17,7 @@ from toy import EXAMPLE, save_portrait, save_speech, toy_model
 from sdtalk.checkpoint import load_model
 from sdtalk.cli.main import main
 from sdtalk.errors import InputError
-from sdtalk.video import VideoWriter
+from sdtalk.video import open_writer
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def write_nan(path: Path) -> None:
 
 
 def write_dumb_video(path: Path) -> None:
-    with VideoWriter(path, (64, 64)) as writer:
+    with open_writer(path, (64, 64)) as writer:
         for _ in range(5):
             writer.write(np.zeros((64, 64, 3), np.uint8))
 

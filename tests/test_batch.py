@@ -172,7 +172,7 @@ def test_outputs_that_cannot_be(pipeline: SDTalkPipeline, files: Path, tmp_path:
         "../a.mp4": "no name in the folder",
         str(tmp_path / "a.mp4"): "no name in the folder",
         ".": "no name in the folder",
-        "talk.avi": "does not end in",
+        "talk.avi": "ends in none of",
         "sound.mp4": "also an input",
         "deep/down/": "",
     }

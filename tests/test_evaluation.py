@@ -19,7 +19,7 @@ from sdtalk.image import to_frames
 from sdtalk.speech.audio import speech_level
 from sdtalk.speech.encoder import hold_in_silence
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import VideoWriter
+from sdtalk.video import open_writer
 from training.data.dataset import PreparedDataset, clip_frames
 from training.evaluate import main
 from training.evaluation.evaluator import MetricNetworks, measure
@@ -234,7 +234,7 @@ def test_one_bad_clip_does_not_stop_the_others(
 
 
 def video(path: Path, frames: list[np.ndarray], sound: Path | None = None) -> None:
-    with VideoWriter(path, frames[0].shape[1::-1], sound=sound) as writer:
+    with open_writer(path, frames[0].shape[1::-1], sound=sound) as writer:
         for frame in frames:
             writer.write(frame)
 

@@ -18,7 +18,7 @@ from sdtalk.speech.audio import read_speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import DrivingSignals, render_frames
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import VideoWriter, probe, read_frames
+from sdtalk.video import open_writer, probe, read_frames
 
 STILL = TalkOptions(pose="still", blink="none", size=64)
 
@@ -36,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_speech(folder / "speech.wav", 0.2)
     picture = read_picture(EXAMPLE).pixels
     for name, sound in (("clip.mp4", save_speech(folder / "clip.wav", 0.24)), ("silent.mp4", None)):
-        with VideoWriter(folder / name, (256, 256), sound=sound, frames=6) as writer:
+        with open_writer(folder / name, (256, 256), sound=sound, frames=6) as writer:
             for i in range(6):
                 writer.write(crop_picture(picture, Crop(4.0 * i, 2.0 * i, 460.0), 256))
     return folder

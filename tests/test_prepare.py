@@ -24,8 +24,9 @@ from test_video import ffmpeg
 
 from sdtalk.image import crop_picture, read_picture
 from sdtalk.speech.audio import read_speech
+from sdtalk.speech.waveform import Waveform
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import VideoWriter
+from sdtalk.video import open_writer
 from training import prepare
 from training.data.dataset import PreparedDataset
 from training.preparation import clip_writer
@@ -77,8 +78,10 @@ def film(
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = round(seconds * fps)
-    voice = None if sound is None else read_speech(sound).samples[: round(seconds * 16_000)]
-    with VideoWriter(path.with_suffix(".mp4"), (SIZE, SIZE), fps, voice) as writer:
+    voice = None
+    if sound is not None:
+        voice = Waveform(read_speech(sound).samples[: round(seconds * 16_000)].numpy(), 16_000)
+    with open_writer(path.with_suffix(".mp4"), (SIZE, SIZE), fps, voice) as writer:
         for i in range(count):
             writer.write(panned(scene, start + i / fps))
     return path.with_suffix(".mp4")

@@ -8,7 +8,9 @@ import torch
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
-from sdtalk.video import VideoWriter
+from sdtalk.speech.audio import SAMPLE_RATE_HZ
+from sdtalk.speech.waveform import Waveform
+from sdtalk.video import open_writer
 from training.data.dataset import PreparedClip, PreparedDataset, clip_frames
 from training.evaluation.reenactment import predicted_frames
 
@@ -47,8 +49,8 @@ def write_sample_video(
     source = (image[None], mask[None], clip.track[0:1])
     predicted = predicted_frames(model, clip, source, range(count), None, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sound = clip.audio if len(clip.audio) else None
-    with VideoWriter(path, (2 * FRAME_SIZE, FRAME_SIZE), sound=sound, frames=count) as writer:
+    sound = Waveform(clip.audio.numpy(), SAMPLE_RATE_HZ) if len(clip.audio) else None
+    with open_writer(path, (2 * FRAME_SIZE, FRAME_SIZE), sound=sound, frames=count) as writer:
         real = to_frames((image * mask)[None])[0]
         for prediction in predicted:
             writer.write(np.concatenate([real, prediction], axis=1))

@@ -92,8 +92,7 @@ def _check_length(samples: int, subject: str) -> None:
 
 def _resampled(waveform: Waveform) -> np.ndarray:
     """Mono at 16 kHz, by the same filter of ffmpeg as the sound of files."""
-    channels = 1 if waveform.samples.ndim == 1 else waveform.samples.shape[1]
-    given = ["-f", "f32le", "-ar", str(waveform.rate_hz), "-ac", str(channels), "-i", "pipe:0"]
+    given = ["-f", "f32le", "-ar", str(waveform.rate_hz), "-ac", str(waveform.channels), "-i", "pipe:0"]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *"-hide_banner -loglevel error".split(), *given]
     data = np.ascontiguousarray(waveform.samples, dtype="<f4").tobytes()
     done = subprocess.run(

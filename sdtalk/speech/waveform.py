@@ -27,6 +27,11 @@ class Waveform:
     rate_hz: int
 
     @property
+    def channels(self) -> int:
+        """How many there are."""
+        return 1 if self.samples.ndim == 1 else self.samples.shape[1]
+
+    @property
     def seconds(self) -> float:
         """Its length."""
         return len(self.samples) / self.rate_hz
