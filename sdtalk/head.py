@@ -83,6 +83,10 @@ class Frame:
         """Composite over a background, clamped to [0, 1]."""
         return (self.colours + (1 - self.alpha) * background).clamp(0, 1)
 
+    def rgba(self) -> Float[Tensor, "batch 4 height width"]:
+        """The person alone: premultiplied colours and alpha, clamped to [0, 1]."""
+        return torch.cat([self.colours, self.alpha], dim=1).clamp(0, 1)
+
 
 def scattered(moved: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
     """Offsets of all Gaussians of a head, from those of its completion and its moving ones: zero elsewhere."""

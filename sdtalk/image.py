@@ -21,6 +21,8 @@ LONGEST_SIDE = 4096
 """Larger pictures are reduced to this on reading, in px: the models see 512 px."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is opened; Pillow's other readers run external programs or serve no photos."""
+TRANSPARENT = "transparent"
+"""The option for no background at all."""
 OTHER_FILE = "Choose a JPEG, PNG or WebP picture (a HEIC photo: save it as JPEG first)."
 
 
@@ -200,33 +202,66 @@ def to_tensor(pixels: UInt8[np.ndarray, "*batch height width 3"]) -> Float[Tenso
     return batch.permute(0, 3, 1, 2).float().contiguous() / 255
 
 
-def to_frames(images: Float[Tensor, "frames 3 height width"]) -> UInt8[np.ndarray, "frames height width 3"]:
-    """RGB in [0, 1] as 8-bit frames: clamped, rounded."""
+def to_frames(
+    images: Float[Tensor, "frames channel height width"],
+) -> UInt8[np.ndarray, "frames height width channel"]:
+    """RGB or RGBA in [0, 1] as 8-bit frames: clamped, rounded."""
     frames = images.detach().permute(0, 2, 3, 1).float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return frames.contiguous().cpu().numpy()
 
 
+FAINT = 8 / 255
+"""Below this alpha a pixel's own colour, divided by alpha, is mostly rounding; it fades into its neighbours'."""
+
+
+def straight_alpha(
+    premultiplied: Float[Tensor, "frame 4 height width"],
+) -> Float[Tensor, "frame 4 height width"]:
+    """Undo the multiplication of colours by alpha: PNG and the transparent videos store them without it.
+
+    Where a pixel is transparent, the colours nearby go on: encoders and viewers mix neighbouring pixels without looking
+    at alpha, and black there would be a dark seam around the person.
+
+    Args:
+        premultiplied: RGBA in [0, 1].
+    """
+    return torch.cat([_straight_colours(premultiplied), premultiplied[:, 3:]], dim=1)
+
+
+def _straight_colours(premultiplied: Tensor) -> Tensor:
+    """A pixel's own colour, or where it is transparent that of the nearest surroundings that are not (push-pull)."""
+    alpha = premultiplied[:, 3:]
+    own = premultiplied[:, :3].minimum(alpha) / alpha.clamp_min(1e-6)  # no colour is brighter than white
+    if min(alpha.shape[-2:]) == 1:
+        return own
+    around = _straight_colours(F.avg_pool2d(premultiplied, 2, ceil_mode=True))
+    around = F.interpolate(around, alpha.shape[-2:], mode="bilinear")
+    return torch.lerp(around, own, (alpha / FAINT).clamp(max=1))
+
+
 @dataclass(frozen=True)
 class Background:
-    """What stands behind the head: a colour, a picture, or (neither) the portrait's own background.
+    """What stands behind the head: a colour, a picture, nothing, or (by default) the portrait's own background.
 
     Attributes:
         colour: RGB, 0 to 255.
         picture: Shown in the middle, filling the square.
+        transparent: Nothing; frames get an alpha channel.
     """
 
     colour: tuple[int, int, int] | None = None
     picture: Picture | None = None
+    transparent: bool = False
 
 
 def parse_background(option: str) -> Background:
-    """Read the option: `original`, a colour (`white`, `#rrggbb`, `rrggbb`), or the path of a picture.
+    """Read the option: `original`, `transparent`, a colour (`white`, `#rrggbb`, `rrggbb`), or a picture's path.
 
     Raises:
         InputError: None of these, or the picture cannot be read.
     """
-    if option == "original":
-        return Background()
+    if option in ("original", TRANSPARENT):
+        return Background(transparent=option == TRANSPARENT)
     bare_hex = re.fullmatch(r"[0-9a-fA-F]{6}", option)  # a shell takes an unquoted "#" for a comment
     try:
         red, green, blue = ImageColor.getrgb(f"#{option}" if bare_hex else option)[:3]
@@ -234,7 +269,9 @@ def parse_background(option: str) -> Background:
     except ValueError:
         pass
     if not option or not Path(option).exists():
-        remedy = "Give 'original', a colour name, a colour as #rrggbb, or the path of a picture."
+        remedy = (
+            "Give 'original', 'transparent', a colour name, a colour as #rrggbb, or the path of a picture."
+        )
         raise InputError(f"background {option!r}", "no such colour and no such file", remedy)
     return Background(picture=read_picture(option))
 
@@ -243,8 +280,8 @@ def background_frame(
     background: Background,
     portrait_crop: UInt8[np.ndarray, "size size 3"],
     person_mask: Float[Tensor, "size size"],
-) -> Float[Tensor, "1 3 size size"]:
-    """Picture that stands still behind the head, RGB in [0, 1], as large as the portrait's crop.
+) -> Float[Tensor, "1 3 size size"] | None:
+    """Picture that stands still behind the head, RGB in [0, 1], as large as the portrait's crop; None: nothing does.
 
     Args:
         background: What was asked for.
@@ -252,6 +289,8 @@ def background_frame(
         person_mask: Probability that a pixel of it shows the person, who is taken out for `original`.
     """
     size = portrait_crop.shape[0]
+    if background.transparent:
+        return None
     if background.colour is not None:
         return torch.tensor(background.colour).float().div(255).reshape(1, 3, 1, 1).repeat(1, 1, size, size)
     if background.picture is not None:

@@ -12,6 +12,7 @@ import torch
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
+from sdtalk.image import TRANSPARENT
 from sdtalk.video import check_output, probe
 from sdtalk.video.label import LONGEST_LABEL
 
@@ -28,7 +29,7 @@ class TalkOptions:
     Attributes:
         pose: "idle" (small natural motion), "still", or the path of a video whose head is followed.
         blink: "natural", "none", or the path of a video whose eyes are followed.
-        background: "original", a colour (`white`, `#rrggbb`), or the path of a picture.
+        background: "original", "transparent", a colour (`white`, `#rrggbb`), or the path of a picture.
         size: Side of the video in px, 64 to 1024.
         seed: Chooses the idle motion and the moments of blinks.
         mouth: How far the mouth moves, 1 as learned; 0 to 2.
@@ -63,6 +64,11 @@ class TalkOptions:
         if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
             remedy = f"Give one line of at most {LONGEST_LABEL} characters."
             raise InputError(f"label {self.label!r}", "it does not fit into a corner", remedy)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether frames have an alpha channel."""
+        return self.background == TRANSPARENT
 
     @classmethod
     def of(cls, options: "TalkOptions | None" = None, **choices: Any) -> "TalkOptions":
@@ -177,7 +183,7 @@ def check_inputs(portrait: object, speech: object, output: str | Path | None, op
         if not isinstance(output, str | Path):
             problem = f"an object of type {type(output).__name__} is no path"
             raise InputError("output", problem, "Give the name of the file to write.")
-        check_output(output)
+        check_output(output, options.transparent)
         check_not_input(output, *(p for p, _ in paths), options.pose, options.blink, options.background)
     for path, kind in paths:
         if not Path(path).is_file():

@@ -238,8 +238,8 @@ class SDTalkPipeline:
         where = self.device
         return self.model.reconstruct(person.image.to(where), person.mask.to(where), person.track.to(where))
 
-    def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"]:
-        """What stands still behind the head."""
+    def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"] | None:
+        """What stands still behind the head; None: nothing."""
         return background_frame(background, to_frames(person.image)[0], person.mask[0, 0])
 
     def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:

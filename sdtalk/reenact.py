@@ -15,7 +15,7 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
-from sdtalk.image import Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
+from sdtalk.image import TRANSPARENT, Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress, counted, no_progress
@@ -50,7 +50,7 @@ class Reenactment:
         crop: The square of it that is shown.
         head: Who performs.
         signals: What happens.
-        scene: The background.
+        scene: The background; None: frames are transparent.
         note: What the user should know, or "".
     """
 
@@ -58,7 +58,7 @@ class Reenactment:
     crop: Crop
     head: HeadGaussians
     signals: DrivingSignals
-    scene: Float[Tensor, "1 3 height width"]
+    scene: Float[Tensor, "1 3 height width"] | None
     note: str = ""
 
 
@@ -117,7 +117,7 @@ def _fitted(
 
 def frame_pairs(
     pipeline: SDTalkPipeline, reenactment: Reenactment, watch: Stopwatch | None = None
-) -> Iterator[tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size 3"]]]:
+) -> Iterator[tuple[UInt8[np.ndarray, "size size channel"], UInt8[np.ndarray, "size size channel"]]]:
     """Prediction and real frame, in turn, for every frame of the clip; both over the same background."""
     predicted = render_frames(
         pipeline.model, reenactment.head, reenactment.signals, reenactment.scene, FRAME_SIZE, watch
@@ -130,10 +130,12 @@ def frame_pairs(
 
 def real_frames(
     pipeline: SDTalkPipeline, reenactment: Reenactment, frames: list[np.ndarray]
-) -> UInt8[np.ndarray, "frame size size 3"]:
-    """The clip's own frames, cropped, the person over the same background."""
+) -> UInt8[np.ndarray, "frame size size channel"]:
+    """The clip's own frames, cropped, the person over the same background (or none)."""
     crops = np.stack([crop_picture(frame, reenactment.crop, FRAME_SIZE) for frame in frames])
     mask = pipeline.tracker.person_masks(crops)
+    if reenactment.scene is None:
+        return to_frames(torch.cat([to_tensor(crops), mask], dim=1))
     return to_frames(torch.lerp(reenactment.scene, to_tensor(crops), mask))
 
 
@@ -150,8 +152,8 @@ def reenact(
     Args:
         pipeline: Model and tracker.
         clip: Video of one person, with sound or without.
-        output: The .mp4 to write.
-        target: The .mp4 with the real frames in the same crop and background; None: none.
+        output: What to write, see `video.open_writer`.
+        target: The same for the real frames in the same crop and background; None: none.
         options: Who, and before which background.
         progress: Called with the stage, frames done and their number.
 
@@ -164,8 +166,9 @@ def reenact(
     total, watch = len(reenactment.signals), Stopwatch()
     sound = clip if probe(clip).has_sound else None
     with ExitStack() as stack:
-        size = (FRAME_SIZE, FRAME_SIZE)
-        writers = [stack.enter_context(open_writer(p, size, sound=sound, frames=total)) for p in outputs]
+        size, alpha = (FRAME_SIZE, FRAME_SIZE), reenactment.scene is None
+        opened = [open_writer(p, size, sound=sound, frames=total, alpha=alpha) for p in outputs]
+        writers = [stack.enter_context(writer) for writer in opened]
         pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch)))  # type: ignore[type-var]
         for done, pair in enumerate(pairs):
             for writer, frame in zip(writers, pair, strict=False):
@@ -183,5 +186,5 @@ def check_outputs(outputs: list[str | Path], clip: str | Path, options: ReenactO
     if len(outputs) == 2 and Path(outputs[0]).absolute() == Path(outputs[1]).absolute():
         raise InputError(str(outputs[1]), "it is both output and target", "Give two names.")
     for path in outputs:
-        check_output(path)
+        check_output(path, alpha=options.background == TRANSPARENT)
         check_not_input(path, clip, options.portrait or clip, options.background)

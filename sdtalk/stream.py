@@ -13,7 +13,7 @@ from torch import Tensor
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians
-from sdtalk.image import to_frames
+from sdtalk.image import straight_alpha, to_frames
 from sdtalk.model import SDTalk
 from sdtalk.progress import Progress
 from sdtalk.stopwatch import Stopwatch
@@ -27,26 +27,26 @@ def render_frames(
     model: SDTalk,
     head: HeadGaussians,
     signals: DrivingSignals,
-    background: Float[Tensor, "1 3 height width"],
+    background: Float[Tensor, "1 3 height width"] | None,
     size: int = FRAME_SIZE,
     watch: Stopwatch | None = None,
     seed: int = 0,
     batch: int = BATCH,
-) -> Iterator[UInt8[np.ndarray, "frame size size 3"]]:
+) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
     """Render a signals in batches; memory does not depend on its length.
 
     Args:
         model: The model that made the head.
         head: Who.
         signals: What happens; on the CPU.
-        background: What stands behind, as large as the model's frames.
+        background: What stands behind, as large as the model's frames; None: frames are RGBA, with straight alpha.
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
         watch: Measures "motion", "rendering" and "finishing".
         seed: Of the noise, where the model's renderer draws it anew for every frame.
         batch: Frames animated at once.
     """
     watch, where = watch or Stopwatch(), head.eyes.device
-    background = background.to(where)
+    background = None if background is None else background.to(where)
     for start in range(0, len(signals), batch):
         part = signals[start : start + batch].to(where)
         with _own_noise(where, seed, start):
@@ -64,8 +64,13 @@ def _own_noise(device: torch.device, seed: int, start: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def _render_batch(
-    model: SDTalk, head: HeadGaussians, part: DrivingSignals, background: Tensor, size: int, watch: Stopwatch
-) -> UInt8[np.ndarray, "frame size size 3"]:
+    model: SDTalk,
+    head: HeadGaussians,
+    part: DrivingSignals,
+    background: Tensor | None,
+    size: int,
+    watch: Stopwatch,
+) -> UInt8[np.ndarray, "frame size size channel"]:
     with watch("motion"):
         gaussians = model.animate(head, part.audio_code, part.eyes)
     frames = []
@@ -73,16 +78,16 @@ def _render_batch(
         with watch("rendering"):
             frame = model.render(head, gaussians[index : index + 1], part.camera[index : index + 1])
         with watch("finishing"):
-            picture = frame.over(background)
-            if size != picture.shape[-1]:
+            picture = frame.rgba() if background is None else frame.over(background)
+            if size != picture.shape[-1]:  # still premultiplied, or transparent pixels' colours would leak
                 picture = F.interpolate(picture, size=(size, size), mode="bicubic", antialias=True)
-            frames.append(to_frames(picture))
+            frames.append(to_frames(straight_alpha(picture.clamp(0, 1)) if background is None else picture))
     return np.concatenate(frames)
 
 
 def write_video(
     writer: VideoWriter,
-    batches: Iterator[UInt8[np.ndarray, "frame height width 3"]],
+    batches: Iterator[UInt8[np.ndarray, "frame height width channel"]],
     total: int,
     progress: Progress,
     watch: Stopwatch,

@@ -67,7 +67,7 @@ class Talk:
         head: Head,
         signals: DrivingSignals,
         speech: Speech,
-        scene: Float[Tensor, "1 3 height width"],
+        scene: Float[Tensor, "1 3 height width"] | None,
         options: TalkOptions,
         watch: Stopwatch | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class Talk:
             head: Who speaks; made by this model.
             signals: One entry a frame, on the CPU.
             speech: The sound.
-            scene: What stands behind the head, as large as the model's frames.
+            scene: What stands behind the head, as large as the model's frames; None: frames are transparent.
             options: Size, seed and label are followed here.
             watch: Has measured what was done before, and measures what comes.
         """
@@ -104,7 +104,7 @@ class Talk:
         """Render from the first frame on, a few at a time, as they are taken; memory does not grow.
 
         Yields:
-            RGB, [size, size, 3].
+            RGB, [size, size, 3]; where the background is transparent RGBA, [size, size, 4], straight alpha.
         """
         batches = self._batches()
         with closing(batches):  # type: ignore[type-var]
@@ -128,8 +128,9 @@ class Talk:
         return self.path
 
     def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
-        size = (self.options.size, self.options.size)
-        with showing(progress) as show, open_writer(path, size, sound=self._speech.original) as writer:
+        size, alpha = (self.options.size, self.options.size), self._scene is None
+        writer = open_writer(path, size, sound=self._speech.original, alpha=alpha)
+        with showing(progress) as show, writer:
             batches = self._batches()
             with closing(batches):  # type: ignore[type-var]
                 write_video(writer, batches, len(self), show, self._watch)
@@ -145,11 +146,10 @@ class Talk:
     def _repr_html_(self) -> str:
         """A player with the whole video in it, for notebooks; rendered when it is first shown."""
         if not self._player:
+            kind = "mp4" if self._scene is not None else "webm"  # which can be transparent
             with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
-                data = base64.b64encode(self._write(Path(folder, "talk.mp4"), True).read_bytes()).decode(
-                    "ascii"
-                )
-            source = f"data:video/mp4;base64,{data}"
+                video = self._write(Path(folder, f"talk.{kind}"), True).read_bytes()
+            source = f"data:video/{kind};base64,{base64.b64encode(video).decode('ascii')}"
             self._player = f'<video controls width="{self.options.size}" src="{source}"></video>'
         return self._player
 

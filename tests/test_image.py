@@ -21,6 +21,7 @@ from sdtalk.image import (
     crop_picture,
     parse_background,
     read_picture,
+    straight_alpha,
     to_frames,
     to_tensor,
 )
@@ -300,6 +301,7 @@ def test_frames_are_clamped_and_rounded() -> None:
 
 def test_backgrounds_are_parsed(tmp_path: Path) -> None:
     assert parse_background("original") == Background()
+    assert parse_background("transparent") == Background(transparent=True)
     for text in ("white", "#ffffff", "ffffff", "#FFF", "rgb(255, 255, 255)"):
         assert parse_background(text).colour == (255, 255, 255)
     two_halves().save(tmp_path / "a.png")
@@ -323,6 +325,7 @@ def test_colour_and_picture_as_background() -> None:
     crop, mask = np.zeros((64, 64, 3), np.uint8), torch.ones(64, 64)
     frame = background_frame(Background(colour=RED), crop, mask)
     assert frame.shape == (1, 3, 64, 64) and (to_frames(frame) == RED).all()
+    assert background_frame(Background(transparent=True), crop, mask) is None
     wide = Image.new("RGB", (200, 100), (0, 255, 0))
     wide.paste(RED, (50, 0, 150, 100))  # the middle square
     frame = background_frame(Background(picture=Picture(np.array(wide))), crop, mask)
@@ -366,3 +369,33 @@ def test_background_of_nobody_and_of_nothing_but_a_person() -> None:
 def test_growing_row_and_column_wise_is_growing_by_a_square(radius: int) -> None:
     mask = (torch.rand(1, 1, 50, 37, generator=torch.Generator().manual_seed(radius)) > 0.99).float()
     assert torch.equal(_dilated(mask, radius), F.max_pool2d(mask, 2 * radius + 1, 1, radius))
+
+
+@pytest.mark.parametrize("shade", [0.0, 0.4, 1.0])
+def test_straight_alpha_looks_the_same_over_anything(shade: float) -> None:
+    torch.manual_seed(0)
+    alpha = torch.rand(2, 1, 37, 50).mul(1.6).sub(0.3).clamp(0, 1)  # many pixels that are fully in or out
+    colours = torch.rand(2, 3, 37, 50) * alpha
+    straight = straight_alpha(torch.cat([colours, alpha], dim=1))
+    assert straight.shape == (2, 4, 37, 50) and straight.min() >= 0 and straight.max() <= 1
+    assert torch.equal(straight[:, 3:], alpha)
+    composite = straight[:, :3] * alpha + (1 - alpha) * shade
+    torch.testing.assert_close(composite, colours + (1 - alpha) * shade, atol=2 / 255, rtol=0)
+
+
+def test_transparent_pixels_have_the_colour_nearby() -> None:
+    colour = torch.tensor([0.9, 0.5, 0.1]).reshape(1, 3, 1, 1).expand(1, 3, 64, 64)
+    alpha = torch.zeros(1, 1, 64, 64)
+    alpha[:, :, 10:30, 10:30], alpha[:, :, 30, 10:30] = 1, 0.5
+    straight = straight_alpha(torch.cat([colour * alpha, alpha], dim=1))
+    torch.testing.assert_close(straight, torch.cat([colour, alpha], dim=1))
+    nothing = torch.zeros(1, 4, 5, 1)
+    assert torch.equal(straight_alpha(nothing), nothing)
+
+
+def test_colours_of_two_things_do_not_mix_at_their_edges() -> None:
+    premultiplied = torch.zeros(1, 4, 32, 64)
+    premultiplied[0, 0, :, :20] = premultiplied[0, 3, :, :20] = 1  # red, left
+    premultiplied[0, 2, :, 44:] = premultiplied[0, 3, :, 44:] = 1  # blue, right
+    straight = straight_alpha(premultiplied)
+    assert (straight[0, 0, :, 20:24] > 0.85).all() and (straight[0, 2, :, 40:44] > 0.85).all()

@@ -30,6 +30,28 @@ def test_it_can_be_read_on_light_and_dark(shade: int) -> None:
     assert np.percentile(corner, 98) - np.median(corner) > 90
 
 
+@pytest.mark.parametrize("shade", [0, 255])
+def test_where_frames_are_transparent_it_is_opaque(shade: int) -> None:
+    frames = np.full((1, 512, 512, 4), shade, np.uint8)
+    frames[..., 3] = 0
+    changed = stamped(frames)[0]
+    label = draw_label(AI_GENERATED, 512)
+    inside = label[..., 3] > 0
+    corner = changed[512 - 12 - label.shape[0] : 512 - 12, 512 - 12 - label.shape[1] : 512 - 12]
+    assert np.array_equal(corner[..., 3], np.where(inside, 255, 0))
+    over_black = (label[..., :3].astype(float) * label[..., 3:] / 255)[inside]
+    assert np.abs(corner[..., :3][inside] - over_black).max() <= 1, "what is not seen does not shine through"
+    assert (changed[..., 3] > 0).sum() == inside.sum()
+
+
+def test_opaque_frames_with_alpha_get_the_same_label() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 4), np.uint8)
+    frames[..., 3] = 255
+    found = stamped(frames)
+    assert (found[..., 3] == 255).all()
+    assert np.array_equal(found[..., :3], stamped(frames[..., :3]))
+
+
 def test_no_text_no_change() -> None:
     frames = np.zeros((1, 64, 64, 3), np.uint8)
     assert (stamped(frames, "") == frames).all()

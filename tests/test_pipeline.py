@@ -1,8 +1,10 @@
 """Tests of the pipeline from files to a file, with the real tracker and a network of toy size."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,50 @@ def test_frames_come_while_they_are_wanted(pipeline, files) -> None:
     batches: Iterator = render_frames(pipeline.model, head, long, torch.zeros(1, 3, 512, 512), 64)
     assert next(batches).shape == next(batches).shape == (4, 64, 64, 3)
     batches.close()
+
+
+@pytest.mark.parametrize("size", [512, 128, 600])
+@pytest.mark.parametrize("shade", [0.0, 1.0])
+def test_transparent_frames_look_the_same_over_a_background(pipeline, files, size: int, shade: float) -> None:
+    untrained = toy_model(trained=False, plane_size=128)
+    person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
+    head = SDTalkPipeline(untrained, pipeline.tracker).reconstruct_tracked(person)
+    scene = torch.full((1, 3, 512, 512), shade)
+    signals = DrivingSignals(head.audio_code, head.eyes, person.track.camera)
+    over, alone = (next(render_frames(untrained, head, signals, behind, size)) for behind in (scene, None))
+    assert over.shape == (1, size, size, 3) and alone.shape == (1, size, size, 4)
+    alpha = alone[..., 3:] / 255
+    assert (alpha == 0).mean() > 0.1 and (alpha == 1).mean() > 0.3
+    error = np.abs(alone[..., :3] * alpha + 255 * shade * (1 - alpha) - over)
+    assert np.percentile(error, 99.9) <= 2 and error.mean() < 0.2
+
+
+def test_a_transparent_video(pipeline, files, tmp_path) -> None:
+    options = replace(STILL, background="transparent", label="AI-generated")
+    talk = pipeline(files / "portrait.png", files / "speech.wav", tmp_path / "o", options)
+    pictures = [iio.imread(path) for path in sorted(talk.path.glob("*.png"))]
+    assert len(pictures) == len(talk) == 5 and pictures[0].shape == (64, 64, 4)
+    assert np.array_equal(pictures, list(talk.frames()))
+    assert (pictures[0][:8, :8, 3] == 0).all() and (pictures[0][20:40, 28:36, 3] == 255).all()
+    heard, given = (read_speech(p).samples for p in (talk.path / "speech.wav", files / "speech.wav"))
+    assert len(heard) == len(given)
+    for refused in (
+        lambda: pipeline(files / "portrait.png", files / "speech.wav", tmp_path / "o.mp4", options),
+        lambda: talk.save(tmp_path / "o.mp4"),
+    ):
+        with pytest.raises(InputError, match="cannot be transparent"):
+            refused()
+    assert list(tmp_path.iterdir()) == [tmp_path / "o"]
+
+
+def test_a_transparent_reenactment(pipeline, files, tmp_path) -> None:
+    options = ReenactOptions(background="transparent")
+    reenact(pipeline, files / "silent.mp4", tmp_path / "o.webm", tmp_path / "t", options)
+    assert probe(tmp_path / "o.webm").duration == pytest.approx(0.24)
+    real = iio.imread(tmp_path / "t" / "000000.png")
+    assert real.shape == (512, 512, 4) and (real[200:300, 220:290, 3] > 200).all()
+    with pytest.raises(InputError, match="cannot be transparent"):
+        reenact(pipeline, files / "silent.mp4", tmp_path / "o.mp4", None, options)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def talk_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", required=True, help=OUTPUT)
     parser.add_argument("--pose", default="idle", help="idle (default), still, or a video to follow")
     parser.add_argument("--blink", default="natural", help="natural (default), none, or a video to follow")
-    parser.add_argument("--background", default="original", help="original (default), a colour, or a picture")
+    parser.add_argument(
+        "--background", default="original", help="original (default), transparent, a colour, a picture"
+    )
     parser.add_argument("--size", type=int, default=512, help="side of the video in px (512)")
     parser.add_argument("--seed", type=int, default=0, help="another idle motion and other blinks (0)")
     parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
@@ -77,7 +79,9 @@ def reenact_arguments(parser: Parser) -> None:
     parser.add_argument("-o", "--output", required=True, help="the video to write, or a folder")
     parser.add_argument("--target", help="the real frames in the same crop and background, a video to write")
     parser.add_argument("--portrait", help="picture to animate instead of the clip's first frame")
-    parser.add_argument("--background", default="black", help="a colour (black), a picture, or original")
+    parser.add_argument(
+        "--background", default="black", help="a colour (black), transparent, a picture, or original"
+    )
     _add_model(parser)
     _add_quiet(parser)
 

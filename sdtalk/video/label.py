@@ -35,12 +35,14 @@ def draw_label(text: str, size: int) -> UInt8[np.ndarray, "height width 4"]:
 
 
 def labelled(
-    batches: Iterator[UInt8[np.ndarray, "frame size size 3"]], text: str, size: int
-) -> Iterator[UInt8[np.ndarray, "frame size size 3"]]:
+    batches: Iterator[UInt8[np.ndarray, "frame size size channel"]], text: str, size: int
+) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
     """Put a label into the lower right corner of every frame; no text leaves the frames as they are.
 
+    Where frames are transparent, its box is black and opaque: it can be read over anything, and stays in a GIF.
+
     Args:
-        batches: Frames, RGB.
+        batches: Frames, RGB or RGBA (straight alpha).
         text: What to write.
         size: Side of the frames in px.
     """
@@ -53,5 +55,11 @@ def labelled(
     rows = slice(size - edge - label.shape[0], size - edge)
     columns = slice(size - edge - label.shape[1], size - edge)
     for frames in batches:
-        frames[:, rows, columns] = (frames[:, rows, columns] * alpha + ink + 127) // 255
+        corner = frames[:, rows, columns]
+        if frames.shape[-1] == 4:
+            covered = label[..., 3] > 0
+            below = (corner[..., :3] * corner[..., 3:].astype(np.uint16) + 127) // 255
+            corner[..., :3] = np.where(covered[..., None], below, corner[..., :3])
+            corner[..., 3] |= np.where(covered, 255, 0).astype(np.uint8)
+        corner[..., :3] = (corner[..., :3] * alpha + ink + 127) // 255
         yield frames
