@@ -40,6 +40,11 @@ class ReenactOptions:
     portrait: str | None = None
     background: str = "black"
 
+    @property
+    def transparent(self) -> bool:
+        """Whether frames have an alpha channel."""
+        return self.background == TRANSPARENT
+
 
 @dataclass(frozen=True)
 class Reenactment:
@@ -186,5 +191,5 @@ def check_outputs(outputs: list[str | Path], clip: str | Path, options: ReenactO
     if len(outputs) == 2 and Path(outputs[0]).absolute() == Path(outputs[1]).absolute():
         raise InputError(str(outputs[1]), "it is both output and target", "Give two names.")
     for path in outputs:
-        check_output(path, alpha=options.background == TRANSPARENT)
+        check_output(path, options.transparent)
         check_not_input(path, clip, options.portrait or clip, options.background)

@@ -231,6 +231,13 @@ def test_which_outputs_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_a_transparent_video_in_a_folder_is_a_webm(files: Path, tmp_path: Path) -> None:
+    words = [*command(files, tmp_path), "--size", "64", "--background", "transparent"]
+    assert main(words) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["portrait_speech.webm"]
+    assert main([*words[:-1], "white"]) == 0 and (tmp_path / "portrait_speech.mp4").is_file()
+
+
 def test_the_full_model_is_told_where_it_comes_from(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

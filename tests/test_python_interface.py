@@ -224,6 +224,8 @@ def test_a_notebook_shows_a_video(pipeline: SDTalkPipeline, files: Path) -> None
     html = talk._repr_html_()
     assert html.startswith("<video controls") and "data:video/mp4;base64,AAAA" in html
     assert talk._repr_html_() is html, "rendered once"
+    clear = pipeline(files / "portrait.png", files / "speech.wav", background="transparent", **STILL)
+    assert "data:video/webm;base64," in clear._repr_html_()
     assert talk.path is None, "the user has not saved it"
 
 

@@ -97,7 +97,7 @@ class _Names:
         assert job.output is not None
         name = Path(job.output)
         if job.output.endswith("/"):
-            name /= default_name(job.portrait, job.speech)
+            name /= default_name(job.portrait, job.speech, alpha=job.options.transparent)
         subject, remedy = f"output {job.output}", "Give another name."
         if name.is_absolute() or ".." in name.parts or name == Path():
             raise InputError(subject, f"it is no name in the folder {self.folder}", remedy)
@@ -114,7 +114,7 @@ class _Names:
 
     def free(self, job: Job) -> Path:
         """A name made of portrait and speech that belongs to nothing else."""
-        plain = self.folder / default_name(job.portrait, job.speech)
+        plain = self.folder / default_name(job.portrait, job.speech, alpha=job.options.transparent)
         for number in count(1):
             path = plain if number == 1 else plain.with_stem(f"{plain.stem}_{number}")
             own = Entry.of(self.folder, path, "", job)

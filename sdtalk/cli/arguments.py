@@ -27,8 +27,8 @@ The other commands explain theirs in the same way: sdtalk COMMAND --help.
 """
 
 OUTPUT = """the video to write: .mp4 (H.264), .webm (VP9), .mov (ProRes 4444) or .gif; or a folder (one that exists, or
-a name that ends with /), in which a .mp4 is named after portrait and speech; or another name without a suffix: a new
-folder of PNG frames"""
+a name that ends with /), in which a .mp4 (transparent: .webm) is named after portrait and speech; or another name
+without a suffix: a new folder of PNG frames"""
 JOBS = """one job a line: {"portrait": ..., "speech": ..., "output": ..., "pose": ...}, or a .csv with such columns;
 output, a name in FOLDER, and the options of talk (pose, blink, mouth, ...) can be left out; paths are relative to this
 file"""

@@ -11,8 +11,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the video, and the one of the real frames."""
     clip, portrait = arguments.clip, arguments.portrait
     options = ReenactOptions(portrait, arguments.background)
-    output = output_path(arguments.output, portrait or clip, clip if portrait else "reenacted")
-    target = output_path(arguments.target, clip, "target") if arguments.target else None
+    names, alpha = (portrait or clip, clip if portrait else "reenacted"), options.transparent
+    output = output_path(arguments.output, *names, alpha=alpha)
+    target = output_path(arguments.target, clip, "target", alpha=alpha) if arguments.target else None
     check_outputs([output] if target is None else [output, target], clip, options)
     pipeline = loaded_pipeline(arguments)
     with shown_progress(arguments) as progress:

@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the video."""
     options = TalkOptions(**{name: getattr(arguments, name) for name in OPTIONS})
     portrait, speech = arguments.portrait, arguments.speech
-    output = output_path(arguments.output, portrait, speech)
+    output = output_path(arguments.output, portrait, speech, alpha=options.transparent)
     check_inputs(portrait, speech, output, options)
     pipeline = loaded_pipeline(arguments)
     with shown_progress(arguments) as progress:
