@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from sdtalk.background import TRANSPARENT
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from sdtalk.image import TRANSPARENT
 from sdtalk.video import check_output, probe
 from sdtalk.video.label import LONGEST_LABEL
 

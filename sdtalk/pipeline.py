@@ -20,19 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.driving import DrivingSignals, camera_path, eye_states
 from sdtalk.flame.tracker import tracker_for
 from sdtalk.head import Head, HeadGaussians
-from sdtalk.image import (
-    Background,
-    PictureSource,
-    background_frame,
-    parse_background,
-    read_picture,
-    to_frames,
-)
+from sdtalk.image import PictureSource, read_picture, to_frames
 from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision
 from sdtalk.progress import Progress, counted

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from sdtalk.background import TRANSPARENT, parse_background
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
-from sdtalk.image import TRANSPARENT, Crop, crop_picture, parse_background, read_picture, to_frames, to_tensor
+from sdtalk.image import Crop, crop_picture, read_picture, to_frames, to_tensor
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress, counted, no_progress

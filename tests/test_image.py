@@ -10,16 +10,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageDraw
 
+from sdtalk.background import Background, _dilated, background_frame, parse_background
 from sdtalk.errors import InputError
 from sdtalk.image import (
     LONGEST_SIDE,
-    Background,
     Crop,
     Picture,
-    _dilated,
-    background_frame,
     crop_picture,
-    parse_background,
     read_picture,
     straight_alpha,
     to_frames,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sdtalk.background import parse_background
 from sdtalk.errors import InputError
-from sdtalk.image import parse_background
 from sdtalk.options import TalkOptions
 
 NEEDED = ("portrait", "speech")

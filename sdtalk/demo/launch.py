@@ -6,11 +6,12 @@ is loaded from other sites and nothing is reported to anybody.
 
 import signal
 
+from sdtalk.background import parse_background
 from sdtalk.checkpoint import find_models, locate, read_config
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import LAUNCH_OPTIONS, build
 from sdtalk.driving import DrivingSignals
-from sdtalk.image import parse_background, read_picture
+from sdtalk.image import read_picture
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.stream import render_frames
 from sdtalk.weights.assets import example
