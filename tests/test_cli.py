@@ -231,6 +231,18 @@ def test_which_outputs_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_frames_that_are_made_again_take_the_place_of_the_old_ones(files: Path, tmp_path: Path) -> None:
+    words = [*command(files, tmp_path / "frames"), "--size", "64"]
+    assert main(words) == main([*words, "--seed", "1"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["frames"]
+    assert {p.suffix for p in (tmp_path / "frames").iterdir()} == {".png", ".wav"}
+
+
+def test_a_gif_says_that_it_has_no_sound(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([*command(files, tmp_path / "talk.gif"), "--size", "64"]) == 0
+    assert "Note: " in (said := capsys.readouterr().err) and "A .gif has no sound." in said
+
+
 def test_a_transparent_video_in_a_folder_is_a_webm(files: Path, tmp_path: Path) -> None:
     words = [*command(files, tmp_path), "--size", "64", "--background", "transparent"]
     assert main(words) == 0

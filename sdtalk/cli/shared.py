@@ -32,6 +32,8 @@ def shown_progress(arguments: argparse.Namespace) -> AbstractContextManager[Prog
 
 def report(arguments: argparse.Namespace, path: Path, frames: int, note: str) -> None:
     """Print what the user should know of a video, and, without --quiet, where it is."""
+    if path.suffix.lower() == ".gif":
+        note = f"{note} A .gif has no sound.".strip()
     if note:
         print(f"Note: {note}", file=sys.stderr)
     if not arguments.quiet:

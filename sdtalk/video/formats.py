@@ -7,7 +7,7 @@ from sdtalk.errors import InputError
 from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.speech.waveform import Waveform
 from sdtalk.video.ffmpeg import FfmpegWriter
-from sdtalk.video.image_sequence import GifWriter, PngFolderWriter, is_ours
+from sdtalk.video.image_sequence import GifWriter, PngFolderWriter, holds_frames
 from sdtalk.video.writer import VideoWriter
 
 FORMATS: dict[str, type[VideoWriter]] = {
@@ -89,5 +89,5 @@ def _check_folder(path: Path) -> None:
     """Refuse a folder in a file's place, or with files of others in it."""
     if path.suffix.lower() in FORMATS and path.suffix:
         raise IsADirectoryError(0, "it is a folder")
-    if path.name in ("", "..") or not is_ours(path):
+    if path.name in ("", "..") or (any(path.iterdir()) and not holds_frames(path)):
         raise FileExistsError(0, "it is a folder that holds other things than frames made here")

@@ -106,11 +106,10 @@ class PngFolderWriter(VideoWriter):
             raise
 
 
-def is_ours(folder: Path) -> bool:
-    """Whether a folder is empty or holds nothing but what was written here: its first picture says so."""
-    names = [entry.name for entry in folder.iterdir()]
-    if not names or not all(OURS.fullmatch(name) for name in names):
-        return not names
+def holds_frames(folder: Path) -> bool:
+    """Whether a folder holds frames that were written here, and nothing else: its first picture says so."""
+    if not all(OURS.fullmatch(entry.name) for entry in folder.iterdir()):
+        return False
     try:
         with Image.open(folder / "000000.png") as first:
             return first.info.get("Comment") == COMMENT

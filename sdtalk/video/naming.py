@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from sdtalk.video.formats import FORMATS
+from sdtalk.video.image_sequence import holds_frames
 
 VIDEO_SUFFIXES = tuple(suffix for suffix in FORMATS if suffix)
 
@@ -12,7 +13,8 @@ def output_path(output: str | Path, *inputs: str | Path, alpha: bool = False) ->
     """The path to write: as given, or in the folder that was given.
 
     A folder is a name that ends with "/", or a folder that exists; one that is called like a video must end with "/",
-    since nobody means it who has forgotten that it is there.
+    since nobody means it who has forgotten that it is there. A folder of frames made here is no such folder: frames that
+    are made again take its place.
 
     Args:
         output: What the user gave.
@@ -22,7 +24,8 @@ def output_path(output: str | Path, *inputs: str | Path, alpha: bool = False) ->
     text = os.fspath(output)
     path = Path(output)
     ends_as_folder = text.endswith("/") or text.endswith(os.sep)
-    if ends_as_folder or (path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES):
+    is_folder = path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES and not holds_frames(path)
+    if ends_as_folder or is_folder:
         return path / default_name(*inputs, alpha=alpha)
     return path
 
