@@ -13,8 +13,8 @@ def output_path(output: str | Path, *inputs: str | Path, alpha: bool = False) ->
     """The path to write: as given, or in the folder that was given.
 
     A folder is a name that ends with "/", or a folder that exists; one that is called like a video must end with "/",
-    since nobody means it who has forgotten that it is there. A folder of frames made here is no such folder: frames that
-    are made again take its place.
+    since nobody means it who has forgotten that it is there. A folder of frames made here is none: frames that are made
+    again take its place.
 
     Args:
         output: What the user gave.
