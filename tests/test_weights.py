@@ -1,21 +1,14 @@
-"""Tests of assets that the user adds: where they lie, what is found, and how HuBERT is stored."""
+"""Tests of assets that the user adds: where they lie, what is found, and that they are replaced whole."""
 
-import json
 import os
-import pickle
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from sdtalk.errors import InputError
 from sdtalk.weights import assets
 from sdtalk.weights.assets import OPTIONAL_ASSETS, data_folder, optional_asset, replaced_asset
-from sdtalk.weights.third_party import add_hubert
-
-CONFIG = {"model_type": "hubert", "hidden_size": 1024, "num_hidden_layers": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -35,25 +28,6 @@ def hub_file(root: Path, repository: str, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x")
     return path
-
-
-def weights(prefix: str = "hubert.") -> dict[str, torch.Tensor]:
-    """The tensors that the check looks at, and one that it does not."""
-    names = [f"{prefix}encoder.layers.{i}.attention.q_proj.weight" for i in range(2)]
-    return {name: torch.full((1024, 1024), float(i)) for i, name in enumerate(names)} | {
-        "lm_head.bias": torch.ones(3)
-    }
-
-
-def downloaded(folder: Path, config: object = CONFIG, tensors: dict | None = None, old: bool = False) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    tensors = weights() if tensors is None else tensors
-    if old:
-        torch.save(tensors, folder / "pytorch_model.bin")
-    else:
-        save_file(tensors, folder / "model.safetensors")
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -107,74 +81,6 @@ def test_networks_are_found_in_the_hubs_cache(name: str, repository: str, file: 
     config = hub_file(tmp_path, repository, "config.json")
     hub_file(tmp_path, repository, file)
     assert optional_asset(name) == config.parent
-
-
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("prefix", ["", "hubert."])
-def test_hubert_is_stored_as_it_was(old: bool, prefix: str, tmp_path: Path, home: Path) -> None:
-    stored = add_hubert(downloaded(tmp_path / "given", tensors=weights(prefix), old=old))
-    assert stored == optional_asset("hubert") == home / "hubert"
-    assert {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()} == {
-        "hubert/config.json",
-        "hubert/model.safetensors",
-    }
-    assert json.loads((stored / "config.json").read_text()) == CONFIG
-    found = load_file(stored / "model.safetensors")
-    assert found.keys() == weights(prefix).keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in weights(prefix).items())
-
-
-@pytest.mark.parametrize(
-    "config, problem",
-    [
-        (CONFIG | {"model_type": "wav2vec2"}, "its model_type is 'wav2vec2' instead of 'hubert'"),
-        (CONFIG | {"hidden_size": 768}, "its hidden_size is 768 instead of 1024"),
-        ({"model_type": "hubert", "hidden_size": 1024}, "does not say num_hidden_layers"),
-        (CONFIG | {"num_hidden_layers": 24}, "its weights lack encoder.layers.23.attention.q_proj.weight"),
-        (["hubert"], "its model_type is None"),
-    ],
-    ids=str,
-)
-def test_another_network_is_refused(config: object, problem: str, tmp_path: Path, home: Path) -> None:
-    with pytest.raises(InputError, match=problem):
-        add_hubert(downloaded(tmp_path / "given", config))
-    assert not home.exists()
-
-
-def test_damaged_and_dangerous_weights_are_refused(tmp_path: Path, home: Path) -> None:
-    class Command:
-        def __reduce__(self) -> tuple:
-            return os.system, (f"touch {tmp_path / 'ran'}",)
-
-    whole = downloaded(tmp_path / "given")
-    safe, old = whole / "model.safetensors", whole / "pytorch_model.bin"
-    content = safe.read_bytes()
-    safe.write_bytes(content[:-5])
-    with pytest.raises(InputError, match="model.safetensors: it is damaged"):
-        add_hubert(whole)
-    safe.unlink()
-    with pytest.raises(InputError, match="it holds no weights"):
-        add_hubert(whole)
-    torch.save({"a": Command()}, tmp_path / "attack")
-    for bad in (
-        (tmp_path / "attack").read_bytes(),
-        pickle.dumps(Command(), protocol=2),
-        b"",
-        b"<html>",
-        pickle.dumps([1], protocol=2),
-    ):
-        old.write_bytes(bad)
-        with pytest.raises(InputError, match="pytorch_model.bin: it is damaged, or holds more than tensors"):
-            add_hubert(whole)
-    torch.save({"a": 1}, old)
-    with pytest.raises(InputError, match="it holds more than tensors"):
-        add_hubert(whole)
-    (whole / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json: it is no JSON"):
-        add_hubert(whole)
-    with pytest.raises(InputError, match="config.json: it cannot be read"):
-        add_hubert(tmp_path / "nowhere")
-    assert not home.exists() and not (tmp_path / "ran").exists()
 
 
 def test_an_asset_is_replaced_as_a_whole_or_not_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@
     RUN/metrics.jsonl            losses, rates and speeds by step
     RUN/samples/                 contact sheets and videos
 
-A folder is written beside its place under a name ending in `.partial`, forced to the disk, and renamed.
+A folder is written beside its place under a name ending in `.partial`, forced to the disk, and renamed; the one that it
+replaces is called `.partial-old` for a moment.
 """
 
 import json
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from sdtalk.errors import InputError
+from sdtalk.weights.folder import force_to_disk, replaced_folder, told_as_input_error
 
 PARTIAL, REMOVED = ".partial", ".removed"
+REMEDY = "Make room or choose another `output`, then continue with --resume latest."
 METADATA = "training.json"
 """Written last: a checkpoint without it is none."""
 
@@ -58,7 +61,7 @@ class RunFolder:
 
     def clean(self) -> None:
         """Remove what interrupted runs left half written."""
-        for path in (*self.path.glob(f"*{PARTIAL}"), *self.path.glob(f"*{REMOVED}")):
+        for path in (*self.path.glob(f"*{PARTIAL}*"), *self.path.glob(f"*{REMOVED}")):
             shutil.rmtree(path, ignore_errors=True)
 
     def rotate(self, keep: int) -> None:
@@ -117,7 +120,7 @@ def checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
 
 @contextmanager
 def atomic_folder(place: Path, main: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """A folder to write to, which takes its place when the block ends without an error; before that nothing changes.
+    """A folder that several processes write to, which takes its place when all of them ended without an error.
 
     Args:
         place: Where it is to be.
@@ -128,49 +131,12 @@ def atomic_folder(place: Path, main: bool = True, wait: Callable[[], None] = lam
         InputError: It cannot be written; what was there before still is.
     """
     draft = place.with_name(place.name + PARTIAL)
-    try:
-        if main:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
+    with replaced_folder(place, REMEDY, draft) if main else told_as_input_error(place, REMEDY):
         wait()
         yield draft
-        _flush(draft)
+        force_to_disk(draft)
         wait()
-        if main:
-            _swap(draft, place)
-        wait()
-    except OSError as error:
-        if main:
-            shutil.rmtree(draft, ignore_errors=True)
-        remedy = "Make room or choose another `output`, then continue with --resume latest."
-        raise InputError(str(place), f"it cannot be written ({error.strerror or error})", remedy) from error
-
-
-def _swap(draft: Path, place: Path) -> None:
-    aside = place.with_name(place.name + REMOVED)
-    if place.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(place, aside)
-    os.replace(draft, place)
-    _fsync(place.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _fsync(path)
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    wait()
 
 
 def _step_in_name(path: Path) -> int:

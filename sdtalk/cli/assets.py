@@ -5,7 +5,8 @@ from pathlib import Path
 
 from sdtalk.errors import InputError
 from sdtalk.flame.file import add_flame
-from sdtalk.weights.third_party import DOWNLOADS, add_hubert, add_weights
+from sdtalk.speech.hubert.weights import add_hubert
+from sdtalk.weights.third_party import DOWNLOADS, add_weights
 
 
 def run(arguments: argparse.Namespace) -> int:

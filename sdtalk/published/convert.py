@@ -1,23 +1,21 @@
 """Conversion of the authors' checkpoint to a model of ours; the one place that sets its quirks."""
 
-import json
 import re
-import shutil
-import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdtalk.checkpoint import CONFIG, WEIGHTS
 from sdtalk.config import BASE, CHOICES, PUBLISHED_SLIPS, SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.published.checkpoint import read_published, table_edges
 from sdtalk.published.keys import FIELDS, UNUSED, our_tensors
+from sdtalk.weights.config_file import write_config
+from sdtalk.weights.folder import replaced_folder
+from sdtalk.weights.hub import WEIGHTS
 
 CARD = """---
 library_name: sdtalk
@@ -140,25 +138,8 @@ def _check_target(target: Path) -> None:
 
 
 def _write(target: Path, config: SDTalkConfig, tensors: dict[str, Tensor], card: str) -> None:
-    """Write the three files beside the target, then move them there in one step."""
-    target = target.absolute()
-    try:
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise InputError(
-            str(target), f"it cannot be written ({error.strerror})", "Choose another."
-        ) from error
-    try:
-        save_file({k: t.contiguous() for k, t in tensors.items()}, made / WEIGHTS, {"format": "pt"})
-        (made / CONFIG).write_text(
-            json.dumps(asdict(config), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
-        (made / "README.md").write_text(card, encoding="utf-8")
-        made.chmod(0o755)  # temporary folders are private
-        if target.exists():
-            target.rmdir()  # empty, as checked; some systems do not replace even such a folder
-        made.replace(target)
-    except (OSError, SafetensorError) as error:
-        raise InputError(str(target), f"it cannot be written ({error})", "Make room there.") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    with replaced_folder(target.absolute(), "Make room there, or choose another folder.") as draft:
+        save_file({k: t.contiguous() for k, t in tensors.items()}, draft / WEIGHTS, {"format": "pt"})
+        write_config(config, draft)
+        (draft / "README.md").write_text(card, encoding="utf-8")
+        _check_target(target)  # again: reading and converting took a while

@@ -1,17 +1,13 @@
 """Asset files: those bundled with the package, and those the user adds to a data folder."""
 
 import os
-import shutil
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from sdtalk.errors import InputError
+from sdtalk.weights.folder import replaced_folder
 
 FOLDER = Path(__file__).parent.parent / "assets"
 
@@ -199,39 +195,11 @@ def optional_asset(name: str) -> Path:
     return path
 
 
-@contextmanager
-def replaced_asset(name: str) -> Iterator[Path]:
-    """A folder to write an asset to, which takes the place of the old one when the block ends without an error.
+def replaced_asset(name: str) -> AbstractContextManager[Path]:
+    """A folder to write an asset to, see `replaced_folder`.
 
     Args:
         name: Of the asset's folder in the user's data folder.
-
-    Raises:
-        InputError: It cannot be written; the old asset is still there.
     """
-    place = data_folder() / name
-    draft = place.with_name(f".{name}-{uuid.uuid4().hex}")
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        _exchange(draft, place)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        remedy = "Make room and check its permissions, or choose another folder with SDTALK_HOME."
-        raise InputError(str(place), f"it cannot be written ({reason})", remedy) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _exchange(draft: Path, place: Path) -> None:
-    """No system replaces a full folder in one step: the old one steps aside, and comes back if need be."""
-    aside = draft.with_name(f"{draft.name}-old")
-    if place.exists():
-        os.replace(place, aside)
-    try:
-        os.replace(draft, place)
-    except BaseException:
-        if aside.exists():
-            os.replace(aside, place)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    remedy = "Make room and check its permissions, or choose another folder with SDTALK_HOME."
+    return replaced_folder(data_folder() / name, remedy)

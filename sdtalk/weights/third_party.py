@@ -1,7 +1,6 @@
 """Third-party weights: checks files as their publishers offer them, stores them as safetensors."""
 
 import hashlib
-import json
 import pickle
 import re
 from dataclasses import dataclass
@@ -11,9 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sdtalk.errors import InputError
-from sdtalk.weights.assets import HUBERT, data_folder, replaced_asset
-
-HUBERT_WIDTH = 1024
+from sdtalk.weights.assets import data_folder, replaced_asset
 
 _UNREADABLE = (EOFError, ValueError, LookupError, AttributeError, TypeError, OSError, RuntimeError)
 """What torch.load raises for other files than its own, besides UnpicklingError."""
@@ -106,62 +103,6 @@ def add_weights(name: str, paths: list[Path]) -> Path:
 
 def _shape(tensors: dict[str, Any], name: str) -> tuple[int, ...] | None:
     return tuple(tensors[name].shape) if name in tensors else None
-
-
-def add_hubert(folder: Path) -> Path:
-    """Check and store HuBERT-large, from a folder as the Hub's download of it makes.
-
-    Args:
-        folder: With config.json and model.safetensors, or pytorch_model.bin (which is read without running it).
-
-    Returns:
-        The folder in the user's data folder, with config.json and model.safetensors.
-
-    Raises:
-        InputError: The folder does not hold that network, or the data folder cannot be written.
-    """
-    from safetensors.torch import save_file
-
-    remedy = f"Give the folder of {HUBERT}, with config.json and model.safetensors (or pytorch_model.bin)."
-    config = _hubert_config(folder / "config.json", remedy)
-    tensors = _hubert_tensors(folder, remedy)
-    depth = config["num_hidden_layers"]
-    for layer in (0, depth - 1):
-        name = f"encoder.layers.{layer}.attention.q_proj.weight"
-        shapes = [
-            tuple(tensor.shape) for key, tensor in tensors.items() if key.removeprefix("hubert.") == name
-        ]
-        if shapes != [(HUBERT_WIDTH, HUBERT_WIDTH)]:
-            raise InputError(str(folder), f"its weights lack {name} as HuBERT-large has it", remedy)
-    with replaced_asset("hubert") as draft:
-        (draft / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
-    return data_folder() / "hubert"
-
-
-def _hubert_config(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(str(path), f"it cannot be read ({error.strerror or error})", remedy) from error
-    except ValueError as error:
-        raise InputError(str(path), "it is no JSON", remedy) from error
-    wanted = {"model_type": "hubert", "hidden_size": HUBERT_WIDTH}
-    for name, value in wanted.items():
-        if not isinstance(config, dict) or config.get(name) != value:
-            found = config.get(name) if isinstance(config, dict) else None
-            raise InputError(str(path), f"its {name} is {found!r} instead of {value!r}", remedy)
-    if type(config.get("num_hidden_layers")) is not int:
-        raise InputError(str(path), "it does not say num_hidden_layers", remedy)
-    return config
-
-
-def _hubert_tensors(folder: Path, remedy: str) -> dict[str, Any]:
-    path = folder / "model.safetensors"
-    path = path if path.is_file() else folder / "pytorch_model.bin"
-    if not path.is_file():
-        raise InputError(str(folder), "it holds no weights", remedy)
-    return read_tensors(path, remedy)
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sdtalk.errors import InputError
 
+REMEDY = "Make room or give another folder, and run it again: what is complete is kept."
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that its name never stands for half of it, even if the machine stops.
@@ -26,5 +28,4 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> InputError:
     """The message for a file that cannot be written."""
-    remedy = "Make room or give another folder, and run it again: what is complete is kept."
-    return InputError(str(path), f"it cannot be written ({error.strerror or error})", remedy)
+    return InputError(str(path), f"it cannot be written ({error.strerror or error})", REMEDY)

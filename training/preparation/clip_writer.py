@@ -3,8 +3,6 @@
 import errno
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,7 +22,8 @@ from sdtalk.speech.audio import SAMPLES_PER_FRAME, log_mel, padded_mels
 from sdtalk.speech.hubert import HubertFeatures
 from sdtalk.speech.hubert.windows import TOKENS_BEFORE, TOKENS_PER_FRAME, WINDOW
 from sdtalk.tracking.tracker import Tracker, VideoTrack
-from training.data.atomic import cannot_write
+from sdtalk.weights.folder import replaced_folder
+from training.data.atomic import REMEDY
 from training.data.entries import ClipMetadata
 
 JPEG_QUALITY = 95
@@ -86,6 +85,10 @@ def aligned_audio(samples: Float[Tensor, " samples"], start: int, frames: int, l
     return sound
 
 
+class _Rejected(Exception):
+    """A clip is not worth keeping; the text says why."""
+
+
 class ClipWriter:
     """Writes the folders of clips.
 
@@ -114,22 +117,17 @@ class ClipWriter:
         Raises:
             InputError: It cannot be written.
         """
-        partial = folder.with_name(f"{folder.name}.partial")
+        draft = folder.with_name(f"{folder.name}.partial")
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            on_face = self._write_frames(clip, islice(frames, clip.metadata.frames), partial)
-            if on_face < self.person_on_face:
-                shutil.rmtree(partial)
-                return f"the mask covers {on_face:.0%} of the face, at least {self.person_on_face:.0%} are wanted"
-            write_file(partial / "clip.npz", self._arrays(clip))
-            write_file(partial / "clip.json", json.dumps(asdict(clip.metadata)).encode())
-            _flush(partial)
-            partial.rename(folder)
-            _fsync(folder.parent)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise cannot_write(folder, error) from error
+            with replaced_folder(folder, REMEDY, draft):
+                on_face = self._write_frames(clip, islice(frames, clip.metadata.frames), draft)
+                if on_face < self.person_on_face:
+                    wanted = f"at least {self.person_on_face:.0%} are wanted"
+                    raise _Rejected(f"the mask covers {on_face:.0%} of the face, {wanted}")
+                write_file(draft / "clip.npz", self._arrays(clip))
+                write_file(draft / "clip.json", json.dumps(asdict(clip.metadata)).encode())
+        except _Rejected as reason:
+            return str(reason)
         return ""
 
     def _write_frames(self, clip: ClipData, frames: Iterator[np.ndarray], folder: Path) -> float:
@@ -189,18 +187,3 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file of a folder that is not yet complete."""
     with path.open("wb") as file:
         file.write(data)
-
-
-def _flush(folder: Path) -> None:
-    """Bring a folder's files to the disk, so that after a power clip its final name never stands for less."""
-    for file in folder.iterdir():
-        _fsync(file)
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
