@@ -1,8 +1,5 @@
 """Checkpoints: finding them, and loading them strictly; safetensors only, so that no file can run code."""
 
-import dataclasses
-import json
-import math
 import os
 from collections.abc import Container
 from itertools import chain, count
@@ -16,10 +13,10 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.weights.assets import FOLDER, data_folder
+from sdtalk.weights.config_file import REMEDY, read_config
 from sdtalk.weights.hub import CONFIG, WEIGHTS, download, is_hub_name, split_revision
 
 BUNDLED = ("mini",)
-CONFIG_REMEDY = "Use the config.json that was saved with the weights."
 FULL_MODEL = "base"
 FULL_MODEL_PROBLEM = "the weights of the paper's full model cannot come with the package"
 FULL_MODEL_REMEDY = (
@@ -28,9 +25,6 @@ FULL_MODEL_REMEDY = (
 )
 MODELS_FOLDER = "models"
 """Below the user's data folder: every folder in it with a config.json is a model."""
-
-LARGEST_SIZE = 1 << 20
-"""No number in a config is larger: a damaged one must not ask for all memory."""
 
 
 def load_model(source: str | Path, device: torch.device | str = "cpu") -> SDTalk:
@@ -122,56 +116,13 @@ def _from_hub(source: str) -> Path:
     raise InputError(f"model {source!r}", problem, remedy) from cause
 
 
-def read_config(folder: Path) -> SDTalkConfig:
-    """The config of a checkpoint, without its weights.
-
-    Raises:
-        InputError: There is none, or it does not say what a model is made of.
-    """
-    path = folder / CONFIG
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(str(path), "this file of the checkpoint is missing", CONFIG_REMEDY) from error
-    except (OSError, ValueError) as error:
-        problem = f"it is no JSON that can be read ({_first_line(error)})"
-        raise InputError(str(path), problem, CONFIG_REMEDY) from error
-    if problem := _config_problem(values):
-        raise InputError(str(path), problem, CONFIG_REMEDY)
-    try:
-        return SDTalkConfig(**values)
-    except ValueError as error:
-        raise InputError(str(path), str(error), CONFIG_REMEDY) from error
-
-
 def _build(config: SDTalkConfig, path: Path) -> SDTalk:
     """A network with random weights, of the size that a config says."""
     try:
         return SDTalk(config)
     except (ValueError, RuntimeError, ZeroDivisionError, MemoryError) as error:
         problem = f"no network can be built from it ({_first_line(error)})"
-        raise InputError(str(path), problem, CONFIG_REMEDY) from error
-
-
-def _config_problem(values: object) -> str:
-    if not isinstance(values, dict):
-        return "it does not hold a model's sizes"
-    fields = {f.name: f.type for f in dataclasses.fields(SDTalkConfig)}
-    if unknown := sorted(set(values) - set(fields)):
-        return f"unknown entry {unknown[0]!r}"
-    if absent := sorted(set(fields) - set(values)):
-        return f"the entry {absent[0]!r} is missing"
-    for name, kind in fields.items():
-        value = values[name]
-        least = 0 if name == "margin_px" else 1
-        possible = type(value) is kind
-        if kind is int:
-            possible = possible and least <= value <= LARGEST_SIZE
-        if kind is float:
-            possible = possible and math.isfinite(value)
-        if not possible:
-            return f"{name} = {value!r} is not possible"
-    return ""
+        raise InputError(str(path), problem, REMEDY) from error
 
 
 def _read_tensors(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:

@@ -1,6 +1,11 @@
 """Model config: one flat record, saved as config.json beside the weights; it alone rebuilds the network."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+FORMAT = 2
+"""Of config.json as it is written now. It grows by one with every release that adds a field, see `added`."""
+
 
 CHOICES = {
     "image_encoder": ("unet", "dinov2"),
@@ -28,6 +33,17 @@ PRIORS = ("prior_depth", "prior_colour", "still_shoulders", "canonical_positions
 """What `priors` switches on; each can be left out by itself."""
 
 
+def added(default: Any, since: int, before: Any) -> Any:
+    """A field that not all saved models have.
+
+    Args:
+        default: What it is unless told otherwise.
+        since: The first format of config.json whose files all have it.
+        before: Its value in files of older formats that lack it: what models did before there was such a field.
+    """
+    return field(default=default, metadata={"since": since, "before": before})
+
+
 @dataclass(frozen=True)
 class SDTalkConfig:
     """Everything needed to rebuild a network. The defaults are `mini`, the model bundled with the package."""
@@ -37,10 +53,14 @@ class SDTalkConfig:
     # what mini adds to the paper: it starts from the photo's own pixels on the tracked face and learns residuals
     priors: bool = True
     # and four of these, each of which an ablation can leave out by itself
-    prior_depth: bool = True  # False: no depth of the mesh; lifting starts from flat layers
-    prior_colour: bool = True  # False: colours start mid-grey, and no detail of the photo is carried
-    still_shoulders: bool = True  # False: the whole picture follows the head's pose
-    canonical_positions: bool = True  # False: the motion fields see head-space positions as they are
+    # False: no depth of the mesh; lifting starts from flat layers
+    prior_depth: bool = added(True, since=2, before=True)
+    # False: colours start mid-grey, and no detail of the photo is carried
+    prior_colour: bool = added(True, since=2, before=True)
+    # False: the whole picture follows the head's pose
+    still_shoulders: bool = added(True, since=2, before=True)
+    # False: the motion fields see head-space positions as they are
+    canonical_positions: bool = added(True, since=2, before=True)
 
     # image encoder: a small U-Net, or DINOv2 with a feature pyramid
     image_encoder: str = "unet"
@@ -59,7 +79,8 @@ class SDTalkConfig:
     head_depth: int = 1
 
     # completion branch
-    completion_branch: bool = True  # ablation (paper, Table 4): False makes no Gaussians but the visible ones
+    # ablation (paper, Table 4): False makes no Gaussians but the visible ones
+    completion_branch: bool = added(True, since=2, before=True)
     template: str = "face_mesh"
     template_points: int = 1920
     template_width: int = 64  # length of the learned vector of each template point
@@ -68,7 +89,8 @@ class SDTalkConfig:
     feature_channels: int = 32
 
     # motion fields
-    fine_field: bool = True  # ablation (paper, Table 4): False lets the coarse field move all Gaussians
+    # ablation (paper, Table 4): False lets the coarse field move all Gaussians
+    fine_field: bool = added(True, since=2, before=True)
     hash_levels: int = 6
     hash_base_resolution: int = 8
     hash_finest_resolution: int = 192

@@ -12,9 +12,8 @@
 Three verbs without state between them: two portraits cannot mix.
 """
 
-import json
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from jaxtyping import Float
+from safetensors.torch import load_model as load_safetensors
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
-from sdtalk.errors import InputError
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.head import Frame, HeadGaussians, posed, scattered
 from sdtalk.motion.audio_encoder import AudioEncoder
@@ -41,7 +40,8 @@ from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.head_track import EYE_NUMBERS, HeadTrack
-from sdtalk.weights.hub import CONFIG, WEIGHTS, download
+from sdtalk.weights.config_file import read_config, write_config
+from sdtalk.weights.hub import WEIGHTS, download
 from sdtalk.weights.model_card import Card, card_text
 
 MIN_SUPPORT = 0.02
@@ -95,25 +95,29 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
     ) -> "SDTalk":
         """Load a model; unlike the mix-in's defaults, what is missing or does not belong there is an error.
 
+        Of the weights only safetensors are read, where the mix-in would fall back to a pickle, which can run code.
+
         Args:
             pretrained_model_name_or_path: A folder, or "user/name" on the Hugging Face Hub.
             revision: A branch, tag or commit on the Hub; config and weights are always of one commit.
             strict: Whether the weights have to be exactly those of the network.
             map_location: Device to load to.
             options: For downloads: token, cache_dir, local_files_only, force_download.
+
+        Raises:
+            InputError: config.json is missing, damaged, or of a newer version.
         """
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             folder = download(str(pretrained_model_name_or_path), revision, **options)
-        _refuse_other_entries(folder / CONFIG)
-        return super().from_pretrained(folder, strict=strict, map_location=map_location)
+        model = cls(read_config(folder)).to(map_location)
+        load_safetensors(model, folder / WEIGHTS, strict=strict, device=map_location)
+        return model.eval()
 
-    @classmethod
-    def _from_pretrained(  # type: ignore[override]
-        cls, *, model_id: str, config: SDTalkConfig, map_location: str, strict: bool, **_: Any
-    ) -> "SDTalk":
-        """The mix-in's second half; safetensors only, where the mix-in would fall back to a pickle."""
-        return cls._load_as_safetensor(cls(config), f"{model_id}/{WEIGHTS}", map_location, strict)
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write the weights and config.json, which the mix-in then leaves as it is."""
+        super()._save_pretrained(save_directory)
+        write_config(self.config, save_directory)
 
     def generate_model_card(self, **facts: Any) -> ModelCard:
         """The README.md of `save_pretrained` and `push_to_hub`.
@@ -296,14 +300,6 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         missing = image * picture.alpha - picture.features[:, RGB]
         trusted = weight > MIN_SOURCE_WEIGHT
         return (missing / weight.clamp_min(MIN_SOURCE_WEIGHT)).clamp(-DETAIL_RANGE, DETAIL_RANGE) * trusted
-
-
-def _refuse_other_entries(path: Path) -> None:
-    """A config that says more or less than this version knows describes another network."""
-    found = set(json.loads(path.read_text(encoding="utf-8")))
-    if wrong := sorted(found ^ {f.name for f in fields(SDTalkConfig)}):
-        problem = f"the entry {wrong[0]!r} is " + ("unknown" if wrong[0] in found else "missing")
-        raise InputError(str(path), problem, "Use the config.json that was saved with the weights.")
 
 
 def _audio_encoder(config: SDTalkConfig) -> nn.Module:

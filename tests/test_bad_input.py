@@ -192,7 +192,7 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "is missing"),
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "no JSON"),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "sizes"),
-    "unknown entry": (_config(colour=1), "unknown entry 'colour'"),
+    "unknown entry": (_config(colour=1), "the entry 'colour' is unknown"),
     "missing entry": (_config(plane_size=None), "'plane_size' is missing"),
     "entry of another type": (_config(plane_size="48"), "plane_size = '48'"),
     "entry out of range": (_config(motion_width=-3), "motion_width = -3"),

@@ -12,11 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
-from sdtalk.checkpoint import CONFIG, WEIGHTS, load_model, read_config
+from sdtalk.checkpoint import WEIGHTS, load_model, read_config
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.flame.file import load_flame
 from sdtalk.model import SDTalk
+from sdtalk.weights.config_file import write_config
 from sdtalk.weights.hub import split_revision
 from training.checkpoints import METADATA, RunFolder, atomic_folder, checkpoint_metadata, checkpoint_step
 from training.data.dataset import PreparedDataset
@@ -162,7 +163,7 @@ def load_state(accelerator: Accelerator, ema: AveragedModel, checkpoint: Path | 
 
 def save_model(model: SDTalk, folder: Path) -> None:
     """Write config.json and model.safetensors, and nothing else."""
-    (folder / CONFIG).write_text(json.dumps(vars(model.config), indent=2, sort_keys=True), encoding="utf-8")
+    write_config(model.config, folder)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
