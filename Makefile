@@ -1,4 +1,5 @@
 # make demo: render the example, then serve the page.   make test: the whole suite.   Both set up .venv first.
+# make wheel: build the package, install it into an environment of its own and use it there.
 # Another Python: make demo PYTHON=python3.12.   More options for pip: make demo PIP_OPTIONS="..." or pip's own
 # PIP_* variables (a machine without an NVIDIA GPU saves gigabytes with PyTorch's CPU packages, see README.md).
 
@@ -12,7 +13,7 @@ TESTING := $(VENV)/.testing-installed
 EXAMPLE := outputs/example.mp4
 PACKAGE := $(shell find sdtalk -name "*.py" -o -name "*.safetensors" -o -name "config.json" 2>/dev/null)
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(EXAMPLE)
@@ -28,6 +29,9 @@ lint: $(TESTING)
 
 types: $(TESTING)
 	$(BIN)/mypy sdtalk
+
+wheel: | $(BIN)/python
+	$(BIN)/python scripts/check_wheel.py -- $(PIP_OPTIONS)
 
 clean:
 	rm -rf $(VENV) outputs

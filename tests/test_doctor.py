@@ -1,19 +1,23 @@
 """Tests of `sdtalk doctor`: what is there, what is missing, where to get it; without the network."""
 
+import importlib.metadata
 import importlib.util
 import json
 import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from test_weights import hub_file
 from toy import toy_base, toy_model
 
-from sdtalk.cli.doctor import Finding, as_text, examine
+import sdtalk
+from sdtalk.cli.doctor import LIBRARIES, Finding, as_text, examine
 from sdtalk.cli.main import main
 from sdtalk.published.convert import published_config
 from sdtalk.weights.assets import HUBERT, OPTIONAL_ASSETS
@@ -128,12 +132,28 @@ def test_an_import_would_be_an_error(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_from_the_sources_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
+def test_the_libraries_of_every_extra_are_looked_for() -> None:
+    extras = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    wanted = {
+        Requirement(line).name.lower() for lines in extras["optional-dependencies"].values() for line in lines
+    }
+    named = " ".join(f.name for f in examine().libraries).lower().replace("_", "-").replace("yaml", "pyyaml")
+    assert not [name for name in wanted - {"sdtalk"} if name not in named]
+    (tinycudann,) = (library for library in LIBRARIES if library.modules == ("tinycudann",))
+    assert "no package index has it" in tinycudann.remedy and "git+https://github.com/" in tinycudann.remedy
 
-    monkeypatch.setattr("sdtalk.cli.doctor.version", nowhere)
-    assert examine().machine[0].details[0].startswith("version unknown on ")
+
+def test_what_is_missing_of_several_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "datasets" else object())
+    (training,) = (f for f in examine().libraries if "datasets" in f.name)
+    assert not training.found and training.details[0].startswith("datasets: install them: pip install")
+
+
+def test_versions_are_told() -> None:
+    gradio, training, *_ = examine().libraries
+    assert gradio.details == (importlib.metadata.version("gradio"),)
+    assert training.details[0].endswith(importlib.metadata.version("pyyaml"))
+    assert examine().machine[0].details[0].startswith(f"{sdtalk.__version__} on ")
 
 
 def test_the_command_lists_it_for_people(home: Path, toy_home: Path, capsys: pytest.CaptureFixture) -> None:

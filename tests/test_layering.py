@@ -1,8 +1,11 @@
-"""Tests of the import layering: a module imports only from what stands before it in the data flow."""
+"""Tests of the import layering: a module imports only from what stands before it in the data flow; all names exist."""
 
 import ast
+import builtins
+import dis
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -28,6 +31,11 @@ def imported_parts(path: Path) -> set[str]:
 
 
 MODULES = sorted((ROOT / "sdtalk").rglob("*.py"))
+CODE = sorted(
+    path
+    for folder in ("sdtalk", "training", "benchmarks", "scripts")
+    for path in (ROOT / folder).rglob("*.py")
+)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=[p.relative_to(ROOT).as_posix() for p in MODULES])
@@ -38,6 +46,27 @@ def test_imports_go_one_way(path: Path) -> None:
     assert own in ORDER, f"give {own} its place in the flow"
     late = {p for p in imported_parts(path) if p in ORDER and ORDER.index(p) > ORDER.index(own)}
     assert not late, f"{path.name} imports {late}, which come after {own} in the flow"
+
+
+def loaded_globals(code: CodeType) -> set[str]:
+    """Names that functions of a module look for in it, or in the built-in ones."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return own.union(*map(loaded_globals, inner))
+
+
+def stored_names(code: CodeType) -> set[str]:
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}
+    return own.union(*map(stored_names, inner))
+
+
+@pytest.mark.parametrize("path", CODE, ids=[p.relative_to(ROOT).as_posix() for p in CODE])
+def test_names_exist(path: Path) -> None:
+    """The linter cannot say so here: to it the names of axes in shapes are undefined, too."""
+    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+    unknown = loaded_globals(code) - stored_names(code) - set(dir(builtins))
+    assert not [name for name in unknown if not name.startswith("__")]
 
 
 def test_nothing_imports_training() -> None:

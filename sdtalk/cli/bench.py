@@ -23,6 +23,7 @@ from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.weights.assets import example
 
 LIBRARIES = ("torch", "numpy", "numba", "imageio-ffmpeg")
 POLL_SECONDS = 0.1
@@ -34,8 +35,8 @@ class Benchmark:
     """What to measure.
 
     Attributes:
-        portrait: Picture; None: the example of a source checkout.
-        speech: Recording; None: the example.
+        portrait: Picture; None: the bundled example.
+        speech: Recording; None: the bundled example.
         seconds: The recording is cut, or repeated, to this length.
         model: Checkpoint; "base" for the paper's full model with random weights, which is as fast as a trained one
             but for the rasteriser, whose time depends on how large the Gaussians are.

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from sdtalk import __version__
 from sdtalk.checkpoint import WEIGHTS, find_models, locate, read_config
 from sdtalk.errors import InputError
 from sdtalk.flame import fan
@@ -26,18 +27,18 @@ BUNDLED_FILES = {
 
 @dataclass(frozen=True)
 class OptionalLibrary:
-    """A Python package that some uses want.
+    """Python packages that some uses want.
 
     Attributes:
-        module: What is imported.
-        package: What pip installs, with what else it needs.
-        licence: Its licence.
-        use: What it is for.
-        without: What works without it.
+        modules: What is imported.
+        remedy: How to get them.
+        licence: Their licence.
+        use: What they are for.
+        without: What works without them.
     """
 
-    module: str
-    package: str
+    modules: tuple[str, ...]
+    remedy: str
     licence: str
     use: str
     without: str
@@ -45,18 +46,34 @@ class OptionalLibrary:
 
 LIBRARIES = (
     OptionalLibrary(
-        "gsplat", "gsplat==1.5.3 and a CUDA toolkit with nvcc", "Apache-2.0",
+        ("gradio",), 'install it: pip install "sdtalk[demo]"', "Apache-2.0",
+        "serves the page of `sdtalk demo`", "the other commands and Python work",
+    ),
+    OptionalLibrary(
+        ("accelerate", "datasets", "matplotlib", "scipy", "tensorboard", "yaml"),
+        'install them: pip install "sdtalk[train]"', "Apache-2.0, BSD-3-Clause, MIT and Matplotlib's",
+        "prepare data, train, evaluate", "all models can be used",
+    ),
+    OptionalLibrary(
+        ("gsplat",), 'install it: pip install "sdtalk[gpu]", and a CUDA toolkit with nvcc', "Apache-2.0",
         "rasterises on an NVIDIA GPU", "everything works on the CPU",
     ),
     OptionalLibrary(
-        "tinycudann", "NVIDIA's tiny-cuda-nn from source", "BSD-3-Clause",
+        ("tinycudann",),
+        "install it from its source, since no package index has it; with nvcc and a C++ compiler, some minutes: "
+        "pip install git+https://github.com/NVlabs/tiny-cuda-nn/#subdirectory=bindings/torch", "BSD-3-Clause",
         "encodes positions faster while training on an NVIDIA GPU", "PyTorch gives the same numbers",
     ),
     OptionalLibrary(
-        fan.PACKAGE, "face-alignment==1.5", "BSD-3-Clause",
+        (fan.PACKAGE,), 'install it: pip install "sdtalk[landmarks]"; or, since only its network is used and none of '
+        "what it needs itself: pip install --no-deps face-alignment==1.5", "BSD-3-Clause",
         "with its weights, finds the landmarks that FLAME is fitted to", "our own landmarks are used",
     ),
 )  # fmt: skip
+"""The libraries of the extras in pyproject.toml, and tiny-cuda-nn."""
+
+_PACKAGES = {"yaml": "pyyaml"}
+"""Modules that are called otherwise than their package."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ def _machine() -> list[Finding]:
     gpu = torch.cuda.get_device_name() if cuda else "none that PyTorch can use; the CPU does everything"
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     return [
-        Finding("SDTalk", True, (f"{_version('sdtalk')} on {system}, {os.cpu_count()} cores",)),
+        Finding("SDTalk", True, (f"{__version__} on {system}, {os.cpu_count()} cores",)),
         Finding("PyTorch", True, (torch.__version__,)),
         Finding("NVIDIA GPU", cuda, (gpu,)),
         Finding("your files", True, (f"{data_folder()} (SDTALK_HOME moves it)",)),
@@ -136,11 +153,17 @@ def _converted(asset: OptionalAsset, models: dict[str, str]) -> Finding | None:
 
 
 def _library(library: OptionalLibrary) -> Finding:
-    name = f"{library.module} ({library.use})"
-    if importlib.util.find_spec(library.module) is None:
-        details = (f"install {library.package}", f"without it {library.without}")
-        return Finding(name, False, details, library.licence)
-    return Finding(name, True, (_version(library.module),), library.licence)
+    name = f"{', '.join(library.modules)} ({library.use})"
+    missing = [module for module in library.modules if importlib.util.find_spec(module) is None]
+    if missing:
+        remedy = (
+            library.remedy
+            if len(missing) == len(library.modules)
+            else f"{', '.join(missing)}: {library.remedy}"
+        )
+        return Finding(name, False, (remedy, f"without it {library.without}"), library.licence)
+    versions = ", ".join(_version(module) for module in library.modules)
+    return Finding(name, True, (versions,), library.licence)
 
 
 def _landmark_weights() -> Finding:
@@ -155,10 +178,11 @@ def _landmark_weights() -> Finding:
     return Finding(name, False, details)
 
 
-def _version(package: str) -> str:
+def _version(module: str) -> str:
+    package = _PACKAGES.get(module, module)
     try:
         return version(package)
-    except PackageNotFoundError:  # used from its sources, as on a Space
+    except PackageNotFoundError:  # a folder of sources
         return "version unknown"
 
 

@@ -4,13 +4,14 @@ Gradio's own variables apply (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_ROO
 is loaded from other sites and nothing is reported to anybody.
 """
 
+import importlib.util
 import signal
 
 from sdtalk.background import parse_background
 from sdtalk.checkpoint import find_models, locate, read_config
 from sdtalk.demo.model_cache import ModelCache
-from sdtalk.demo.page import LAUNCH_OPTIONS, build
 from sdtalk.driving import DrivingSignals
+from sdtalk.errors import InputError
 from sdtalk.image import read_picture
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.stream import render_frames
@@ -28,8 +29,13 @@ def launch(models: list[str], device: str = "auto") -> None:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: A model or the device cannot be used.
+        InputError: Gradio is not installed, or a model or the device cannot be used.
     """
+    if importlib.util.find_spec("gradio") is None:
+        remedy = 'Install the extra that brings it: pip install "sdtalk[demo]".'
+        raise InputError("the page", "Gradio, which serves it, is not installed", remedy)
+    from sdtalk.demo.page import LAUNCH_OPTIONS, build  # needs Gradio, which the rest of the package does not
+
     cache = ModelCache(find_models(tuple(models)), device)
     for source in models:
         read_config(locate(source))

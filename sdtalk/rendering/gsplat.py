@@ -12,7 +12,7 @@ from sdtalk.rendering.reference import covariances
 from sdtalk.rendering.rules import DILATION, NEAR
 
 _REMEDY = (
-    "Install gsplat 1.5.3 (pip install gsplat==1.5.3), and a CUDA toolkit with nvcc of the version torch was built "
+    'Install gsplat 1.5.3 (pip install "sdtalk[gpu]"), and a CUDA toolkit with nvcc of the version torch was built '
     "with, since gsplat compiles its kernels at first use; or choose the device cpu, which needs neither"
 )
 

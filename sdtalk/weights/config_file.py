@@ -1,4 +1,4 @@
-"""Config file: config.json of a checkpoint, written with its format's number, read strictly, and from older versions.
+"""Config files: config.json of a checkpoint, written with the number of its format, read strictly and across versions.
 
 A file must name every field of `SDTalkConfig` and no other. Fields that came later than the format of a file take the
 value that stands in their place in `sdtalk.config.added`: what models did before there was such a field.
