@@ -16,7 +16,7 @@ import torch
 from made_up_flame import Ch, npy_of_object, python2_pickle
 
 from sdtalk.errors import InputError
-from sdtalk.weights import unpickle
+from sdtalk.weights import pickle_machine, unpickle
 from sdtalk.weights.unpickle import Unread, read_npy, read_pickle
 
 DRAW = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_a_command_is_refused_by_name_and_not_run(protocol: int, tmp_path: Path)
     numpy.testing._private.utils.runstring functools.partial operator.attrgetter types.FunctionType torch.load
     torch.hub.load torch.serialization.load copyreg.__newobj_ex__ copyreg.add_extension scipy.sparse.load_npz
     scipy.sparse._csc.__import__ collections.namedtuple _codecs.lookup codecs.open
-    sdtalk.weights.unpickle._Note""".split(),
+    sdtalk.weights.pickle_machine.Note""".split(),
 )
 def test_every_other_name_is_refused(name: str) -> None:
     module, _, attribute = name.rpartition(".")
@@ -342,7 +342,7 @@ def test_a_small_file_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_file_has_not_too_many_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpickle, "MOST_OPERATIONS", 100)
+    monkeypatch.setattr(pickle_machine, "MOST_OPERATIONS", 100)
     assert read_pickle(b"N0" * 49 + b"N.", "file") is None
     with pytest.raises(InputError, match="more than 100 instructions"):
         read_pickle(b"N0" * 50 + b"N.", "file")
