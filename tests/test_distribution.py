@@ -1,4 +1,4 @@
-"""The package as others install it: ranges and pins that agree, and a core that does without the extras' libraries."""
+"""Tests of the package as others install it: ranges and pins that agree, and a core that does without the extras' libraries."""
 
 import ast
 import subprocess

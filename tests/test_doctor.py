@@ -1,7 +1,6 @@
 """Tests of `sdtalk doctor`: what is there, what is missing, where to get it; without the network."""
 
 import importlib.metadata
-import importlib.util
 import json
 import shutil
 import socket
@@ -104,11 +103,11 @@ def test_the_authors_checkpoint_counts_once_it_is_converted(home: Path) -> None:
 
 
 def test_libraries_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("sdtalk.cli.doctor.find_spec", lambda name: None)
     absent = examine().libraries
     assert not any(f.found for f in absent)
     assert all("install" in f.details[0] and "without it" in f.details[1] for f in absent)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("sdtalk.cli.doctor.find_spec", lambda name: object())
     *there, weights = examine().libraries
     assert all(f.found for f in there) and len(there[0].details) == 1 and not weights.found
 
@@ -144,7 +143,7 @@ def test_the_libraries_of_every_extra_are_looked_for() -> None:
 
 
 def test_what_is_missing_of_several_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "datasets" else object())
+    monkeypatch.setattr("sdtalk.cli.doctor.find_spec", lambda name: None if name == "datasets" else object())
     (training,) = (f for f in examine().libraries if "datasets" in f.name)
     assert not training.found and training.details[0].startswith("datasets: install them: pip install")
 

@@ -72,6 +72,9 @@ def whole(model: HubertModel, samples: Tensor, reach: int) -> Tensor:
         seen = (token >= first) & (token < first + reach)
         for layer in model.encoder.layers:
             tokens = layer(tokens, attention_mask=seen[None, None])
+            tokens = (
+                tokens[0] if isinstance(tokens, tuple) else tokens
+            )  # with attention weights in transformers 5.0
         return model.encoder.layer_norm(tokens)[0]
 
 

@@ -1,4 +1,4 @@
-"""HuBERT's files added by the user: read strictly, stored whole, and heard through as they were."""
+"""Tests of HuBERT's files added by the user: read strictly, stored whole, and heard through as they were."""
 
 import json
 import os

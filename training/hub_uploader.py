@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
 from huggingface_hub import constants, get_session, get_token
 from huggingface_hub.utils import disable_progress_bars
 
@@ -201,7 +200,8 @@ class HubUploader:
 
     def _prepare(self) -> None:
         """Make the repository where there is none, and see whether it can be written to."""
-        get_session().timeout = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=20)
+        silence = READ_TIMEOUT_SECONDS
+        get_session().timeout = (20, silence, silence, silence)  # to connect, read, write, get a connection
         if not self._ready:
             prepare_repository(self.repo, self.private)
             self._ready = True

@@ -1,12 +1,12 @@
 """Diagnosis: `sdtalk doctor` lists every file of weights and every optional library, and says how to get them."""
 
 import argparse
-import importlib.util
 import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import torch
 
@@ -154,7 +154,7 @@ def _converted(asset: OptionalAsset, models: dict[str, str]) -> Finding | None:
 
 def _library(library: OptionalLibrary) -> Finding:
     name = f"{', '.join(library.modules)} ({library.use})"
-    missing = [module for module in library.modules if importlib.util.find_spec(module) is None]
+    missing = [module for module in library.modules if find_spec(module) is None]
     if missing:
         remedy = (
             library.remedy
