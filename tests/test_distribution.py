@@ -1,4 +1,4 @@
-"""Tests of the package as others install it: ranges and pins that agree, and a core that does without the extras' libraries."""
+"""Tests of the package as others install it: ranges and pins agree, the core does without the extras."""
 
 import ast
 import subprocess
