@@ -1,4 +1,4 @@
-"""Tests of the distribution: ranges and pins agree, and the core does without the libraries of the extras."""
+"""Tests of the package as others install it: ranges and pins agree, the core does without the extras."""
 
 import ast
 import subprocess

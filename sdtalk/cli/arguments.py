@@ -89,8 +89,8 @@ def reenact_arguments(parser: Parser) -> None:
 def bench_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk bench`."""
     parser.epilog = UNTRAINED
-    parser.add_argument("portrait", nargs="?", help="picture with a face (the example, from a checkout)")
-    parser.add_argument("speech", nargs="?", help="recording (the example)")
+    parser.add_argument("portrait", nargs="?", help="picture with a face (the bundled example)")
+    parser.add_argument("speech", nargs="?", help="recording (the bundled example)")
     parser.add_argument(
         "--seconds", type=float, default=7.1, help="length of the sound: cut or repeated (7.1)"
     )
