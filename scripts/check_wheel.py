@@ -93,7 +93,8 @@ def check_contents(wheel: Path) -> None:
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         described = message_from_bytes(archive.read(metadata))
     text = described.get_payload()
-    assert isinstance(text, str) and text.lstrip().startswith("# SDTalk"), text[:200]
+    assert isinstance(text, str), "no description"
+    assert text.lstrip().startswith("# SDTalk"), text[:200]
     assert "app_file" not in text and "](docs/" not in text and "](examples/" not in text, "relative links"
     assert all(name.startswith(("sdtalk/", "sdtalk-")) for name in names), names
     wanted = {path.name for path in (ROOT / "examples").iterdir()}
@@ -170,6 +171,7 @@ def main() -> None:
     parser.add_argument(
         "--constraints", type=Path, default=ROOT / "requirements.txt", help="versions for pip"
     )
+    parser.add_argument("pip_options", nargs="*", help="more options for pip, after --")
     chosen = parser.parse_args()
     began = time.perf_counter()
 

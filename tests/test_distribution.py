@@ -16,9 +16,6 @@ import sdtalk
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-BY_HAND = ("gpu", "landmarks")
-"""Extras that no requirements file installs."""
-
 NEEDS_GRADIO = ("sdtalk.demo.page", "sdtalk.demo.service")
 
 
