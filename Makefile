@@ -21,7 +21,7 @@ demo: $(EXAMPLE)
 	$(BIN)/sdtalk demo
 
 test: $(TESTING)
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

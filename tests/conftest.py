@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import parallel
 import pytest
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from sdtalk.model import SDTalk
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/cli/process.py
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the plugin in parallel.py share the tests out over processes."""
+    config.pluginmanager.register(parallel)
 
 
 @pytest.fixture(scope="session")
