@@ -1,6 +1,7 @@
 """Shared pytest configuration: settings made before PyTorch is imported, and fixtures made once for all test files."""
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see s
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the plugin in parallel.py share the tests out over processes."""
+    """Let the plugin in parallel.py share the tests out over processes; let programs under test be interrupted."""
     config.pluginmanager.register(parallel)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited in a script's background, and by children
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,21 @@ if TYPE_CHECKING:
 LARGE_FIXTURES = {"published_file", "converted", "published_model"}
 """Session fixtures that take long to make: the tests of all files that want them stay together."""
 
-LONGEST = ("test_smoke_training.py", "test_train_processes.py", "test_train.py", "test_prepare.py", "test_hubert.py",
-           "test_base_pipeline.py", "test_hub.py", "test_cli.py", "test_ablations.py", "test_demo.py")  # fmt: skip
-"""Files to begin with, for what begins last should be short. Only speed depends on it."""
+ORDER = (
+    "test_cli.py",  # measures its process's memory, so it comes before the large fixtures
+    "large",
+    "test_smoke_training.py",
+    "test_train.py",
+    "test_prepare.py",
+    "test_base_pipeline.py",
+    "test_batch.py",
+    "test_hub.py",
+    "test_published_losses.py",
+    "test_demo.py",
+)
+"""Groups to begin with, the longest ones: what begins last should be short. Only speed depends on it."""
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that their tests start; before PyTorch is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers and the processes of their tests share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -40,14 +50,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group("serial"))
         elif LARGE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group("large"))
-    items.sort(key=_place)  # stable: inside a file the order stays
+    items.sort(key=_place)  # stable: inside a group the order stays
 
 
 def _place(item: pytest.Item) -> int:
-    groups = {mark.args[0] for mark in item.iter_markers("xdist_group")}
-    if groups:
-        return len(LONGEST) + 1 if "serial" in groups else -1
-    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+    mark = item.get_closest_marker("xdist_group")
+    group = mark.args[0] if mark else item.path.name
+    if group == "serial":
+        return len(ORDER) + 1
+    return ORDER.index(group) if group in ORDER else len(ORDER)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -75,5 +86,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         try:
             return (yield)
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # closing alone leaves it with processes that were forked meanwhile
+        finally:  # closing the file would leave the lock with processes that were forked meanwhile
+            fcntl.flock(lock, fcntl.LOCK_UN)

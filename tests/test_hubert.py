@@ -310,6 +310,7 @@ print(peak(1, 500), peak(12, 500), peak(2, 10**9))
 """
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process its peak")
 def test_peak_memory_does_not_grow_with_the_recording() -> None:
     command = [sys.executable, "-c", PEAK, str(Path(__file__).parent)]

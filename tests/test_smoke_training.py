@@ -15,9 +15,14 @@ from sdtalk.checkpoint import load_model
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT.parent / "shared" / "samples"
-SHORTER = ("steps=8", "checkpoints.every=4", "log.every=2", "log.samples_every=8",
-           "log.sample_frames=8")  # fmt: skip
-"""Less of the same: as many checkpoints, lines in the log and samples as the twenty steps of the smoke settings give."""
+SHORTER = (
+    "steps=8",
+    "checkpoints.every=4",
+    "log.every=2",
+    "log.samples_every=8",
+    "log.sample_frames=8",
+)
+"""As many checkpoints, lines in the log and samples as the twenty steps of the smoke settings give."""
 CLIPS = ("LipNet__evaluation_samples_GRID_bbaf2n.mpg", "syncvoice__Grid_sample1_gt@s7_bbal2p.mp4")
 
 

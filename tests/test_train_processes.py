@@ -89,6 +89,7 @@ def await_a_step(run: RunFolder, process: multiprocessing.process.BaseProcess) -
         process.join(0.05)
 
 
+@pytest.mark.serial
 def test_a_run_killed_at_any_moment_ends_as_if_never_stopped(tmp_path, data, monkeypatch) -> None:
     for name, value in (ALONE | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}).items():
         monkeypatch.setenv(name, value)
