@@ -27,14 +27,27 @@ ORDER = (
     "large",
     "test_smoke_training.py",
     "test_train.py",
-    "test_prepare.py",
     "test_base_pipeline.py",
-    "test_batch.py",
+    "test_prepare.py",
     "test_hub.py",
-    "test_published_losses.py",
     "test_demo.py",
+    "test_published_losses.py",
+    "test_batch.py",
+    "test_train_processes.py",
+    "test_hubert.py",
+    "test_python_interface.py",
+    "test_ablations.py",
+    "test_evaluation.py",
+    "test_train_lips.py",
+    "test_unpickle.py",
+    "test_bad_input.py",
+    "test_pipeline.py",
+    "test_dino_encoder.py",
+    "test_video.py",
+    "test_hub_training.py",
+    "test_hub_data.py",
 )
-"""Groups to begin with, the longest ones: what begins last should be short. Only speed depends on it."""
+"""Groups to begin with, longest first: what begins last should be short. Only speed depends on it."""
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers and the processes of their tests share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
