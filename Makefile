@@ -1,5 +1,6 @@
 # make demo: render the example, then serve the page.   make test: the whole suite.   Both set up .venv first.
 # make wheel: build the package, install it into an environment of its own and use it there.
+# Tests of one file, in one process: make test PYTEST_OPTIONS="-n 0 tests/test_camera.py".
 # Another Python: make demo PYTHON=python3.12.   More options for pip: make demo PIP_OPTIONS="..." or pip's own
 # PIP_* variables (a machine without an NVIDIA GPU saves gigabytes with PyTorch's CPU packages, see README.md).
 
@@ -21,7 +22,7 @@ demo: $(EXAMPLE)
 	$(BIN)/sdtalk demo
 
 test: $(TESTING)
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

@@ -1,9 +1,13 @@
 """Shared pytest configuration: settings made before PyTorch is imported, and fixtures made once for all test files."""
 
+import ctypes
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import parallel
 import pytest
 
 if TYPE_CHECKING:
@@ -14,6 +18,21 @@ if TYPE_CHECKING:
     from sdtalk.model import SDTalk
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/cli/process.py
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the plugin in parallel.py share the tests out over processes; let programs under test be interrupted."""
+    config.pluginmanager.register(parallel)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background; children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_handed_back() -> "Iterator[None]":
+    """Give the system what a file's tests no longer use: commands that they call make glibc keep it."""
+    yield
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

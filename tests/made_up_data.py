@@ -1,6 +1,7 @@
 """Test data: small prepared data sets of made-up talkers, written as training/prepare.py writes them."""
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from training.data.entries import ClipMetadata
 from training.data.shards import finish_dataset, plan_shards, write_shards
 
 HUBERT_WIDTH = 32
+PERSON = np.s_[100:, 130:380]
+"""Rows and columns of a picture that show the made-up talker."""
 
 
 def opening_curve(frames: int, random: np.random.Generator) -> np.ndarray:
@@ -83,14 +86,20 @@ def _tracks(opening: np.ndarray, random: np.random.Generator) -> dict[str, np.nd
 
 def _picture(pose: np.ndarray, random: np.random.Generator) -> dict[str, bytes]:
     pixels = random.integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    mask = np.zeros((512, 512), np.uint8)
-    mask[100:, 130:380] = 255
-    picture = np.array(Image.fromarray(pixels).resize((512, 512)))
-    picture[mask == 0] = 0
-    jpg, png = io.BytesIO(), io.BytesIO()
+    picture = np.zeros((512, 512, 3), np.uint8)
+    picture[PERSON] = np.asarray(Image.fromarray(pixels).resize((512, 512)))[PERSON]
+    jpg = io.BytesIO()
     Image.fromarray(picture).save(jpg, "jpeg", quality=95, subsampling=0)
+    return {"jpg": jpg.getvalue(), "png": _mask()}
+
+
+@functools.cache
+def _mask() -> bytes:
+    mask = np.zeros((512, 512), np.uint8)
+    mask[PERSON] = 255
+    png = io.BytesIO()
     Image.fromarray(mask).save(png, "png")
-    return {"jpg": jpg.getvalue(), "png": png.getvalue()}
+    return png.getvalue()
 
 
 def make_prepared(

@@ -346,6 +346,7 @@ def test_bench_refuses_what_it_cannot_measure(files: Path) -> None:
             measure(Benchmark(str(files / "portrait.png"), str(files / "speech.wav"), seconds))
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_resident_memory_includes_children() -> None:
     alone = resident_mb(os.getpid())

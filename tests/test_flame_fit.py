@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from sdtalk.camera import Camera
+from sdtalk.flame import fit as flame_fit
 from sdtalk.flame.fit import FlameFit, fit_flame, fit_flame_video
 from sdtalk.flame.landmarks import FlameLandmarks
 from sdtalk.flame.layer import FlameModel, FlameParameters

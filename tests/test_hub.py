@@ -315,6 +315,7 @@ def test_a_permission_that_is_missing_shows_later_where_the_hub_was_away(
     assert line.startswith(f"'Step 1' is not on {REPO} (Hub repository {REPO}: the token of stranger may not")
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     "fault, says, patient",
     [
@@ -339,6 +340,7 @@ def test_what_never_works_is_told_at_the_end(
     assert steps_on(hub) == []
 
 
+@pytest.mark.serial
 def test_closing_does_not_wait_for_a_connection_that_hangs(
     hub: HubStandIn, uploader: HubUploader, tmp_path: Path
 ) -> None:

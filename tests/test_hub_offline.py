@@ -21,6 +21,7 @@ from sdtalk.weights import hub as hub_module
 from sdtalk.weights.hub import download
 
 REPO = f"{OWNER}/head"
+pytestmark = pytest.mark.serial
 
 
 @contextmanager

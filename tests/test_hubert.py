@@ -79,7 +79,7 @@ def whole(model: HubertModel, samples: Tensor, reach: int) -> Tensor:
 
 
 def test_cutting_leaves_no_trace(model: HubertModel) -> None:
-    samples = sound(150.0)
+    samples = sound(95.0)  # three blocks of 1500 tokens, and a piece
     one_piece = whole(model, samples, reach=1000)
     for block in (100, 500, 1500, ONE_PIECE):
         assert_close(joined(HubertFeatures(model, block), samples), one_piece, 2e-5)
@@ -281,15 +281,15 @@ def held_bytes() -> int:
 
 
 def test_nothing_is_kept_of_what_has_been_heard(model: HubertModel) -> None:
-    samples = sound(240.0)
+    samples = sound(120.0)
 
     def most(seconds: int, block: int) -> int:
         windows = HubertFeatures(model, block).windows(samples[: seconds * SAMPLE_RATE_HZ])
         return max(held_bytes() for _ in windows)
 
-    tokens = 240 * 50 * 32 * 4  # bytes, had they been kept once
-    assert abs(most(240, 500) - most(60, 500)) < tokens / 100
-    assert most(60, ONE_PIECE) > most(60, 500) + tokens / 10  # so the measure sees what it should
+    tokens = 120 * 50 * 32 * 4  # bytes, had they been kept once
+    assert abs(most(120, 500) - most(60, 500)) < tokens / 100
+    assert most(60, ONE_PIECE) > most(60, 500) + tokens / 5  # so the measure sees what it should
 
 
 PEAK = """
@@ -310,6 +310,7 @@ print(peak(1, 500), peak(12, 500), peak(2, 10**9))
 """
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process its peak")
 def test_peak_memory_does_not_grow_with_the_recording() -> None:
     command = [sys.executable, "-c", PEAK, str(Path(__file__).parent)]

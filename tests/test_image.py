@@ -177,6 +177,7 @@ def test_144_megapixels_are_reduced(tmp_path: Path, name: str) -> None:
     assert np.abs(pixels[100, 100] - 50).max() <= 2 and np.abs(pixels[-100, -100] - 200).max() <= 2
 
 
+@pytest.mark.serial
 def test_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     header = b"P6\n100000 100000\n255\n"
     (tmp_path / "a.ppm").write_bytes(header + b"\0" * 100)

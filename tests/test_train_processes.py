@@ -24,8 +24,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def launch(path: Path, processes: int) -> RunFolder:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    command += ["--master_port", str(random.randint(20000, 40000)), "training/train.py", str(path)]
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+        command += ["--master_port", str(random.randint(20000, 40000))]
+    command += ["training/train.py", str(path)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | ALONE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("holds the model") == 1
@@ -71,7 +74,7 @@ def train_here(path: str, resume: bool, killer: tuple[str, int] | None) -> None:
 
 def start(path: Path, killer: tuple[str, int] | None = None) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")  # imports once, so that a run begins in no time
-    context.set_forkserver_preload(["training.train"])
+    context.set_forkserver_preload(["training.train", "torch._dynamo"])  # the latter comes with an optimiser
     resume = bool(RunFolder(path.parent / "run").checkpoints())
     process = context.Process(target=train_here, args=(str(path), resume, killer))
     process.start()
@@ -86,6 +89,7 @@ def await_a_step(run: RunFolder, process: multiprocessing.process.BaseProcess) -
         process.join(0.05)
 
 
+@pytest.mark.serial
 def test_a_run_killed_at_any_moment_ends_as_if_never_stopped(tmp_path, data, monkeypatch) -> None:
     for name, value in (ALONE | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}).items():
         monkeypatch.setenv(name, value)

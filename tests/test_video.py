@@ -144,6 +144,7 @@ def test_frames_may_be_written_to_and_are_apart(clip: Path) -> None:
     assert second.mean() == pytest.approx(LEVELS, abs=2)
 
 
+@pytest.mark.serial
 def test_reading_takes_constant_memory_and_stops_when_told(tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc=size=320x240:rate=25:duration=8", tmp_path / "a.mp4")
     tracemalloc.start()
@@ -325,6 +326,7 @@ def test_sound_stays_in_place(tmp_path: Path, kind: str) -> None:
     assert not list(tmp_path.glob(".sdtalk*"))
 
 
+@pytest.mark.serial
 def test_writing_takes_constant_memory(tmp_path: Path) -> None:
     frame = grey(50, 320, 240)
     tracemalloc.start()

@@ -1,0 +1,103 @@
+"""Pytest plugin: how the suite is shared out over the worker processes of pytest-xdist (`make test`).
+
+A file's tests stay on one worker, so that its fixtures are made once; tests marked `serial` run at the end, while all
+other workers wait. Without xdist (plain `python -m pytest`) nothing here does anything.
+"""
+
+import os
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+try:
+    import fcntl
+except ImportError:  # Windows: serial tests are still the last ones of one worker
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadGroupScheduling
+
+LARGE_FIXTURES = {"published_file", "converted", "published_model"}
+"""Session fixtures that take long to make: the tests of all files that want them stay together."""
+
+ORDER = (
+    "test_cli.py",  # measures its process's memory, so it comes before the large fixtures
+    "large",
+    "test_smoke_training.py",
+    "test_train.py",
+    "test_base_pipeline.py",
+    "test_prepare.py",
+    "test_hub.py",
+    "test_demo.py",
+    "test_published_losses.py",
+    "test_batch.py",
+    "test_train_processes.py",
+    "test_hubert.py",
+    "test_python_interface.py",
+    "test_ablations.py",
+    "test_evaluation.py",
+    "test_train_lips.py",
+    "test_unpickle.py",
+    "test_bad_input.py",
+    "test_pipeline.py",
+    "test_dino_encoder.py",
+    "test_video.py",
+    "test_hub_training.py",
+    "test_hub_data.py",
+)
+"""Groups to begin with, longest first: what begins last should be short. Only speed depends on it."""
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers and the processes of their tests share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group and order the tests; every worker comes to the same list."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if item.get_closest_marker("serial"):
+            item.add_marker(pytest.mark.xdist_group("serial"))
+        elif LARGE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("large"))
+    items.sort(key=_place)  # stable: inside a group the order stays
+
+
+def _place(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("xdist_group")
+    group = mark.args[0] if mark else item.path.name
+    if group == "serial":
+        return len(ORDER) + 1
+    return ORDER.index(group) if group in ORDER else len(ORDER)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadGroupScheduling | None":
+    """For `--dist loadgroup`: tests without a group are grouped by their file, and the order is kept."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class GroupsThenFiles(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::")[0]
+
+    config.option.loadscopereorder = False
+    return GroupsThenFiles(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Many ordinary tests run at a time, or one serial test: readers and writers of a lock on this very file."""
+    if not hasattr(item.config, "workerinput") or fcntl is None:
+        return (yield)
+    alone = item.get_closest_marker("serial") is not None
+    with open(__file__, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:  # closing the file would leave the lock with processes that were forked meanwhile
+            fcntl.flock(lock, fcntl.LOCK_UN)
