@@ -1,4 +1,5 @@
-# make demo: render the example, then serve the page.   make test: the whole suite.   Both set up .venv first.
+# make demo: render the example, then serve the page.   make test: the whole suite.   make docs: the pages in docs/ as a
+# site, in build/site.   Each sets up .venv first.
 # make wheel: build the package, install it into an environment of its own and use it there.
 # Tests of one file, in one process: make test PYTEST_OPTIONS="-n 0 tests/test_camera.py".
 # Another Python: make demo PYTHON=python3.12.   More options for pip: make demo PIP_OPTIONS="..." or pip's own
@@ -11,10 +12,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_OPTIONS)
 RUNTIME := $(VENV)/.runtime-installed
 TESTING := $(VENV)/.testing-installed
+DOCUMENTING := $(VENV)/.documenting-installed
 EXAMPLE := outputs/example.mp4
 PACKAGE := $(shell find sdtalk -name "*.py" -o -name "*.safetensors" -o -name "config.json" 2>/dev/null)
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(EXAMPLE)
@@ -31,11 +33,14 @@ lint: $(TESTING)
 types: $(TESTING)
 	$(BIN)/mypy sdtalk
 
+docs: $(DOCUMENTING)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 wheel: | $(BIN)/python
 	$(BIN)/python scripts/check_wheel.py -- $(PIP_OPTIONS)
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs build
 
 $(EXAMPLE): examples/eileen_collins.png examples/sense_and_sensibility.wav $(PACKAGE) | $(RUNTIME)
 	$(BIN)/sdtalk examples/eileen_collins.png examples/sense_and_sensibility.wav -o $@
@@ -57,4 +62,8 @@ $(RUNTIME): requirements.txt pyproject.toml | $(BIN)/python
 
 $(TESTING): requirements-test.txt requirements-training.txt $(RUNTIME)
 	$(PIP) -r requirements-test.txt
+	touch $@
+
+$(DOCUMENTING): requirements-docs.txt $(RUNTIME)
+	$(PIP) -r requirements-docs.txt
 	touch $@

@@ -21,13 +21,13 @@ TEMPLATES = {"face_mesh": 1920, "flame": 5023}
 """How many points a template has."""
 
 AROUND_PRIORS = {
-    "image_encoder": "unet",
-    "template": "face_mesh",
-    "audio_encoder": "mel",
-    "neural_renderer": "residual",
+    "image_encoder": ("unet",),
+    "template": ("face_mesh",),
+    "audio_encoder": ("mel",),
+    "neural_renderer": ("residual",),
 }
-FROM_NOTHING = {"image_encoder": "dinov2", "neural_renderer": "style_unet"}
-"""Parts that only work with priors, and only without."""
+FROM_NOTHING = {"image_encoder": ("dinov2",), "neural_renderer": ("style_unet",)}
+"""Parts that models with priors, and without, can be made of."""
 
 PRIORS = ("prior_depth", "prior_colour", "still_shoulders", "canonical_positions")
 """What `priors` switches on; each can be left out by itself."""
@@ -133,18 +133,24 @@ class SDTalkConfig:
         for name in PRIORS:
             if not (self.priors or getattr(self, name)):
                 raise ValueError(f"{name} = False leaves out one of the priors, and priors = False has none")
-        wanted: dict[str, object] = {**(AROUND_PRIORS if self.priors else FROM_NOTHING)}
-        wanted["template_points"] = TEMPLATES[self.template]
+        wanted: dict[str, tuple] = {**(AROUND_PRIORS if self.priors else FROM_NOTHING)}
+        wanted["template_points"] = (TEMPLATES[self.template],)
         if self.eyes_in_px:
-            wanted["template"] = "flame"
+            wanted["template"] = ("flame",)
         if self.image_encoder == "dinov2":  # eight cells of the plane a patch of 14 px, one token width
-            wanted["plane_size"] = self.backbone_picture_px * 8 // 14
-            wanted["global_width"] = self.backbone_width
+            wanted["plane_size"] = (self.backbone_picture_px * 8 // 14,)
+            wanted["global_width"] = (self.backbone_width,)
         for name, fitting in wanted.items():
-            if getattr(self, name) != fitting:
+            if getattr(self, name) not in fitting:
+                choice = " or ".join(map(repr, fitting))
                 raise ValueError(
-                    f"{name} = {getattr(self, name)!r} does not fit the rest, which wants {fitting!r}"
+                    f"{name} = {getattr(self, name)!r} does not fit the rest, which wants {choice}"
                 )
+
+    @property
+    def sound(self) -> str:
+        """What the audio encoder hears, as prepared data call it: HuBERT's tokens, or log-mel."""
+        return "hubert" if self.audio_encoder == "hubert" else "mel"
 
     @property
     def two_fields(self) -> bool:

@@ -2,7 +2,15 @@
 
 
 class InputError(ValueError):
-    """An input that cannot be used: one line naming the input, the problem and the remedy."""
+    """An input that cannot be used: one line naming the input, the problem and the remedy.
+
+    Examples:
+        >>> try:
+        ...     pipeline("no-such.jpg", "speech.wav")
+        ... except InputError as error:
+        ...     print(error)
+        no-such.jpg: there is no such file. Check the path of the picture.
+    """
 
     def __init__(self, subject: str, problem: str, remedy: str) -> None:
         super().__init__(f"{subject}: {problem}. {remedy}")

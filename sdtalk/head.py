@@ -54,6 +54,10 @@ class Head:
         gaussians: What is animated and rendered.
         portrait: The photo's crop, mask and tracked head, on the CPU.
         note: What the user should know (for example that the largest of several faces was taken), or "".
+
+    Examples:
+        >>> pipeline.reconstruct("portrait.jpg")
+        Head(149,888 Gaussians on cpu)
     """
 
     gaussians: HeadGaussians

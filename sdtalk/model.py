@@ -59,7 +59,17 @@ DETAIL_RANGE = 0.5
 
 
 class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
-    """One photo and the sound of speech -> frames of a talking head."""
+    """One photo and the sound of speech -> frames of a talking head.
+
+    A PyTorch module; pipelines hold one and do everything around it. It loads, saves and shares like other models on
+    the Hugging Face Hub.
+
+    Examples:
+        >>> model = SDTalk.from_pretrained("models/mine")  # or "user/name"
+        >>> model.config.name
+        'mini'
+        >>> model.push_to_hub("user/name", private=True)
+    """
 
     def __init__(self, config: SDTalkConfig) -> None:
         super().__init__()

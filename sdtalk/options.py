@@ -38,7 +38,7 @@ class TalkOptions:
     Raises:
         InputError: A value is of the wrong type or not possible.
 
-    Example:
+    Examples:
         >>> TalkOptions(pose="still", mouth=1.2).size
         512
     """
@@ -81,7 +81,7 @@ class TalkOptions:
         Raises:
             InputError: There is no such option, or its value is not possible.
 
-        Example:
+        Examples:
             >>> TalkOptions.of(TalkOptions(size=256), pose="still")
             TalkOptions(pose='still', blink='natural', background='original', size=256, seed=0, mouth=1.0, label='')
         """

@@ -45,7 +45,7 @@ DRIVER_FRAMES = 7500
 class SDTalkPipeline:
     """Makes talking videos; holds the model and the tracker, and nothing of any person.
 
-    Example:
+    Examples:
         >>> pipeline = SDTalkPipeline.from_pretrained()
         >>> pipeline("portrait.jpg", "speech.wav").save("talk.mp4")
     """
@@ -80,7 +80,7 @@ class SDTalkPipeline:
             InputError: The checkpoint, the device or the precision cannot be used, or FLAME or HuBERT are needed
                 and not there.
 
-        Example:
+        Examples:
             >>> SDTalkPipeline.from_pretrained("mini", device="cpu")
             SDTalkPipeline('mini', cpu, float32)
         """
@@ -101,6 +101,10 @@ class SDTalkPipeline:
 
         Raises:
             InputError: There is no such device, or nothing here can use it.
+
+        Examples:
+            >>> pipeline.to("cpu")
+            SDTalkPipeline('mini', cpu, float32)
         """
         chosen = choose_device(str(device))
         self.model.to(chosen)
@@ -141,10 +145,11 @@ class SDTalkPipeline:
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
 
-        Example:
+        Examples:
             >>> talk = pipeline("portrait.jpg", "speech.wav", pose="still", mouth=1.2)
-            >>> len(talk), next(talk.frames()).shape
-            (178, (512, 512, 3))
+            >>> next(talk.frames()).shape
+            (512, 512, 3)
+            >>> talk.save("talk.mp4")
         """
         options, watch = TalkOptions.of(options, **choices), Stopwatch()
         check_inputs(portrait, speech, output, options)
@@ -161,7 +166,7 @@ class SDTalkPipeline:
         Raises:
             InputError: It is no picture, or shows no face that can be used.
 
-        Example:
+        Examples:
             >>> head = pipeline.reconstruct("portrait.jpg")
             >>> for name in ("one", "two"):
             ...     pipeline.talk(head, f"{name}.wav").save(f"{name}.mp4")
@@ -193,6 +198,11 @@ class SDTalkPipeline:
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
+
+        Examples:
+            >>> head = pipeline.reconstruct("portrait.jpg")
+            >>> pipeline.talk(head, "speech.wav", "talk.mp4").path.name
+            'talk.mp4'
         """
         options = TalkOptions.of(options, **choices)
         check_inputs(None, speech, output, options)
@@ -218,7 +228,7 @@ class SDTalkPipeline:
         Raises:
             InputError: The file of jobs or the folder cannot be used.
 
-        Example:
+        Examples:
             >>> from sdtalk.batch import Job
             >>> results = pipeline.batch([Job("portrait.jpg", "speech.wav")], "videos")
             >>> results[0].outcome, results[0].path.name

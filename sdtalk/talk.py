@@ -53,7 +53,7 @@ class Talk:
         note: What the user should know, or "".
         path: Where it was last saved; None: nowhere yet.
 
-    Example:
+    Examples:
         >>> talk = pipeline("portrait.jpg", "speech.wav")
         >>> first = next(talk.frames())
         >>> talk.save("talk.mp4")

@@ -115,7 +115,7 @@ def check_data(prepared: PreparedDataset, config: SDTalkConfig, settings: TrainS
     """
     wanted = {
         "tracker": config.template,
-        "sound": config.audio_encoder,
+        "sound": config.sound,
     }
     if settings.stage == 1 and not settings.stage1_motion:
         wanted.pop("sound")  # nothing is heard

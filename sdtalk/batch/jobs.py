@@ -29,7 +29,7 @@ class Job:
         row: What the job is called in reports; 0: its place among the jobs, from 1.
         problem: What is wrong with the row it was read from, or ""; such a job is reported and not made.
 
-    Example:
+    Examples:
         >>> Job("ann.jpg", "hello.wav", options=TalkOptions(pose="still"))
     """
 

@@ -78,7 +78,7 @@ def run_batch(
     Raises:
         InputError: The file of jobs or the folder cannot be used.
 
-    Example:
+    Examples:
         >>> results = run_batch(pipeline, [Job("ann.jpg", "hello.wav"), Job("bob.jpg", "hello.wav")], "videos")
         >>> [result.outcome for result in results]
         ['made', 'made']

@@ -30,7 +30,7 @@ which is not theirs.
 **Their licence is the authors' to say; none is stated with the weights: ask them before you pass these on.**
 
 ```python
-from sdtalk.pipeline import SDTalkPipeline
+from sdtalk import SDTalkPipeline
 
 SDTalkPipeline.from_pretrained("{name}")("photo.jpg", "speech.wav", "talk.mp4")
 ```

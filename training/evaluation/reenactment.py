@@ -40,12 +40,12 @@ def check_data_fits(config: SDTalkConfig, index: Index, name: str) -> None:
         InputError: It was tracked with something else, or keeps other features of the sound.
     """
     tracker = "flame" if config.template == "flame" else "face_mesh"
-    sound = "hubert" if config.audio_encoder == "hubert" else "mel"
-    width = config.audio_width if sound == "hubert" else config.mel_bins
-    alignment = config.token_alignment if sound == "hubert" else None
+    hubert = config.sound == "hubert"
+    width = config.audio_width if hubert else config.mel_bins
+    alignment = config.token_alignment if hubert else None
     for what, wanted, found in (
         ("tracker", tracker, index.tracker),
-        ("sound", sound, index.sound),
+        ("sound", config.sound, index.sound),
         ("sound_width", width, index.sound_width),
         ("token_alignment", alignment, index.token_alignment),
     ):
