@@ -9,7 +9,7 @@ FORMAT = 2
 
 CHOICES = {
     "image_encoder": ("unet", "dinov2"),
-    "audio_encoder": ("mel", "hubert"),
+    "audio_encoder": ("mel", "whisper", "hubert"),
     "template": ("face_mesh", "flame"),
     "neural_renderer": ("residual", "style_unet"),
     "renderer_noise": ("none", "stored", "fresh"),
@@ -23,7 +23,7 @@ TEMPLATES = {"face_mesh": 1920, "flame": 5023}
 AROUND_PRIORS = {
     "image_encoder": ("unet",),
     "template": ("face_mesh",),
-    "audio_encoder": ("mel",),
+    "audio_encoder": ("whisper", "mel"),
     "neural_renderer": ("residual",),
 }
 FROM_NOTHING = {"image_encoder": ("dinov2",), "neural_renderer": ("style_unet",)}
@@ -98,10 +98,11 @@ class SDTalkConfig:
     motion_width: int = 48
     eye_scale: float = 25.0  # lid gaps are about 0.04 head-space units: too small for a network to hear
 
-    # sound: windows of 37 log-mel steps (+-180 ms) -> mouth code, or of 16 HuBERT tokens (320 ms) -> one code a field
-    audio_encoder: str = "mel"
+    # sound: windows of 17 Whisper features (+-160 ms) or 37 log-mel steps (+-180 ms) -> mouth code, or of 16 HuBERT
+    # tokens (320 ms) -> one code a field
+    audio_encoder: str = "whisper"
     mel_bins: int = 80
-    audio_width: int = 128  # channels of the log-mel encoder, or of a HuBERT token
+    audio_width: int = 384  # channels of the network that makes mouth codes, or of a HuBERT token
     audio_code_width: int = 5
     token_alignment: str = "ahead"  # which tokens a frame hears, see sdtalk.speech.hubert
 
@@ -151,6 +152,11 @@ class SDTalkConfig:
     def sound(self) -> str:
         """What the audio encoder hears, as prepared data call it: HuBERT's tokens, or log-mel."""
         return "hubert" if self.audio_encoder == "hubert" else "mel"
+
+    @property
+    def hears_mouth_codes(self) -> bool:
+        """Whether the audio code is a mouth code, which has a zero: closed and at rest."""
+        return self.audio_encoder != "hubert"
 
     @property
     def two_fields(self) -> bool:

@@ -28,7 +28,7 @@ from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.head import Frame, HeadGaussians, posed, scattered
-from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
 from sdtalk.motion.token_encoder import TokenEncoders
@@ -316,6 +316,8 @@ def _audio_encoder(config: SDTalkConfig) -> nn.Module:
     """The audio encoder a config names."""
     if config.audio_encoder == "hubert":
         return TokenEncoders(config.audio_width, config.audio_code_width, fine=config.two_fields)
+    if config.audio_encoder == "whisper":
+        return WhisperHead(config.audio_width, config.audio_code_width)
     return AudioEncoder(config.mel_bins, config.audio_width, config.audio_code_width)
 
 

@@ -31,7 +31,7 @@ from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision
 from sdtalk.progress import Progress, counted
 from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
-from sdtalk.speech.encoder import SpeechEncoder, hubert_for
+from sdtalk.speech.encoder import SpeechEncoder, features_for
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.talk import Talk, showing
 from sdtalk.tracking.head_track import HeadTrack, Portrait
@@ -88,10 +88,10 @@ class SDTalkPipeline:
         config = read_config(folder)
         dtype = choose_precision(precision, config, chosen)
         tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
-        hubert = hubert_for(config, chosen, dtype)
+        features = features_for(config, chosen, dtype)
         model = load_model(folder, chosen).in_precision(dtype)
         model = model.compiled() if compiled else model
-        return cls(model, tracker, chosen, SpeechEncoder(model, hubert, chosen))
+        return cls(model, tracker, chosen, SpeechEncoder(model, features, chosen))
 
     def to(self, device: torch.device | str) -> "SDTalkPipeline":
         """Move the model and the networks around it; heads made before stay where they are.

@@ -11,6 +11,8 @@ import pytest
 import torch
 from made_up_data import packed, write_work
 from safetensors.torch import load_file
+from training.mini.synthetic_speech import Utterance, targets
+from training.mini.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 from sdtalk.motion.audio_encoder import AudioEncoder
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, padded_mels
@@ -26,9 +28,7 @@ from training.mini.lips_data import (
 )
 from training.mini.lips_fit import FitSettings, finetune
 from training.mini.lips_metrics import best_lag, closures, correlation, count_closures_hit
-from training.mini.synthetic_speech import Utterance, targets
 from training.mini.train_lips import calibrate, main, realign_audio
-from training.mini.visemes import NAMES, VISEMES, viseme_of_arpabet, viseme_of_ipa
 
 ROOT = Path(__file__).parent.parent
 needs_flite = pytest.mark.skipif(not shutil.which("flite"), reason="the program flite is not installed")

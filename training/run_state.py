@@ -117,8 +117,9 @@ def check_data(prepared: PreparedDataset, config: SDTalkConfig, settings: TrainS
         "tracker": config.template,
         "sound": config.sound,
     }
-    if settings.stage == 1 and not settings.stage1_motion:
-        wanted.pop("sound")  # nothing is heard
+    unheard = settings.stage == 1 and not settings.stage1_motion
+    if unheard or config.audio_encoder == "whisper":  # Whisper's features are computed from the sound itself
+        wanted.pop("sound")
     for name, kind in wanted.items():
         found = getattr(prepared.index, name)
         if found != kind:

@@ -20,7 +20,7 @@ from sdtalk.errors import InputError
 from sdtalk.gaussians import Gaussians
 from sdtalk.head import Frame, HeadGaussians
 from sdtalk.model import SDTalk
-from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.motion.audio_encoder import MouthEncoder
 from sdtalk.tracking.head_track import HeadTrack
 from training.data.loader import track_from_batch
 from training.loss_terms import LossTerms, RenderedBatch
@@ -183,7 +183,7 @@ class Stage(nn.Module):
 
 
 def mouth_code_loss(
-    encoder: AudioEncoder,
+    encoder: MouthEncoder,
     windows: Float[Tensor, "batch step channel"],
     tracked: Float[Tensor, "batch code"],
     own: Float[Tensor, " batch"],
@@ -193,12 +193,11 @@ def mouth_code_loss(
     Compared before the code is limited and pulled shut, where a gradient gets through: squared error of the code, and
     cross-entropy of whether the lips touch.
     """
-    features = encoder.hear(windows.transpose(1, 2))
-    code = encoder.code_mean + encoder.code_gain * encoder.head(features)[..., 0]
+    numbers, log_odds = encoder.raw(encoder.hear(windows.transpose(1, 2)))
+    code = encoder.code_mean + encoder.code_gain * numbers[..., 0]
     error = ((code - tracked).square() * tracked.new_tensor(MOUTH_CODE_WEIGHTS)).sum(1)
     touching = (tracked[:, 0] < LIPS_TOUCH_BELOW).to(code.dtype)
-    logits = encoder.closure(features)[:, 0, 0]
-    closing = F.binary_cross_entropy_with_logits(logits, touching, reduction="none")
+    closing = F.binary_cross_entropy_with_logits(log_odds[:, 0], touching, reduction="none")
     return ((error + closing) * own).mean()
 
 

@@ -20,6 +20,7 @@ from sdtalk.weights.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_
 BUNDLED_FILES = {
     "tracker.safetensors": ("face and person networks of MediaPipe", "Apache-2.0"),
     "face.safetensors": ("average face and its mouth motion", "Apache-2.0"),
+    "whisper_base_l3.safetensors": ("first layers of OpenAI's Whisper base", "MIT"),
     "mini/model.safetensors": ("the model `mini`", "Apache-2.0"),
 }
 """Weights in the package: what they are, their licence."""

@@ -9,7 +9,7 @@ from sdtalk.config import BASE
 from sdtalk.model import SDTalk
 from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.speech.encoder import SpeechEncoder
+from sdtalk.speech.encoder import HubertWindows, SpeechEncoder
 from sdtalk.speech.hubert import HubertFeatures
 from sdtalk.tracking.head_track import COMPLETION_POINTS
 from sdtalk.tracking.tracker import Tracker
@@ -28,9 +28,8 @@ def untrained_base(device: str = "auto", precision: str = "auto") -> SDTalkPipel
     chosen = choose_device(device)
     dtype = choose_precision(precision, CONFIG, chosen)
     model = SDTalk(CONFIG).eval().requires_grad_(False).to(chosen).in_precision(dtype)
-    return SDTalkPipeline(
-        model, Tracker.from_bundled(chosen), chosen, SpeechEncoder(model, _hubert(chosen, dtype), chosen)
-    )
+    features = HubertWindows(_hubert(chosen, dtype), CONFIG.token_alignment)
+    return SDTalkPipeline(model, Tracker.from_bundled(chosen), chosen, SpeechEncoder(model, features, chosen))
 
 
 def _hubert(device: torch.device, dtype: torch.dtype) -> HubertFeatures:

@@ -186,21 +186,23 @@ def frame_count(samples: Float[Tensor, " samples"]) -> int:
     return max(1, math.ceil(len(samples) / SAMPLES_PER_FRAME))
 
 
-def mel_filters() -> Float[Tensor, "80 257"]:
+def mel_filters(fft_points: int = MEL_FFT) -> Float[Tensor, "80 bin"]:
     """Triangles of height 1, evenly spaced on Slaney's mel scale from 0 to 8 kHz, over the FFT bins."""
+    low, middle, high = mel_edges_hz()
+    bins_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, fft_points // 2 + 1, dtype=torch.float64)
+    rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def mel_edges_hz() -> tuple[Tensor, Tensor, Tensor]:
+    """Where the triangles of `mel_filters` begin, peak and end; [80, 1] each, in double precision."""
     step_hz, knee_hz = 200 / 3, 1000.0  # linear below the knee, 27 steps per factor 6.4 above (Slaney 1998)
     knee = knee_hz / step_hz
     per_e = 27 / math.log(6.4)
     top = knee + per_e * math.log(SAMPLE_RATE_HZ / 2 / knee_hz)
     mels = torch.linspace(0, top, MEL_BINS + 2, dtype=torch.float64)
     edges_hz = torch.where(mels < knee, mels * step_hz, knee_hz * torch.exp((mels - knee) / per_e))
-    bins_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, MEL_FFT // 2 + 1, dtype=torch.float64)
-    low, middle, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
-    return (
-        torch.minimum((bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle))
-        .clamp(min=0)
-        .float()
-    )
+    return edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
 
 
 def _mel_chunks(samples: Tensor) -> Iterator[Tensor]:
@@ -225,6 +227,12 @@ def _active_part(loudness_db: Tensor) -> tuple[Tensor, float]:
     active = loudness_db > max(loudness_db.quantile(0.99).item() - ACTIVE_RANGE_DB, SILENCE_DB)
     power = (10 ** (loudness_db[active].double() / 10)).mean().item() if active.any() else 1.0
     return active, 10 * math.log10(power)
+
+
+def level_gain(samples: Float[Tensor, " samples"]) -> float:
+    """What brings the active part of a recording to `SPEECH_DB`; 1 for pure silence."""
+    active, level_db = _active_part(_loudness_db(samples))
+    return 10 ** ((SPEECH_DB - level_db) / 20) if active.any() else 1.0
 
 
 def log_mel(samples: Float[Tensor, " samples"]) -> Float[Tensor, "mels 80"]:

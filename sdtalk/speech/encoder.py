@@ -1,5 +1,7 @@
 """Speech encoder: a recording goes in, one audio code for every video frame comes out."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +12,7 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, Speech, speech_level, speech_windows
 from sdtalk.speech.hubert import HubertFeatures
+from sdtalk.speech.whisper import WhisperFeatures
 
 SILENT_SECONDS = 4
 """So much silence is listened to, where silence itself has to be heard: a token hears positions 1.3 s away."""
@@ -28,11 +31,64 @@ class WindowModel(Protocol):
         ...
 
 
-class SpeechEncoder:
-    """Prepares sound as the model was trained to hear it: log-mel windows (mini), or HuBERT tokens (base)."""
+@runtime_checkable
+class SoundFeatures(Protocol):
+    """What a model hears through."""
 
-    def __init__(self, model: WindowModel, hubert: HubertFeatures | None, device: torch.device | str) -> None:
-        self.model, self.hubert, self.device = model, hubert, torch.device(device)
+    def windows(self, samples: Float[Tensor, " samples"]) -> Iterator[Float[Tensor, "frame step channel"]]:
+        """What each of the `frame_count(samples)` video frames hears, some at a time."""
+        ...
+
+    def to(self, device: torch.device | str) -> "SoundFeatures":
+        """The same on another device."""
+        ...
+
+
+class LogMelFeatures:
+    """Log-mel windows, for models made before SDTalk 0.2; always computed on the CPU."""
+
+    def windows(self, samples: Float[Tensor, " samples"]) -> Iterator[Float[Tensor, "frame 37 80"]]:
+        """See `sdtalk.speech.audio.speech_windows`."""
+        return speech_windows(samples)
+
+    def to(self, device: torch.device | str) -> "LogMelFeatures":
+        """Nothing to move."""
+        return self
+
+
+@dataclass(frozen=True)
+class HubertWindows:
+    """HuBERT's tokens, 16 of them a frame.
+
+    Attributes:
+        hubert: Makes the tokens.
+        alignment: Which ones, see `sdtalk.speech.hubert.token_windows`.
+    """
+
+    hubert: HubertFeatures
+    alignment: str = "ahead"
+
+    def windows(self, samples: Float[Tensor, " samples"]) -> Iterator[Float[Tensor, "frame 16 width"]]:
+        """See `HubertFeatures.windows`."""
+        return self.hubert.windows(samples, self.alignment)
+
+    def to(self, device: torch.device | str) -> "HubertWindows":
+        """Move the network, which nobody else uses."""
+        self.hubert.model.to(device)
+        return self
+
+
+class SpeechEncoder:
+    """Prepares sound as the model was trained to hear it, and lets the model make codes of it.
+
+    Args:
+        model: Makes codes of windows.
+        features: Makes windows of sound.
+        device: Where both are.
+    """
+
+    def __init__(self, model: WindowModel, features: SoundFeatures, device: torch.device | str) -> None:
+        self.model, self.features, self.device = model, features, torch.device(device)
 
     @classmethod
     def for_model(cls, model: WindowModel, device: torch.device | str) -> "SpeechEncoder":
@@ -41,13 +97,12 @@ class SpeechEncoder:
         Raises:
             InputError: It needs HuBERT, which is not on this machine, or is another one.
         """
-        return cls(model, hubert_for(model.config, device), device)
+        return cls(model, features_for(model.config, device), device)
 
     def to(self, device: torch.device | str) -> "SpeechEncoder":
         """Compute elsewhere from now on; the model is moved by its owner."""
         self.device = torch.device(device)
-        if self.hubert is not None:
-            self.hubert.model.to(self.device)
+        self.features = self.features.to(self.device)
         return self
 
     @torch.inference_mode()
@@ -59,8 +114,8 @@ class SpeechEncoder:
             mouth: How far the mouth moves; 1 as learned. mini's codes measure from the closed mouth; the codes of
                 other models have no such zero, so theirs are stretched from what they are in the pauses.
         """
-        code, level = self._codes(sound.samples), speech_level(sound.samples)
-        if self.hubert is None:
+        code, level = self.codes(sound.samples), speech_level(sound.samples)
+        if self.model.config.hears_mouth_codes:
             return hold_in_silence(code, level) * mouth
         if mouth == 1:
             return code
@@ -70,29 +125,35 @@ class SpeechEncoder:
     @torch.inference_mode()
     def silence(self) -> Float[Tensor, "1 *field audio"]:
         """The code of a mouth that says nothing."""
-        if self.hubert is None:
+        if self.model.config.hears_mouth_codes:
             return torch.zeros(1, self.model.config.audio_code_width)
-        code = self._codes(torch.zeros(SILENT_SECONDS * SAMPLE_RATE_HZ))
+        code = self.codes(torch.zeros(SILENT_SECONDS * SAMPLE_RATE_HZ))
         return code[len(code) // 2][None]  # frames at the ends hear beyond the sound
 
-    def _codes(self, samples: Float[Tensor, " samples"]) -> Float[Tensor, "frame *field audio"]:
-        if self.hubert is None:
-            windows = speech_windows(samples)
-        else:
-            windows = self.hubert.windows(samples, self.model.config.token_alignment)
-        return torch.cat([self.model.encode_audio(part.to(self.device)).cpu() for part in windows])
+    @torch.inference_mode()
+    def codes(self, samples: Float[Tensor, " samples"]) -> Float[Tensor, "frame *field audio"]:
+        """Codes as the model says them, in pauses, too; on the CPU."""
+        parts = self.features.windows(samples)
+        return torch.cat([self.model.encode_audio(part.to(self.device)).cpu() for part in parts])
 
 
-def hubert_for(
+def features_for(
     config: SDTalkConfig, device: torch.device | str, dtype: torch.dtype = torch.float32
-) -> HubertFeatures | None:
-    """The speech network a model hears through, computing in a dtype; None where it needs none.
+) -> SoundFeatures:
+    """What a model hears through.
+
+    Args:
+        config: The model's.
+        device: Where to compute.
+        dtype: What HuBERT computes in; the others are small.
 
     Raises:
         InputError: It needs HuBERT, which is not on this machine, or has tokens of another width.
     """
-    if config.audio_encoder != "hubert":
-        return None
+    if config.audio_encoder == "mel":
+        return LogMelFeatures()
+    if config.audio_encoder == "whisper":
+        return WhisperFeatures.bundled(device)
     hubert = HubertFeatures.installed(device, dtype)
     width = hubert.model.config.hidden_size
     if width != config.audio_width:
@@ -101,7 +162,7 @@ def hubert_for(
         )
         remedy = "Add the HuBERT it was trained with: `sdtalk assets add hubert FOLDER`."
         raise InputError(f"model {config.name!r}", problem, remedy)
-    return hubert
+    return HubertWindows(hubert, config.token_alignment)
 
 
 def hold_in_silence(

@@ -24,6 +24,13 @@ PUBLISHED = (
     "the authors' weights, converted by `sdtalk convert`, or trained from them."
 )
 
+SOUNDS = {
+    "mel": "log-mel features",
+    "whisper": "features of the first layers of OpenAI's Whisper base, which come with the package,",
+    "hubert": "HuBERT's tokens",
+}
+"""What a model hears, by its audio encoder."""
+
 LIMITS = (
     "**Lip sync.** The published method itself is not the best on it: Sync-C 6.85 on HDTF, behind Wav2Lip (8.58) and "
     "EAT (7.91).",
@@ -95,7 +102,7 @@ def _parts(config: SDTalkConfig) -> str:
     encoder = "a small convolutional encoder" if c.image_encoder == "unet" else "DINOv2, frozen,"
     lifting = "and a face mesh lift" if c.priors else "lifts"
     mouth = "with teeth and the mouth's interior" if c.template == "face_mesh" else "on FLAME's vertices"
-    sound = "HuBERT's tokens" if c.audio_encoder == "hubert" else "log-mel features"
+    sound = SOUNDS[c.audio_encoder]
     renderer = "a StyleUNet" if c.neural_renderer == "style_unet" else "a small U-Net"
     tracker = (
         "Face tracking needs a FLAME file on the machine, which is not part of this repository; `sdtalk doctor` says "

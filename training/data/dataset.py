@@ -20,6 +20,9 @@ from sdtalk.flame.file import load_flame
 from sdtalk.flame.layer import FlameModel, FlameParameters
 from sdtalk.speech.audio import MELS_PER_FRAME, WINDOW_MELS
 from sdtalk.speech.hubert.windows import TOKENS_PER_FRAME, WINDOW
+from sdtalk.speech.sliding import ROWS_PER_FRAME
+from sdtalk.speech.whisper import WINDOW as WHISPER_WINDOW
+from sdtalk.speech.whisper import WhisperFeatures
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack
 from training.data.entries import ClipEntry, ClipMetadata, Piece
@@ -28,7 +31,11 @@ from training.data.store import ARRAYS_REMEDY, Store, read_record, tar_members
 
 KEPT_CLIPS = 8
 SURFACE_POINTS = MESH_POINTS - 10  # without the irises
-WINDOWS = {"mel": (MELS_PER_FRAME, WINDOW_MELS), "hubert": (TOKENS_PER_FRAME, WINDOW)}
+WINDOWS = {
+    "mel": (MELS_PER_FRAME, WINDOW_MELS),
+    "whisper": (ROWS_PER_FRAME, WHISPER_WINDOW),
+    "hubert": (TOKENS_PER_FRAME, WINDOW),
+}
 """For each kind of sound: rows of features a frame, rows that a frame hears."""
 
 
@@ -106,10 +113,27 @@ class PreparedClip:
         camera = Camera.from_pose(self.poses[:, :3, :3], self.poses[:, :3, 3])
         return HeadTrack(camera, self.mesh, points, self.eyes, parts[0].completion_rows)
 
-    def sound(self, frames: Int[Tensor, " some"]) -> Float[Tensor, "some row width"]:
-        """What some frames hear: [n, 37, 80] of log-mel features, or [n, 16, W] of HuBERT's tokens."""
-        step, length = WINDOWS[self.kind]
-        return self.features[frames[:, None] * step + torch.arange(length)].float()
+    def sound(self, frames: Int[Tensor, " some"], kind: str | None = None) -> Float[Tensor, "some row width"]:
+        """What some frames hear: [n, 37, 80] of log-mel, [n, 17, 512] of Whisper's, [n, 16, W] of HuBERT's features.
+
+        Args:
+            frames: Their numbers.
+            kind: Of features; None: those that are kept. Whisper's are not, and are computed when first asked for.
+
+        Raises:
+            ValueError: These features are not kept.
+        """
+        kind = kind or self.kind
+        if kind not in (self.kind, "whisper"):
+            raise ValueError(f"the clip {self.entry.key} keeps {self.kind} features, not {kind}")
+        step, length = WINDOWS[kind]
+        features = self.features if kind == self.kind else self.whisper_features
+        return features[frames[:, None] * step + torch.arange(length)].float()
+
+    @cached_property
+    def whisper_features(self) -> Float[Tensor, "row 512"]:
+        """Whisper's features of the whole clip, padded like those that are kept; half precision."""
+        return WhisperFeatures.bundled().padded(self.audio, self.entry.frames).half()
 
     def vertices(self, frames: Int[Tensor, " some"]) -> Float[Tensor, "some vertex 3"]:
         """All vertices tracked in some frames: 468 of the face mesh's surface, or FLAME's 5,023."""

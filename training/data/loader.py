@@ -56,7 +56,7 @@ class PairLoader:
         {name}_image [b, 3, 512, 512], {name}_mask [b, 1, 512, 512], {name}_pose [b, 4, 4], {name}_mesh [b, 478, 3],
         {name}_eyes [b, 6], {name}_points [b, 1920, 3], {name}_mouth [b, 5];
         target_vertices [b, V, 3]: 468 of the face mesh, or FLAME's 5,023;
-        target_sound [b, 37, 80] (mel) or [b, 16, W] (HuBERT): what the target frame hears;
+        target_sound [b, 37, 80] (mel), [b, 17, 512] (Whisper) or [b, 16, W] (HuBERT): what the target frame hears;
         target_own_speech [b]: 1 where that is the voice of the person shown, else 0;
         window_offset [b, 2] in [0, 1): see `training.data.sampler.Sample`;
         completion_rows [1920], with FLAME only.
@@ -79,6 +79,7 @@ class PairLoader:
         split: str = "train",
         threads: int = 2,
         prefetch: int = 4,
+        sound: str | None = None,
         with_sound: bool = True,
         own_speech_only: bool = False,
         pin_memory: bool = False,
@@ -99,6 +100,7 @@ class PairLoader:
             split: Which people's clips.
             threads: That decode.
             prefetch: Micro-batches made ahead.
+            sound: Which features of it, see `PreparedClip.sound`.
             with_sound: Whether batches hold what the target frame hears.
             own_speech_only: Leave out clips whose sound is not the voice of the person shown.
             pin_memory: Put batches where a GPU fetches them without a copy.
@@ -112,7 +114,8 @@ class PairLoader:
         if not clips:
             problem = f"it has no clips in the split {split!r}" + " with their own voice" * own_speech_only
             raise InputError(prepared.store.source, problem, "Prepare videos for it, or give another split.")
-        self.prepared, self.with_sound, self.pin_memory = prepared, with_sound, pin_memory
+        self.prepared, self.pin_memory = prepared, pin_memory
+        self.sound, self.with_sound = sound, with_sound
         self.threads, self.prefetch = threads, prefetch
         self.start_step, self.steps = start_step, steps
         slots = per_device * processes * accumulation
@@ -258,7 +261,7 @@ class PairLoader:
         tensors["target_vertices"] = clip.vertices(frames[1:])[0]
         tensors["target_own_speech"] = torch.tensor(float(clip.entry.own_speech))
         if self.with_sound:
-            tensors["target_sound"] = clip.sound(frames[1:])[0]
+            tensors["target_sound"] = clip.sound(frames[1:], self.sound)[0]
         return tensors
 
 

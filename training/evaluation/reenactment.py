@@ -40,15 +40,15 @@ def check_data_fits(config: SDTalkConfig, index: Index, name: str) -> None:
         InputError: It was tracked with something else, or keeps other features of the sound.
     """
     tracker = "flame" if config.template == "flame" else "face_mesh"
-    hubert = config.sound == "hubert"
-    width = config.audio_width if hubert else config.mel_bins
-    alignment = config.token_alignment if hubert else None
-    for what, wanted, found in (
-        ("tracker", tracker, index.tracker),
-        ("sound", config.sound, index.sound),
-        ("sound_width", width, index.sound_width),
-        ("token_alignment", alignment, index.token_alignment),
-    ):
+    checked = [("tracker", tracker, index.tracker)]
+    if config.audio_encoder != "whisper":  # its features are computed from the sound itself
+        hubert = config.audio_encoder == "hubert"
+        checked += [
+            ("sound", config.audio_encoder, index.sound),
+            ("sound_width", config.audio_width if hubert else config.mel_bins, index.sound_width),
+            ("token_alignment", config.token_alignment if hubert else None, index.token_alignment),
+        ]
+    for what, wanted, found in checked:
         if wanted != found:
             problem = f"its {what} is {found!r}, and the model {config.name!r} needs {wanted!r}"
             raise InputError(name, problem, "Prepare the videos for this model: training/prepare.py.")
@@ -106,10 +106,11 @@ def mouth_codes(
         return _silence(model, clip, device).expand(len(chosen), -1, -1)
     with torch.inference_mode():
         parts = [
-            model.encode_audio(clip.sound(some).to(device)).cpu() for some in chosen.split(AUDIO_BATCH_FRAMES)
+            model.encode_audio(clip.sound(some, model.config.audio_encoder).to(device)).cpu()
+            for some in chosen.split(AUDIO_BATCH_FRAMES)
         ]
     codes = torch.cat(parts)
-    if model.config.audio_encoder == "hubert":
+    if not model.config.hears_mouth_codes:
         return codes
     return hold_in_silence(codes, speech_level(clip.audio)[chosen])
 
@@ -118,7 +119,7 @@ def mouth_source(config: SDTalkConfig, own_speech: bool) -> str:
     """What moves the mouth: "sound"; where it is not the speaker's own, "measured" codes, or "silence" for base."""
     if own_speech:
         return "sound"
-    return "silence" if config.audio_encoder == "hubert" else "measured"
+    return "measured" if config.hears_mouth_codes else "silence"
 
 
 def model_eyes(config: SDTalkConfig, track: HeadTrack) -> Float[Tensor, "frame 6"]:

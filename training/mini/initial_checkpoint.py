@@ -2,7 +2,7 @@
 
     python -m training.mini.initial_checkpoint runs/start [--audio-encoder audio_encoder.safetensors] [--seed 0]
 
-The order of the whole training of mini: prepare, synthetic_speech, train_lips, initial_checkpoint, train_motion, train
+The order of the whole training of mini: prepare, train_lips, initial_checkpoint, train_motion, train
 with mini_stage1.yaml, train with mini_stage2.yaml, evaluate.
 """
 

@@ -1,32 +1,31 @@
-"""Lip training data: real clips and synthetic speech, augmented, as batches of crops."""
+"""Lip training data: people talking and quiet sounds, as batches of crops of Whisper features with mouth codes."""
 
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from scipy.signal import oaconvolve, resample_poly
 from torch import Tensor
 
 from sdtalk.errors import InputError
-from sdtalk.speech.audio import (
-    FRAME_RATE_HZ,
-    MEL_BINS,
-    MELS_PER_FRAME,
-    SAMPLE_RATE_HZ,
-    SAMPLES_PER_FRAME,
-    WINDOW_MELS,
-    frame_count,
-    log_mel,
-    padded_mels,
-    speech_level,
-)
+from sdtalk.motion.audio_encoder import WHISPER_WIDTH
+from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, frame_count, speech_level
+from sdtalk.speech.sliding import ROWS_PER_FRAME
+from sdtalk.speech.whisper import LIVE, WINDOW, WhisperFeatures
 from training.data.dataset import PreparedClip, PreparedDataset
 
 CROP_FRAMES = 50
 LONGEST_SHARE_SECONDS = 16  # a longer clip is drawn no more often, or one speaker would dominate
 SHORTEST_FRAMES = 25
+
+QUIET_SHARE = 0.08
+"""Of the crops: sounds that are no speech, at which the mouth rests."""
+
+QUIET_SECONDS = 4
+NOISE_COLOURS = (0.0, 0.5, 1.0, 2.0)
+"""Exponents of the noises' power spectra: white, between, pink, brown."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,42 @@ class TalkingClip:
         return replace(self, audio=audio)
 
 
-def load_clips(prepared: PreparedDataset, split: str) -> list[TalkingClip]:
-    """The clips of a split that have the speaker's own sound and are long enough to learn from."""
+def withheld_videos(manifests: Sequence[Path], rights: Collection[str]) -> set[str]:
+    """File names of the videos that manifests list with other `rights` than those given.
+
+    Raises:
+        InputError: A manifest cannot be read.
+    """
+    names = set()
+    for path in manifests:
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            names |= {Path(e["file"]).name for e in entries if e.get("rights", "clear") not in rights}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                str(path), "it is no manifest that can be read", "Give a manifest.json."
+            ) from error
+    return names
+
+
+def load_clips(
+    prepared: PreparedDataset, split: str, withheld: Collection[str] = ()
+) -> tuple[list[TalkingClip], list[TalkingClip]]:
+    """The clips of a split with the speaker's own sound that are long enough to learn from.
+
+    Args:
+        prepared: The data set.
+        split: Which people.
+        withheld: File names of videos that must not be learned from.
+
+    Returns:
+        The clips to use, and those of the withheld videos.
+    """
     chosen = [e for e in prepared.index.of(split) if e.own_speech and e.frames >= SHORTEST_FRAMES]
-    return [talking_clip(prepared.clip(entry)) for entry in chosen]
+    used, held = [], []
+    for clip in map(prepared.clip, chosen):
+        (held if clip.metadata.video in withheld else used).append(talking_clip(clip))
+    return used, held
 
 
 def talking_clip(clip: PreparedClip) -> TalkingClip:
@@ -68,12 +99,13 @@ class Example:
     """What a network hears over a clip and what it should say.
 
     Attributes:
-        mels: [4 frames + 33, 80], half precision.
-        target: [frames, numbers]; zero where not valid.
+        rows: [2 frames + 15, 512] Whisper features, half precision.
+        target: [frames, 6]: five standardised numbers of the mouth code, and whether the lips touch; zero where not
+            valid.
         valid: [frames] 1 where the target counts.
     """
 
-    mels: Tensor
+    rows: Tensor
     target: Tensor
     valid: Tensor
 
@@ -98,128 +130,91 @@ class SpeakerScale:
         shape = mouth[:, 1:].var(0).mean().sqrt().clamp(min=0.4)
         return cls(mouth.mean(0), torch.cat([opening[None], shape.expand(mouth.shape[1] - 1)]))
 
+    @property
+    def rest(self) -> Tensor:
+        """The closed mouth at rest, standardised."""
+        return torch.cat([-self.mean[:1] / self.amplitude[:1], torch.zeros(len(self.mean) - 1)])
 
-def mouth_example(clip: TalkingClip, samples: np.ndarray, speed: float) -> Example:
-    """Targets of a clip whose sound was played at a speed: five standardised numbers and whether lips touch.
+
+def mouth_target(clip: TalkingClip) -> tuple[Tensor, Tensor]:
+    """Targets [frames, 6] of a clip and where they count [frames].
 
     Lips touch where the opening lies below 0.15 of the speaker's wide opening (95th percentile) during speech;
     in pauses, which sound does not predict, the sixth target is 0.5: no opinion.
     """
-    audio = torch.from_numpy(samples)
-    frames = min(frame_count(audio), round(len(clip.mouth) / speed))
-    seen = torch.isfinite(clip.mouth).all(1)
-    scale = SpeakerScale.of(clip.mouth)
-    target = (clip.mouth - scale.mean) / scale.amplitude
-    wide = clip.mouth[seen, 0].quantile(0.95)
-    closed = (clip.mouth[:, :1] < 0.15 * wide).float()
-    both = torch.cat([target, closed, seen[:, None].float()], dim=1).nan_to_num()
-    at = ((torch.arange(frames) + 0.5) * speed - 0.5).clamp(0, len(both) - 1)
-    low = at.floor().long()
-    high = (low + 1).clamp(max=len(both) - 1)
-    both = both[low].lerp(both[high], (at - low)[:, None])
-    silent = speech_level(audio)[:frames] < 0.5
-    both[silent, 5] = 0.5
-    return Example(padded_mels(log_mel(audio), frames).half(), both[:, :6], (both[:, 6] > 0.99).float())
+    frames = min(frame_count(clip.audio), len(clip.mouth))
+    mouth = clip.mouth[:frames]
+    seen, scale = torch.isfinite(mouth).all(1), SpeakerScale.of(clip.mouth)
+    wide = mouth[seen, 0].quantile(0.95)
+    touch = (mouth[:, :1] < 0.15 * wide).float()
+    touch[speech_level(clip.audio)[:frames] < 0.5] = 0.5
+    target = torch.cat([(mouth - scale.mean) / scale.amplitude, touch], dim=1)
+    return torch.where(seen[:, None], target, 0.0), seen.float()
 
 
-def synthetic_examples(path: Path, rng: np.random.Generator) -> list[Example]:
-    """Disturbed synthetic speech (`training/mini/synthetic_speech.py`); target: class, opening, rounding, closure.
+class Listener:
+    """Whisper features as both uses have them: of whole recordings, and of live chunks."""
 
-    Raises:
-        InputError: The file is missing, damaged, or another one.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            samples, frames = data["samples"], data["frames"]
-            targets = np.concatenate([data["classes"][:, None].astype(np.float32), data["curves"]], axis=1)
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, LookupError, BadZipFile) as error:
-        remedy = "Give what training/mini/synthetic_speech.py wrote."
-        raise InputError(str(path), f"no synthetic speech can be read from it ({error})", remedy) from error
-    ends = np.cumsum(frames)
-    examples = []
-    for end, count in zip(ends, frames, strict=True):
-        piece = (
-            samples[(end - count) * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME].astype(np.float32) / 32768
-        )
-        audio = torch.from_numpy(augment_audio(piece, rng))
-        mels = padded_mels(log_mel(audio), int(count)).half()
-        target = torch.from_numpy(targets[end - count : end]).float()
-        examples.append(Example(mels, target, torch.ones(int(count))))
-    return examples
+    def __init__(self) -> None:
+        self.whole = WhisperFeatures.bundled()
+        self._both = (self.whole, WhisperFeatures.bundled(chunks=LIVE))
 
+    def hear(self, audio: Tensor, frames: int) -> list[Tensor]:
+        """Features of so many frames, in half precision: [2 frames + 15, 512] each."""
+        return [features.padded(audio, frames).half() for features in self._both]
 
-def augmented_examples(clip: TalkingClip, count: int, rng: np.random.Generator) -> list[Example]:
-    """The clip as it is and `count` disturbed versions of it, most at another speed (pitch goes along)."""
-    plain = clip.audio.numpy()
-    examples = [mouth_example(clip, plain, 1.0)]
-    for _ in range(count):
-        step = int(rng.integers(17, 24))
-        sound = plain if step == 20 else resample_poly(plain, 20, step).astype(np.float32)
-        examples.append(mouth_example(clip, augment_audio(sound, rng), step / 20))
-    return examples
+    def examples(self, clip: TalkingClip) -> list[Example]:
+        """A clip as both uses hear it."""
+        target, valid = mouth_target(clip)
+        return [Example(rows, target, valid) for rows in self.hear(clip.audio, len(target))]
+
+    def quiet_examples(self, rest: Tensor, rng: np.random.Generator) -> list[Example]:
+        """Digital silence and noises, at which the mouth rests, closed.
+
+        Args:
+            rest: [5] the closed mouth, standardised.
+            rng: Of the noises.
+        """
+        frames = QUIET_SECONDS * FRAME_RATE_HZ
+        target = torch.cat([rest, torch.ones(1)]).expand(frames, -1)
+        sounds = [torch.zeros(QUIET_SECONDS * SAMPLE_RATE_HZ)]
+        sounds += [coloured_noise(QUIET_SECONDS, colour, rng) for colour in NOISE_COLOURS for _ in range(2)]
+        heard = [rows for sound in sounds for rows in self.hear(sound, frames)]
+        return [Example(rows, target, torch.ones(frames)) for rows in heard]
 
 
-def augment_audio(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another microphone, room and background: a reverberation tail on 30 %, noise on 60 %."""
-    power = float(np.mean(samples**2)) + 1e-9
-    if rng.random() < 0.3:
-        seconds = rng.uniform(0.1, 0.5)
-        time = np.arange(int(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-        tail = rng.standard_normal(len(time)) * np.exp(-6.9 * time / seconds) * (time > 0.003)
-        tail *= rng.uniform(0.2, 0.8) / (np.linalg.norm(tail) + 1e-9)
-        samples = samples + oaconvolve(samples, tail)[: len(samples)]
-    if rng.random() < 0.6:
-        spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
-        colour = rng.uniform(0, 1)  # white to pink, as power 1 / f
-        spectrum *= np.maximum(np.arange(len(spectrum)) / len(spectrum), 1e-3) ** (-colour / 2)
-        noise = np.fft.irfft(spectrum, len(samples))
-        noise *= np.sqrt(power / (np.mean(noise**2) + 1e-9)) * 10 ** (-rng.uniform(2, 37) / 20)
-        samples = samples + noise
-    return samples.astype(np.float32)
+def coloured_noise(seconds: float, colour: float, rng: np.random.Generator) -> Tensor:
+    """Noise whose power falls with frequency^colour; 0 is white, 1 pink, 2 brown."""
+    count = round(seconds * SAMPLE_RATE_HZ)
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    spectrum *= np.maximum(np.arange(len(spectrum)) / len(spectrum), 1e-3) ** (-colour / 2)
+    noise = np.fft.irfft(spectrum, count)
+    return torch.from_numpy(0.05 * noise / noise.std()).float()
 
 
 class CropSampler:
-    """Draws batches of two-second crops, clips by their length up to a limit, versions of a clip evenly."""
+    """Draws batches of two-second crops: clips by their length up to a limit, versions of a clip evenly, some quiet."""
 
-    def __init__(self, groups: list[list[Example]], rng: np.random.Generator) -> None:
+    def __init__(
+        self, groups: list[list[Example]], rng: np.random.Generator, quiet: list[Example] | None = None
+    ) -> None:
         """Groups are the versions of one clip."""
-        self._groups, self._rng = groups, rng
+        self._groups, self._rng = groups + ([quiet] if quiet else []), rng
         share = np.array([min(g[0].frames, LONGEST_SHARE_SECONDS * FRAME_RATE_HZ) for g in groups], float)
-        self._share = share / share.sum()
+        share = share / share.sum()
+        self._share = np.append((1 - QUIET_SHARE) * share, QUIET_SHARE) if quiet else share
 
     def draw(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Mels [size, 233, 80], targets [size, 50, numbers], validity [size, 50]; short clips padded, invalid."""
-        mels = torch.zeros(size, MELS_PER_FRAME * (CROP_FRAMES - 1) + WINDOW_MELS, MEL_BINS)
-        numbers = self._groups[0][0].target.shape[1]
-        target, valid = torch.zeros(size, CROP_FRAMES, numbers), torch.zeros(size, CROP_FRAMES)
+        """Rows [size, 115, 512], targets [size, 50, 6], validity [size, 50]; short clips padded, invalid."""
+        rows = torch.zeros(size, ROWS_PER_FRAME * (CROP_FRAMES - 1) + WINDOW, WHISPER_WIDTH)
+        target, valid = torch.zeros(size, CROP_FRAMES, 6), torch.zeros(size, CROP_FRAMES)
         for i, g in enumerate(self._rng.choice(len(self._groups), size, p=self._share)):
             group = self._groups[g]
             example = group[int(self._rng.integers(len(group)))]
             count = min(CROP_FRAMES, example.frames)
             first = int(self._rng.integers(example.frames - count + 1))
-            start, length = MELS_PER_FRAME * first, MELS_PER_FRAME * (count - 1) + WINDOW_MELS
-            mels[i, :length] = example.mels[start : start + length]
+            start, length = ROWS_PER_FRAME * first, ROWS_PER_FRAME * (count - 1) + WINDOW
+            rows[i, :length] = example.rows[start : start + length]
             target[i, :count] = example.target[first : first + count]
             valid[i, :count] = example.valid[first : first + count]
-        return augment_mels(mels, self._rng), target, valid
-
-
-def augment_mels(mels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Per crop: mel axis stretched by up to 10 % (another vocal tract), equaliser, gaps in frequency and time."""
-    size, length, bins = mels.shape
-    stretch = torch.from_numpy(rng.uniform(0.9, 1.1, (size, 1))).float()
-    at = (torch.arange(bins) * stretch).clamp(max=bins - 1)
-    low = at.floor().long()
-    high = (low + 1).clamp(max=bins - 1)
-    rows = torch.arange(size)[:, None]
-    columns = mels.transpose(1, 2)
-    mels = columns[rows, low].lerp(columns[rows, high], (at - low)[..., None]).transpose(1, 2)
-    knots = torch.from_numpy(rng.normal(0, 0.25, (size, 1, 6))).float()
-    mels = mels + torch.nn.functional.interpolate(knots, bins, mode="linear")
-    for i in range(size):
-        for _ in range(2):
-            width, first = rng.integers(0, 12), rng.integers(0, bins - 12)
-            mels[i, :, first : first + width] = 0
-        width, first = rng.integers(0, 8), rng.integers(0, length - 8)
-        mels[i, first : first + width] = 0
-    return mels
+        return rows, target, valid

@@ -1,12 +1,12 @@
-r"""Train the audio encoder: pre-train on synthetic speech, fine-tune on people talking, set mean and gain.
+r"""Train mini's head over Whisper features on people talking, and set its mean and gain.
 
-    python -m training.mini.synthetic_speech --minutes 140 --output synthetic.npz
-    python -m training.mini.train_lips --clips data/prepared --synthetic synthetic.npz \
-        --output audio_encoder.safetensors
+    python -m training.mini.train_lips --clips data/samples data/samples2 \
+        --manifest samples2/manifest.json --rights clear --output audio_encoder.safetensors
 
-Two passes over the real clips: cross-validation over people says how far each clip's sound is off (by a network
-that never saw it), the sound is moved, and what cross-validation then measures sets the gain. The network that is
-saved has seen all people of the split `train`; those of `dev` are only reported on. Deterministic by seed.
+Cross-validation over people says how far each clip's sound is off (by a head that never saw its person); the sound is
+moved, and what the same heads then predict sets the gain. The head that is saved has seen all people of the split
+`train`, but for videos that a manifest lists with other rights; those and the people of `dev` are only reported on.
+Features are heard as a whole and in live chunks, and so the head serves both. Deterministic by seed.
 """
 
 import argparse
@@ -20,123 +20,140 @@ from torch import Tensor
 
 from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
-from sdtalk.motion.audio_encoder import AudioEncoder
-from sdtalk.speech.audio import log_mel, padded_mels, speech_level
-from sdtalk.speech.encoder import hold_in_silence
+from sdtalk.motion.audio_encoder import WhisperHead
 from training.data.dataset import PreparedDataset
 from training.mini.lips_data import (
     Example,
+    Listener,
     SpeakerScale,
     TalkingClip,
-    augmented_examples,
     load_clips,
-    synthetic_examples,
+    withheld_videos,
 )
-from training.mini.lips_fit import FitSettings, finetune, pretrain, read_encoder
-from training.mini.lips_metrics import best_lag, correlation, correlation_by_lag, count_closures_hit
+from training.mini.lips_fit import FitSettings, fit_head
+from training.mini.lips_metrics import correlation, correlation_by_lag
+from training.mini.lips_report import print_report
 
 FOLDS = 3
 LAG_GAIN = 0.04
 """A clip's sound is moved only if that gains as much r: chance alone gives some."""
-OPENING_SPREAD = 0.95
+
+LAG_REACH = 5
+OPENING_SPREAD = 1.0
 """Standard deviation of the opening, over the real one's, that the gain aims at."""
 
 
+class Heard:
+    """Clips with their examples, which are made anew only where the sound was moved."""
+
+    def __init__(self, clips: list[TalkingClip], listener: Listener) -> None:
+        self.clips, self.listener = clips, listener
+        self.groups: list[list[Example]] = [listener.examples(clip) for clip in clips]
+
+    def realigned(self, heads: list[WhisperHead]) -> None:
+        """Move the sound of clips where that lets a head which never saw them predict the opening better."""
+        for i, (clip, head) in enumerate(zip(self.clips, heads, strict=True)):
+            opening = said_by(head, self.groups[i][0])[0].numpy()
+            scores = correlation_by_lag(opening, clip.mouth[:, 0].numpy(), LAG_REACH)
+            lag = max(scores, key=lambda k: scores[k])
+            if scores[lag] - scores[0] >= LAG_GAIN and abs(lag) < LAG_REACH:
+                print(f"  {clip.name}: sound {lag * 40:+d} ms late, r {scores[0]:.2f} -> {scores[lag]:.2f}")
+                self.clips[i] = clip.shifted(lag)
+                self.groups[i] = self.listener.examples(self.clips[i])
+
+
 @torch.no_grad()
-def features_of(encoder: AudioEncoder, clip: TalkingClip) -> Tensor:
-    """What the encoder hears in a clip, [1, width, frames]."""
-    return encoder.hear(padded_mels(log_mel(clip.audio), len(clip.mouth)).T[None])
+def said_by(head: WhisperHead, example: Example) -> Tensor:
+    """The numbers a head says before mean and gain, [5, frames]."""
+    return head.raw(head.hear(example.rows.float().T[None]))[0][0]
+
+
+@torch.no_grad()
+def codes_by(head: WhisperHead, example: Example) -> Tensor:
+    """Mouth codes, [frames, 5]."""
+    return head.forward_clip(example.rows.float())
 
 
 def cross_validate(
-    start: AudioEncoder,
-    clips: list[TalkingClip],
-    groups: list[list[Example]],
-    synthetic: list[Example],
-    settings: FitSettings,
-) -> list[AudioEncoder]:
-    """For each clip an encoder that has not heard its person."""
-    people = sorted({clip.person for clip in clips})
+    heard: Heard, quiet: list[Example], settings: FitSettings, folds: int = FOLDS
+) -> list[WhisperHead]:
+    """For each clip a head that has not heard its person.
+
+    Raises:
+        InputError: There is only one person.
+    """
+    people = sorted({clip.person for clip in heard.clips})
     if len(people) < 2:
         remedy = "Prepare videos of more people with their own voice."
         raise InputError("--clips", "one person is too few: each is judged by what the others taught", remedy)
     np.random.default_rng(settings.seed).shuffle(people)
-    fold = {person: i % FOLDS for i, person in enumerate(people)}
-    encoders = []
-    for i in range(FOLDS):
-        known = [group for clip, group in zip(clips, groups, strict=True) if fold[clip.person] != i]
-        encoders.append(finetune(start, known, synthetic, settings))
-    return [encoders[fold[clip.person]] for clip in clips]
-
-
-def realign_audio(clips: list[TalkingClip], encoders: list[AudioEncoder]) -> list[TalkingClip]:
-    """Move the sound of clips where that lets a network which never saw them predict the opening better."""
-    moved = []
-    for clip, encoder in zip(clips, encoders, strict=True):
-        opening = encoder.head(features_of(encoder, clip))[0, 0].detach().numpy()
-        scores = correlation_by_lag(opening, clip.mouth[:, 0].numpy(), 5)
-        lag = max(scores, key=lambda k: scores[k])
-        if scores[lag] - scores[0] >= LAG_GAIN and abs(lag) < 5:
-            print(f"  {clip.name}: sound {lag * 40:+d} ms late, r {scores[0]:.2f} -> {scores[lag]:.2f}")
-            clip = clip.shifted(lag)
-        moved.append(clip)
-    return moved
+    fold = {person: i % folds for i, person in enumerate(people)}
+    heads = {}
+    for i in sorted(set(fold.values())):
+        known = [g for clip, g in zip(heard.clips, heard.groups, strict=True) if fold[clip.person] != i]
+        heads[i] = fit_head(known, quiet, settings)
+    return [heads[fold[clip.person]] for clip in heard.clips]
 
 
 @torch.no_grad()
-def calibrate(clips: list[TalkingClip], encoders: list[AudioEncoder]) -> tuple[Tensor, Tensor]:
-    """Mean and gain of the mouth code, from predictions for people a network has not heard.
+def calibrate(heard: Heard, heads: list[WhisperHead]) -> tuple[Tensor, Tensor]:
+    """Mean and gain of the mouth code, from predictions for people a head has not heard.
 
     The opening gets the spread of real speech, mean and closures included. A shape coefficient gets twice the
     spread that least squares leaves it (its r), at most 0.8: what sound does not tell stays near rest.
     """
-    scales = [SpeakerScale.of(clip.mouth) for clip in clips]
-    mean = torch.stack([s.mean for s in scales]).mean(0)
+    mean = torch.stack([SpeakerScale.of(clip.mouth).mean for clip in heard.clips]).mean(0)
     mean[1:] = 0
-    features = [features_of(encoder, clip) for encoder, clip in zip(encoders, clips, strict=True)]
-    said = [encoder.head(f)[0].T for encoder, f in zip(encoders, features, strict=True)]
+    plain = [group[0] for group in heard.groups]
+    said = [said_by(head, example).T for head, example in zip(heads, plain, strict=True)]
     gain = torch.zeros(5)
     for n in range(5):
-        pairs = [(s[:, n].numpy(), c.mouth[:, n].numpy()) for s, c in zip(said, clips, strict=True)]
+        pairs = [
+            (s[:, n].numpy(), c.mouth[: len(s), n].numpy()) for s, c in zip(said, heard.clips, strict=True)
+        ]
         r = np.mean([correlation(*pair) for pair in pairs])
         spread = np.mean([np.nanstd(real) for _, real in pairs]) / np.mean([np.std(a) for a, _ in pairs])
         gain[n] = float(spread * (OPENING_SPREAD if n == 0 else np.clip(2 * r, 0, 0.8)))
         print(f"  number {n}: r {r:.2f}, gain {gain[n]:.2f}")
-    wanted = OPENING_SPREAD * np.mean([np.nanstd(c.mouth[:, 0].numpy()) for c in clips])
+    wanted = OPENING_SPREAD * np.mean([np.nanstd(c.mouth[:, 0].numpy()) for c in heard.clips])
     for _ in range(5):  # clamping at zero and closures change the spread a little
-        for encoder in encoders:
-            encoder.code_mean.copy_(mean)
-            encoder.code_gain.copy_(gain)
-        codes = [encoder.code_of(f)[0, :, 0] for encoder, f in zip(encoders, features, strict=True)]
-        gain[0] *= float(wanted / np.mean([code.std().item() for code in codes]))
+        for head in heads:
+            set_calibration(head, mean, gain)
+        spreads = [
+            codes_by(head, example)[:, 0].std().item() for head, example in zip(heads, plain, strict=True)
+        ]
+        gain[0] *= float(wanted / np.mean(spreads))
     return mean, gain
 
 
-@torch.no_grad()
-def report(title: str, clips: list[TalkingClip], encoders: list[AudioEncoder], held: bool = False) -> None:
-    """Print how well the openings follow the real ones, clip by clip and on average."""
-    rows = []
-    hits, all_closures, low = 0, 0, 0.0
-    print(title)
-    for clip, encoder in zip(clips, encoders, strict=True):
-        code = encoder.code_of(features_of(encoder, clip))[0]
-        if held:
-            code = hold_in_silence(code, speech_level(clip.audio)[: len(code)])
-        opening, real = code[:, 0].numpy(), clip.mouth[:, 0].numpy()
-        lag, r = best_lag(opening, real)
-        shape = [correlation(code[:, n].numpy(), clip.mouth[:, n].numpy()) for n in range(1, 5)]
-        rows.append([correlation(opening, real), r, opening.std() / np.nanstd(real), *shape])
-        hit, count, sum_low = count_closures_hit(opening, real, 0.3 * float(np.nanpercentile(real, 98)))
-        hits, all_closures, low = hits + hit, all_closures + count, low + sum_low
-        print(
-            f"  {clip.name[:48]:48} r {rows[-1][0]:.2f}, best {r:.2f} at {lag:+d}, spread {rows[-1][2]:.2f}"
-        )
-    mean = np.mean(rows, axis=0)
-    shape_text = " ".join(f"{r:.2f}" for r in mean[3:])
-    print(
-        f"  mean: r {mean[0]:.3f}, best lag {mean[1]:.3f}, spread {mean[2]:.2f}, shape r {shape_text}, "
-        f"closures {hits}/{all_closures}, opening there {low / max(all_closures, 1):.2f}"
-    )
+def set_calibration(head: WhisperHead, mean: Tensor, gain: Tensor) -> None:
+    """Give a head its mean and gain."""
+    head.code_mean.copy_(mean)
+    head.code_gain.copy_(gain)
+
+
+def train(clips: list[TalkingClip], listener: Listener, settings: FitSettings) -> WhisperHead:
+    """Cross-validation, alignment, calibration; the head of all people."""
+    heard = Heard(clips, listener)
+    rest = torch.stack([SpeakerScale.of(clip.mouth).rest for clip in clips]).mean(0)
+    quiet = listener.quiet_examples(rest, np.random.default_rng(settings.seed))
+    heads = cross_validate(heard, quiet, settings)
+    heard.realigned(heads)
+    mean, gain = calibrate(heard, heads)
+    codes = [codes_by(head, group[0]) for head, group in zip(heads, heard.groups, strict=True)]
+    print_report("cross-validation", heard.clips, codes)
+    head = fit_head(heard.groups, quiet, settings)
+    set_calibration(head, mean, gain)
+    return head
+
+
+def report(head: WhisperHead, listener: Listener, sets: dict[str, list[TalkingClip]]) -> None:
+    """Print how people sound that the head has not heard: as a whole, and live."""
+    for name, clips in sets.items():
+        if clips:
+            heard = [listener.examples(clip) for clip in clips]
+            for version, title in enumerate((name, f"{name}, live chunks")):
+                print_report(title, clips, [codes_by(head, group[version]) for group in heard])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -145,65 +162,36 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--clips", required=True, help="folder that prepare.py wrote, or hf://datasets/USER/NAME"
+        "--clips", nargs="+", required=True, help="folders that prepare.py wrote, or hf://datasets/USER/NAME"
     )
     parser.add_argument(
-        "--synthetic", type=Path, help="from training.mini.synthetic_speech; without it, no pre-training"
+        "--manifest", nargs="*", type=Path, default=[], help="manifests that say the rights to videos"
     )
-    parser.add_argument("--pretrained", type=Path, help="result of pre-training: read if there, else written")
-    parser.add_argument("--pretrain-steps", type=int, default=6000)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--versions", type=int, default=12)
+    parser.add_argument("--rights", nargs="+", default=["clear"], help="rights that may be learned from")
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    settings = FitSettings(arguments.pretrain_steps, arguments.steps, arguments.versions, arguments.seed)
     try:
-        prepared = PreparedDataset.open(arguments.clips)
-        clips, dev = load_clips(prepared, "train"), load_clips(prepared, "dev")
+        withheld = withheld_videos(arguments.manifest, arguments.rights)
+        clips, held, dev = [], [], []
+        for source in arguments.clips:
+            prepared = PreparedDataset.open(source)
+            used, kept_back = load_clips(prepared, "train", withheld)
+            clips, held, dev = clips + used, held + kept_back, dev + load_clips(prepared, "dev")[0]
         if not clips:
             problem = "no clip of the split train shows a person with their own voice for a second or more"
-            raise InputError(str(arguments.clips), problem, "Prepare videos of people talking.")
-        rng = np.random.default_rng(settings.seed)
-        synthetic = synthetic_examples(arguments.synthetic, rng) if arguments.synthetic else []
-        start = pretrained(synthetic, arguments.pretrained, settings)
+            raise InputError(" ".join(arguments.clips), problem, "Prepare videos of people talking.")
+        minutes = sum(len(clip.mouth) for clip in clips) / 25 / 60
+        print(f"{len(clips)} clips, {minutes:.1f} min; withheld: {len(held)}; dev: {len(dev)}", flush=True)
+        listener = Listener()
+        head = train(clips, listener, FitSettings(arguments.steps, seed=arguments.seed))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
-    encoder = train(start, clips, synthetic, settings)
-    save_file(encoder.state_dict(), arguments.output)
-    if dev:
-        report("dev", dev, [encoder] * len(dev))
-        report("dev, still in silence", dev, [encoder] * len(dev), held=True)
+    save_file(head.state_dict(), arguments.output)
+    report(head, listener, {"dev": dev, "withheld": held})
     return 0
-
-
-def pretrained(synthetic: list[Example], kept: Path | None, settings: FitSettings) -> AudioEncoder:
-    """The start of the fine-tuning."""
-    if kept is not None and kept.exists():
-        return read_encoder(kept)
-    encoder = pretrain(synthetic, settings) if synthetic else AudioEncoder()
-    if kept is not None:
-        save_file(encoder.state_dict(), kept)
-    return encoder
-
-
-def train(
-    start: AudioEncoder, clips: list[TalkingClip], synthetic: list[Example], settings: FitSettings
-) -> AudioEncoder:
-    """Both passes over the real clips; the encoder of all people, mean and gain set."""
-    for name in ("first pass", "second pass"):
-        rng = np.random.default_rng(settings.seed)
-        groups = [augmented_examples(clip, settings.versions, rng) for clip in clips]
-        encoders = cross_validate(start, clips, groups, synthetic, settings)
-        mean, gain = calibrate(clips, encoders)
-        report(f"cross-validation, {name}", clips, encoders)
-        if name == "first pass":
-            clips = realign_audio(clips, encoders)
-    encoder = finetune(start, groups, synthetic, settings)
-    encoder.code_mean.copy_(mean)
-    encoder.code_gain.copy_(gain)
-    return encoder
 
 
 if __name__ == "__main__":

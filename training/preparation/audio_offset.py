@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 
 from sdtalk.checkpoint import load_model
-from sdtalk.motion.audio_encoder import AudioEncoder
-from sdtalk.speech.audio import FRAME_RATE_HZ, log_mel, padded_mels
+from sdtalk.speech.audio import FRAME_RATE_HZ
+from sdtalk.speech.encoder import SpeechEncoder
 from training.mini.lips_metrics import correlation_by_lag
 from training.preparation.settings import SyncSettings
 
@@ -43,13 +43,10 @@ class AudioOffset:
 
 def bundled_opening_predictor() -> OpeningPredictor:
     """Predicts openings with the audio encoder of the bundled model."""
-    encoder = load_model("mini").audio_encoder
-    assert isinstance(encoder, AudioEncoder)
+    encoder = SpeechEncoder.for_model(load_model("mini"), "cpu")
 
-    @torch.inference_mode()
     def predict(samples: torch.Tensor) -> np.ndarray:
-        frames = len(samples) * FRAME_RATE_HZ // 16_000
-        return encoder.forward_clip(padded_mels(log_mel(samples), frames))[:, 0].numpy()
+        return encoder.codes(samples)[:, 0].numpy()
 
     return predict
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
-TOKENS_PER_FRAME = 2  # 50 a second for 25 frames
+from sdtalk.speech.sliding import ROWS_PER_FRAME, sliding_windows
+
+TOKENS_PER_FRAME = ROWS_PER_FRAME  # 50 a second for 25 frames
 WINDOW = 16  # tokens that a frame hears
 TOKENS_BEFORE = {"centred": 8, "ahead": 0}
 """How many of a frame's tokens lie before its first one."""
@@ -32,17 +32,4 @@ def token_windows(
         frames: Video frames of the recording, 25 a second.
         alignment: "ahead" or "centred".
     """
-    before, done = TOKENS_BEFORE[alignment], 0
-    held = None
-    for block in blocks:
-        held = pad(block, (0, 0, before, 0)) if held is None else torch.cat([held, block])
-        if (ready := (len(held) - WINDOW) // TOKENS_PER_FRAME + 1) > 0:
-            yield _unfolded(held)[:ready]
-            held, done = held[ready * TOKENS_PER_FRAME :], done + ready
-    assert held is not None, "no tokens"
-    missing = (frames - done - 1) * TOKENS_PER_FRAME + WINDOW - len(held)
-    yield _unfolded(pad(held, (0, 0, 0, missing)))
-
-
-def _unfolded(tokens: Tensor) -> Tensor:
-    return tokens.unfold(0, WINDOW, TOKENS_PER_FRAME).transpose(1, 2)
+    return sliding_windows(blocks, frames, TOKENS_BEFORE[alignment], WINDOW)
