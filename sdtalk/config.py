@@ -29,6 +29,9 @@ AROUND_PRIORS = {
 FROM_NOTHING = {"image_encoder": ("dinov2",), "neural_renderer": ("style_unet",)}
 """Parts that models with priors, and without, can be made of."""
 
+HEAD_MEMBERS = 3
+"""Networks that the head over Whisper features averages; they divide its channels."""
+
 PRIORS = ("prior_depth", "prior_colour", "still_shoulders", "canonical_positions")
 """What `priors` switches on; each can be left out by itself."""
 
@@ -141,6 +144,8 @@ class SDTalkConfig:
         if self.image_encoder == "dinov2":  # eight cells of the plane a patch of 14 px, one token width
             wanted["plane_size"] = (self.backbone_picture_px * 8 // 14,)
             wanted["global_width"] = (self.backbone_width,)
+        if self.audio_encoder == "whisper" and self.audio_width % HEAD_MEMBERS:
+            raise ValueError(f"audio_width = {self.audio_width} is no multiple of {HEAD_MEMBERS}")
         for name, fitting in wanted.items():
             if getattr(self, name) not in fitting:
                 choice = " or ".join(map(repr, fitting))

@@ -12,7 +12,7 @@ from toy import toy_track
 from sdtalk.camera import Camera
 from sdtalk.errors import InputError
 from sdtalk.head import Frame
-from sdtalk.motion.audio_encoder import AudioEncoder
+from sdtalk.motion.audio_encoder import AudioEncoder, MouthEncoder, WhisperHead
 from sdtalk.tracking.landmarks68 import landmarks68, lip_box_px
 from training import loss_terms
 from training.loss_terms import IMAGE_TERMS, LossTerms, RenderedBatch
@@ -106,12 +106,15 @@ def test_a_published_checkpoint_that_is_not_there_is_named(tmp_path) -> None:
         LossTerms(base(1, "perceptual=published", f"perceptual_file={tmp_path / 'SDGTalk.pt'}"))
 
 
-def test_the_code_is_learned_from_speakers_own_sound() -> None:
+@pytest.mark.parametrize("kind, shape", [(AudioEncoder, (2, 37, 80)), (WhisperHead, (2, 17, 512))])
+def test_the_code_is_learned_from_speakers_own_sound(
+    kind: type[MouthEncoder], shape: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
-    encoder = AudioEncoder(width=8).eval()
+    encoder = kind(width=6).eval()
     with torch.no_grad():
-        encoder.head.bias[0] = -5  # far below closed: limited to 0 in use
-    windows, tracked = torch.randn(2, 37, 80), torch.tensor([[0.9, 0, 0, 0, 0], [0.1, 1, 1, 1, 1]])
+        encoder.head.bias[::5] = -5  # far below closed: limited to 0 in use
+    windows, tracked = torch.randn(shape), torch.tensor([[0.9, 0, 0, 0, 0], [0.1, 1, 1, 1, 1]])
     both, first = (
         mouth_code_loss(encoder, windows, tracked, torch.tensor(own)) for own in ([1.0, 1.0], [1.0, 0.0])
     )

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from toy import TOY_BASE, toy_base, toy_model
 
+from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, Speech, frame_count, speech_level, speech_windows
-from sdtalk.speech.encoder import SpeechEncoder, hubert_for
-from sdtalk.speech.hubert import HubertFeatures
+from sdtalk.speech.encoder import HubertWindows, LogMelFeatures, SpeechEncoder, features_for
+from sdtalk.speech.whisper import WhisperFeatures
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,6 +33,12 @@ def mini() -> SpeechEncoder:
     return SpeechEncoder.for_model(toy_model(), "cpu")
 
 
+@pytest.fixture(scope="module")
+def whispering() -> SpeechEncoder:
+    """A toy of mini as it is now."""
+    return SpeechEncoder.for_model(toy_model(audio_encoder="whisper", audio_width=6), "cpu")
+
+
 def speech(seconds: float = 3.0, pause: tuple[float, float] = (1.0, 2.0)) -> Speech:
     """Noise that swells four times a second, with a pause."""
     times = torch.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
@@ -42,11 +49,11 @@ def speech(seconds: float = 3.0, pause: tuple[float, float] = (1.0, 2.0)) -> Spe
 
 def test_base_hears_hubert_at_its_alignment(base: SpeechEncoder) -> None:
     sound = speech()
-    assert base.hubert is not None
+    assert isinstance(base.features, HubertWindows)
     for alignment in ("ahead", "centred"):
         model = toy_base(token_alignment=alignment)
-        code = SpeechEncoder(model, base.hubert, "cpu").encode(sound)
-        windows = torch.cat(list(base.hubert.windows(sound.samples, alignment)))
+        code = SpeechEncoder(model, HubertWindows(base.features.hubert, alignment), "cpu").encode(sound)
+        windows = torch.cat(list(base.features.hubert.windows(sound.samples, alignment)))
         assert code.shape == (75, 2, TOY_BASE.audio_code_width)
         with torch.no_grad():
             for field, encoder in enumerate((model.audio_encoder.coarse, model.audio_encoder.fine)):
@@ -56,7 +63,7 @@ def test_base_hears_hubert_at_its_alignment(base: SpeechEncoder) -> None:
 def test_mini_hears_mels_and_holds_still_in_pauses(mini: SpeechEncoder) -> None:
     sound = speech()
     code, level = mini.encode(sound), speech_level(sound.samples)
-    assert mini.hubert is None and code.shape == (75, 5)
+    assert isinstance(mini.features, LogMelFeatures) and code.shape == (75, 5)
     assert (level == 0).any() and not code[level == 0].any() and code[level == 1].any()
     with torch.no_grad():
         heard = torch.cat([mini.model.encode_audio(part) for part in speech_windows(sound.samples)])
@@ -64,9 +71,11 @@ def test_mini_hears_mels_and_holds_still_in_pauses(mini: SpeechEncoder) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.04, 0.05, 1.0, 12.3])
-def test_a_code_for_every_frame(base: SpeechEncoder, mini: SpeechEncoder, seconds: float) -> None:
+def test_a_code_for_every_frame(
+    base: SpeechEncoder, mini: SpeechEncoder, whispering: SpeechEncoder, seconds: float
+) -> None:
     sound = speech(seconds)
-    for speech_encoder in (base, mini):
+    for speech_encoder in (base, mini, whispering):
         code = speech_encoder.encode(sound)
         assert len(code) == frame_count(sound.samples) and code.isfinite().all()
 
@@ -107,12 +116,22 @@ def test_without_pauses_the_mouth_of_base_is_stretched_from_its_mean(base: Speec
 def test_silence_is_heard_whole(base: SpeechEncoder, alignment: str) -> None:
     """Not as the ends of a recording sound, beyond which there are no tokens."""
     model = toy_base(token_alignment=alignment)
-    speech_encoder = SpeechEncoder(model, base.hubert, "cpu")
+    speech_encoder = SpeechEncoder(model, HubertWindows(base.features.hubert, alignment), "cpu")
     code = speech_encoder.encode(Speech(torch.zeros(12 * SAMPLE_RATE_HZ), Path("silence.wav")))
     silence = speech_encoder.silence()
     assert silence.shape == (1, 2, TOY_BASE.audio_code_width)
     ends = torch.stack([code[0], code[-1]])
     assert (ends - silence).abs().max() > 10 * (code[150] - silence[0]).abs().max()
+
+
+def test_mini_hears_whisper_and_holds_still_in_pauses(whispering: SpeechEncoder) -> None:
+    sound = speech()
+    code, level = whispering.encode(sound), speech_level(sound.samples)
+    assert not code[level == 0].any() and code[level == 1].any()
+    heard = whispering.codes(sound.samples)
+    torch.testing.assert_close(code[level == 1], heard[level == 1])
+    assert heard[level == 0].any() and torch.equal(whispering.silence(), torch.zeros(1, 5))
+    assert not whispering.encode(Speech(torch.zeros(SAMPLE_RATE_HZ), Path("silence.wav"))).any()
 
 
 def test_silence_of_mini_is_the_closed_mouth(mini: SpeechEncoder) -> None:
@@ -122,12 +141,13 @@ def test_silence_of_mini_is_the_closed_mouth(mini: SpeechEncoder) -> None:
 def test_only_base_needs_hubert(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SDTALK_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert hubert_for(toy_model().config, "cpu") is None
+    assert isinstance(features_for(toy_model().config, "cpu"), LogMelFeatures)
+    assert isinstance(features_for(SDTalkConfig(), "cpu"), WhisperFeatures)
     with pytest.raises(InputError, match="HuBERT.*sdtalk assets add hubert"):
-        hubert_for(TOY_BASE, "cpu")
+        features_for(TOY_BASE, "cpu")
 
 
 def test_another_width_is_refused() -> None:
-    assert isinstance(hubert_for(TOY_BASE, "cpu"), HubertFeatures)
+    assert isinstance(features_for(TOY_BASE, "cpu"), HubertWindows)
     with pytest.raises(InputError, match="'toy base': it hears tokens of 1024 numbers, and .* here have 32"):
-        hubert_for(replace(TOY_BASE, audio_width=1024), "cpu")
+        features_for(replace(TOY_BASE, audio_width=1024), "cpu")

@@ -13,7 +13,7 @@ from torch import Tensor
 MINI = {
     "encoder_width": 8, "local_channels": 8, "global_width": 8, "plane_size": 32, "template_width": 8,
     "feature_channels": 8, "hash_levels": 3, "hash_finest_resolution": 16, "hash_log2_table": 8, "motion_width": 8,
-    "audio_width": 8, "renderer_width": 4,
+    "audio_width": 6, "renderer_width": 4,
 }  # fmt: skip
 
 BASE = {

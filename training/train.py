@@ -96,7 +96,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     last = min(settings.steps, stop_at or settings.steps)
     logger = MetricsLogger(accelerator, run, settings, step)
     outputs = RunOutputs(accelerator, run, settings, prepared, ema, logger)
-    loader = make_loader(prepared, settings, accelerator, step, last)
+    loader = make_loader(prepared, settings, model.config.audio_encoder, accelerator, step, last)
     stop_requested = StopRequest(accelerator)
     with closing(iter(loader)) as batches:  # type: ignore[type-var]
         while step < last and not stop_requested(step):
@@ -158,9 +158,23 @@ def total_loss(losses: dict[str, Tensor], run: RunFolder, step: int) -> Tensor:
 
 
 def make_loader(
-    prepared: PreparedDataset, settings: TrainSettings, accelerator: Accelerator, step: int, last: int
+    prepared: PreparedDataset,
+    settings: TrainSettings,
+    sound: str,
+    accelerator: Accelerator,
+    step: int,
+    last: int,
 ) -> PairLoader:
-    """This process's share of the samples of the steps to come."""
+    """This process's share of the samples of the steps to come.
+
+    Args:
+        prepared: Where the clips are.
+        settings: Of the run.
+        sound: What the model hears; mini only where a loss asks for it.
+        accelerator: Knows the processes.
+        step: Steps done before.
+        last: The step after which the run ends.
+    """
     return PairLoader(
         prepared,
         split=settings.data.split,
@@ -171,6 +185,8 @@ def make_loader(
         steps=last,
         start_step=step,
         seed=settings.seed,
+        sound="whisper" if sound == "whisper" else None,
+        with_sound=settings.size == "base" or bool(settings.losses.get("sound")),
         threads=settings.data.threads,
         prefetch=settings.data.prefetch,
         own_speech_only=settings.stage == 2 and settings.size == "base",

@@ -5,14 +5,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from sdtalk.config import HEAD_MEMBERS
+
 WHISPER_WIDTH = 512
 """Channels of the features that `WhisperHead` hears, see `sdtalk.speech.whisper`."""
 
 LARGEST_FEATURE = 5.0
 """Standardised features are limited to this: rare sounds must not throw the mouth about."""
-
-MEMBERS = 3
-"""Networks that `WhisperHead` averages; they differ by how they began."""
 
 
 class Residual(nn.Module):
@@ -151,10 +150,10 @@ class WhisperHead(MouthEncoder):
 
     def __init__(
         self,
-        width: int = MEMBERS * 128,
+        width: int = HEAD_MEMBERS * 128,
         code_width: int = 5,
         dropout: float = 0.2,
-        members: int = MEMBERS,
+        members: int = HEAD_MEMBERS,
         channels: int = WHISPER_WIDTH,
     ) -> None:
         narrowing = nn.Conv1d(width, width, 5, stride=2, groups=members)

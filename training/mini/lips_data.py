@@ -168,17 +168,20 @@ class Listener:
         target, valid = mouth_target(clip)
         return [Example(rows, target, valid) for rows in self.hear(clip.audio, len(target))]
 
-    def quiet_examples(self, rest: Tensor, rng: np.random.Generator) -> list[Example]:
+    def quiet_examples(
+        self, rest: Tensor, rng: np.random.Generator, seconds: int = QUIET_SECONDS
+    ) -> list[Example]:
         """Digital silence and noises, at which the mouth rests, closed.
 
         Args:
             rest: [5] the closed mouth, standardised.
             rng: Of the noises.
+            seconds: Of each sound.
         """
-        frames = QUIET_SECONDS * FRAME_RATE_HZ
+        frames = seconds * FRAME_RATE_HZ
         target = torch.cat([rest, torch.ones(1)]).expand(frames, -1)
-        sounds = [torch.zeros(QUIET_SECONDS * SAMPLE_RATE_HZ)]
-        sounds += [coloured_noise(QUIET_SECONDS, colour, rng) for colour in NOISE_COLOURS for _ in range(2)]
+        sounds = [torch.zeros(seconds * SAMPLE_RATE_HZ)]
+        sounds += [coloured_noise(seconds, colour, rng) for colour in NOISE_COLOURS for _ in range(2)]
         heard = [rows for sound in sounds for rows in self.hear(sound, frames)]
         return [Example(rows, target, torch.ones(frames)) for rows in heard]
 

@@ -125,4 +125,4 @@ def read_encoder(path: Path) -> WhisperHead:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = "Give what training/mini/train_lips.py wrote."
         raise InputError(str(path), f"no audio encoder can be read from it ({reason})", remedy) from error
-    return encoder
+    return encoder.eval()
