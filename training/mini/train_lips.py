@@ -40,7 +40,10 @@ LAG_GAIN = 0.04
 
 LAG_REACH = 5
 OPENING_SPREAD = 1.0
-"""Standard deviation of the opening, over the real one's, that the gain aims at."""
+"""Standard deviation of the opening, over the real one's, that the calibration aims at."""
+
+EMPHASIS = 1.2
+"""The opening of the head that is saved moves by so much more: mouths as they are rendered move less than their codes."""
 
 
 class Heard:
@@ -143,6 +146,7 @@ def train(clips: list[TalkingClip], listener: Listener, settings: FitSettings) -
     codes = [codes_by(head, group[0]) for head, group in zip(heads, heard.groups, strict=True)]
     print_report("cross-validation", heard.clips, codes)
     head = fit_head(heard.groups, quiet, settings)
+    gain[0] *= EMPHASIS
     set_calibration(head, mean, gain)
     return head
 
