@@ -303,7 +303,7 @@ def test_another_hubert_is_refused(files: Path, tmp_path: Path, capsys: pytest.C
 
 UNFIT = {
     "image_encoder": ("vgg", "image_encoder = 'vgg' is none of unet, dinov2"),
-    "audio_encoder": ("wav2vec2", "audio_encoder = 'wav2vec2' is none of mel, hubert"),
+    "audio_encoder": ("wav2vec2", "audio_encoder = 'wav2vec2' is none of mel, whisper, hubert"),
     "template": ("smpl", "template = 'smpl' is none of"),
     "neural_renderer": (
         "residual",

@@ -48,7 +48,7 @@ def models() -> dict[str, Finding]:
 
 def test_a_fresh_machine_has_mini_and_is_told_of_the_rest() -> None:
     found = examine()
-    assert all(f.found and f.licence for f in found.weights) and len(found.weights) == 3
+    assert all(f.found and f.licence for f in found.weights) and len(found.weights) == 4
     assert not any(f.found for f in found.assets) and len(found.assets) == len(OPTIONAL_ASSETS)
     for finding in found.assets:
         text = " ".join(finding.details)

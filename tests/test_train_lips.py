@@ -202,7 +202,7 @@ def test_the_script_runs_and_repeats(tmp_path: Path) -> None:
     splits = ["train"] * 3 + ["dev"]
     clips = [write_work(tmp_path / "work" / f"clip{n}", s, 50, seed=n) for n, s in enumerate(splits)]
     packed(tmp_path / "set", clips)
-    options = ["--clips", str(tmp_path / "set"), "--steps", "2"]
+    options = ["--clips", str(tmp_path / "set"), "--steps", "2", "--quiet-seconds", "1"]
     command = [sys.executable, "-m", "training.mini.train_lips", *options, "--output", str(tmp_path / "a")]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import MouthEncoder, WhisperHead
-from training.mini.lips_data import CropSampler, Example
+from training.mini.lips_data import QUIET_SECONDS, CropSampler, Example
 
 CODE_WEIGHTS = (3.0, 1.0, 0.77, 0.53, 0.3)
 """Of the opening and the shape coefficients, the later of which sound tells ever less of."""
@@ -26,11 +26,13 @@ class FitSettings:
 
     Attributes:
         steps: Steps of 16 crops.
+        quiet_seconds: Of each sound without speech.
         rate: Largest learning rate.
         seed: Of everything random.
     """
 
     steps: int = 300
+    quiet_seconds: int = QUIET_SECONDS
     rate: float = 2e-3
     seed: int = 0
 

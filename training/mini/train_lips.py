@@ -23,6 +23,7 @@ from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import WhisperHead
 from training.data.dataset import PreparedDataset
 from training.mini.lips_data import (
+    QUIET_SECONDS,
     Example,
     Listener,
     SpeakerScale,
@@ -43,7 +44,7 @@ OPENING_SPREAD = 1.0
 """Standard deviation of the opening, over the real one's, that the calibration aims at."""
 
 EMPHASIS = 1.2
-"""The opening of the head that is saved moves by so much more: mouths as they are rendered move less than their codes."""
+"""The opening of the head that is saved moves by so much more: rendered mouths move less than their codes."""
 
 
 class Heard:
@@ -139,7 +140,7 @@ def train(clips: list[TalkingClip], listener: Listener, settings: FitSettings) -
     """Cross-validation, alignment, calibration; the head of all people."""
     heard = Heard(clips, listener)
     rest = torch.stack([SpeakerScale.of(clip.mouth).rest for clip in clips]).mean(0)
-    quiet = listener.quiet_examples(rest, np.random.default_rng(settings.seed))
+    quiet = listener.quiet_examples(rest, np.random.default_rng(settings.seed), settings.quiet_seconds)
     heads = cross_validate(heard, quiet, settings)
     heard.realigned(heads)
     mean, gain = calibrate(heard, heads)
@@ -173,6 +174,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rights", nargs="+", default=["clear"], help="rights that may be learned from")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument(
+        "--quiet-seconds", type=int, default=QUIET_SECONDS, help="of each sound without speech"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args(argv)
@@ -189,7 +193,8 @@ def main(argv: list[str] | None = None) -> int:
         minutes = sum(len(clip.mouth) for clip in clips) / 25 / 60
         print(f"{len(clips)} clips, {minutes:.1f} min; withheld: {len(held)}; dev: {len(dev)}", flush=True)
         listener = Listener()
-        head = train(clips, listener, FitSettings(arguments.steps, seed=arguments.seed))
+        settings = FitSettings(arguments.steps, arguments.quiet_seconds, seed=arguments.seed)
+        head = train(clips, listener, settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
