@@ -155,8 +155,8 @@ class SDTalkConfig:
 
     @property
     def sound(self) -> str:
-        """What the audio encoder hears, as prepared data call it: HuBERT's tokens, or log-mel."""
-        return "hubert" if self.audio_encoder == "hubert" else "mel"
+        """What the audio encoder hears: Whisper's features ("whisper"), HuBERT's tokens ("hubert"), or "mel"."""
+        return self.audio_encoder if self.audio_encoder in ("whisper", "hubert") else "mel"
 
     @property
     def hears_mouth_codes(self) -> bool:

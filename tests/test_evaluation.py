@@ -68,7 +68,7 @@ def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedDataset) -> 
     assert len(found) == 2 and found[0].shape == (512, 512, 3) and found[0].dtype == np.uint8
     with torch.inference_mode():
         head = model.reconstruct(*source)
-        code = model.encode_audio(clip.sound(torch.tensor([3]))) * speech_level(clip.audio)[3]
+        code = model.encode_audio(clip.sound(torch.tensor([3]), "whisper")) * speech_level(clip.audio)[3]
         track = clip.track[3:4]
         frame = model(head, code, track.eyes, track.camera)
         wanted = to_frames(frame.over(torch.zeros(1, 3, 512, 512)))[0]

@@ -118,7 +118,7 @@ def check_data(prepared: PreparedDataset, config: SDTalkConfig, settings: TrainS
         "sound": config.sound,
     }
     unheard = settings.stage == 1 and not settings.stage1_motion
-    if unheard or config.audio_encoder == "whisper":  # Whisper's features are computed from the sound itself
+    if unheard or config.sound == "whisper":  # Whisper's features are computed from the sound itself
         wanted.pop("sound")
     for name, kind in wanted.items():
         found = getattr(prepared.index, name)

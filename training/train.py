@@ -96,7 +96,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     last = min(settings.steps, stop_at or settings.steps)
     logger = MetricsLogger(accelerator, run, settings, step)
     outputs = RunOutputs(accelerator, run, settings, prepared, ema, logger)
-    loader = make_loader(prepared, settings, model.config.audio_encoder, accelerator, step, last)
+    loader = make_loader(prepared, settings, model.config.sound, accelerator, step, last)
     stop_requested = StopRequest(accelerator)
     with closing(iter(loader)) as batches:  # type: ignore[type-var]
         while step < last and not stop_requested(step):

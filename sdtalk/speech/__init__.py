@@ -1,1 +1,1 @@
-"""Speech: reading sound, log-mel windows, HuBERT tokens, one audio code per video frame."""
+"""Speech: reading sound, Whisper features, log-mel windows, HuBERT tokens, one audio code per video frame."""

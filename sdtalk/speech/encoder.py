@@ -150,9 +150,9 @@ def features_for(
     Raises:
         InputError: It needs HuBERT, which is not on this machine, or has tokens of another width.
     """
-    if config.audio_encoder == "mel":
+    if config.sound == "mel":
         return LogMelFeatures()
-    if config.audio_encoder == "whisper":
+    if config.sound == "whisper":
         return WhisperFeatures.bundled(device)
     hubert = HubertFeatures.installed(device, dtype)
     width = hubert.model.config.hidden_size

@@ -41,10 +41,10 @@ def check_data_fits(config: SDTalkConfig, index: Index, name: str) -> None:
     """
     tracker = "flame" if config.template == "flame" else "face_mesh"
     checked = [("tracker", tracker, index.tracker)]
-    if config.audio_encoder != "whisper":  # its features are computed from the sound itself
-        hubert = config.audio_encoder == "hubert"
+    if config.sound != "whisper":  # its features are computed from the sound itself
+        hubert = config.sound == "hubert"
         checked += [
-            ("sound", config.audio_encoder, index.sound),
+            ("sound", config.sound, index.sound),
             ("sound_width", config.audio_width if hubert else config.mel_bins, index.sound_width),
             ("token_alignment", config.token_alignment if hubert else None, index.token_alignment),
         ]
@@ -106,7 +106,7 @@ def mouth_codes(
         return _silence(model, clip, device).expand(len(chosen), -1, -1)
     with torch.inference_mode():
         parts = [
-            model.encode_audio(clip.sound(some, model.config.audio_encoder).to(device)).cpu()
+            model.encode_audio(clip.sound(some, model.config.sound).to(device)).cpu()
             for some in chosen.split(AUDIO_BATCH_FRAMES)
         ]
     codes = torch.cat(parts)
