@@ -98,7 +98,8 @@ def test_it_is_saved_in_the_new_format_and_is_still_the_same(
     model = SDTalk.from_pretrained(old)
     model.save_pretrained(tmp_path / "new")
     model.push_to_hub(REPO)
-    assert config_of(tmp_path / "new") == {"format": FORMAT, **config_of(old)}
+    saved = config_of(tmp_path / "new")
+    assert saved["format"] == FORMAT and saved.items() >= config_of(old).items()
     for source in (tmp_path / "new", REPO):
         again = SDTalk.from_pretrained(source)
         assert again.config == model.config

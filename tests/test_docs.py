@@ -17,6 +17,7 @@ from doc_pages import PAGES, ROOT, Block, anchors, blocks_of, code_spans, links
 from doc_recipes import changed_files, copy_with, files_of
 from hub_stand_in import TOKEN, HubStandIn
 from made_up_data import make_prepared
+from test_layering import ORDER
 from toy import save_portrait, save_speech, toy_model
 
 import sdtalk
@@ -88,6 +89,20 @@ def test_the_python_of_a_page_runs(page: str, place: Path, hub: HubStandIn) -> N
     run([block for block in of_kind("python") if block.page == page], {"__name__": "__main__"})
 
 
+def test_the_floors_are_told_in_their_order() -> None:
+    text = (
+        (ROOT / RECIPES)
+        .read_text(encoding="utf-8")
+        .partition("### The floors\n")[2]
+        .partition("`training/`")[0]
+    )
+    told = [name for name in re.findall(r"`(\w+)`", text) if name != "sdtalk"]
+    assert told == [name for name in ORDER if name in told] and {"motion", "rendering", "pipeline"} <= set(
+        told
+    )
+    assert {name for name in ORDER if name not in told} == {"_version", "progress", "stopwatch", "__main__"}
+
+
 FLOORS = (
     "test_every_part_of_training_has_its_floor",
     "test_no_modules_of_training_import_each_other_in_a_circle",
@@ -108,10 +123,14 @@ def test_following_the_recipes_gives_what_they_say(tmp_path: Path) -> None:
     tests += [f"tests/test_layering.py::{test}" for test in FLOORS]
     tests += [f"tests/test_layering.py::test_imports_go_one_way[{n}]" for n in new if n.startswith("sdtalk/")]
     code = [name for name in files if name.endswith(".py")]
+    modules = [name.removesuffix(".py").replace("/", ".") for name in new if not name.startswith("tests/")]
+    checked = (
+        f"--jaxtyping-packages={','.join(modules)},beartype.beartype"  # all others are checked elsewhere
+    )
     for words in (
         ["ruff", "check", *code],
         ["ruff", "format", "--check", *code],
-        ["pytest", "-p", "no:cacheprovider", *tests],
+        ["pytest", "-p", "no:cacheprovider", "-o", f"addopts=-q {checked}", *tests],
     ):
         done = subprocess.run(
             [sys.executable, "-m", *words],
