@@ -26,6 +26,7 @@ ORDER = (
     "test_cli.py",  # measures its process's memory, so it comes before the large fixtures
     "large",
     "test_smoke_training.py",
+    "test_docs.py",
     "test_train.py",
     "test_base_pipeline.py",
     "test_prepare.py",
