@@ -144,6 +144,9 @@ class SDTalkConfig:
         if self.image_encoder == "dinov2":  # eight cells of the plane a patch of 14 px, one token width
             wanted["plane_size"] = (self.backbone_picture_px * 8 // 14,)
             wanted["global_width"] = (self.backbone_width,)
+            if self.backbone_width % self.backbone_heads:
+                heads, width = self.backbone_heads, self.backbone_width
+                raise ValueError(f"backbone_heads = {heads} does not divide backbone_width = {width}")
         if self.audio_encoder == "whisper" and self.audio_width % HEAD_MEMBERS:
             raise ValueError(f"audio_width = {self.audio_width} is no multiple of {HEAD_MEMBERS}")
         for name, fitting in wanted.items():

@@ -315,7 +315,7 @@ UNFIT = {
     "plane_size": (48, "plane_size = 48 does not fit the rest, which wants 32"),
     "global_width": (128, "global_width = 128 does not fit the rest, which wants 32"),
     "template_points": (1920, "template_points = 1920 does not fit the rest, which wants 5023"),
-    "backbone_heads": (3, "has the shape"),
+    "backbone_heads": (3, "backbone_heads = 3 does not divide backbone_width = 32"),
     "backbone_depth": (2, "no network can be built from it"),
     "eye_scale": (float("nan"), "eye_scale = nan is not possible"),
     "local_channels": (9, "has the shape"),
