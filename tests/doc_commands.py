@@ -69,6 +69,8 @@ def _understand(run: Callable[[], object], program: str, arguments: list[str]) -
     with (
         mock.patch.object(argparse.ArgumentParser, "parse_args", parse_only),
         mock.patch.object(sys, "argv", [program, *arguments]),
+        # Python puts a script's folder first, and scripts of training put the repository in its place
+        mock.patch.object(sys, "path", [str((ROOT / program).parent), *sys.path]),
         pytest.raises((Understood, SystemExit)) as ended,
     ):
         run()
