@@ -26,13 +26,13 @@ from training.evaluation.evaluator import MetricNetworks, measure
 from training.evaluation.frame_store import FrameStore, TimedIterator
 from training.evaluation.html_report import as_html
 from training.evaluation.identity import IrSe50
-from training.evaluation.image_metrics import psnr
 from training.evaluation.metrics import METRICS, RenderedClip
 from training.evaluation.protocols import group_name, next_person, prepared_cases
 from training.evaluation.reenactment import SourceFrame, check_data_fits, mouth_codes, predicted_frames
 from training.evaluation.results import ClipResult, Results, means
 from training.evaluation.syncnet import SyncNet
 from training.evaluation.tables import PAPER, as_markdown
+from training.image_metrics import psnr
 from training.lpips import Lpips
 
 

@@ -12,7 +12,6 @@ from sdtalk.image import read_picture
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS as LANDMARK_NUMBERS
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation.identity import IrSe50, align_faces, similarity_transform
-from training.evaluation.image_metrics import best_lag_correlation, psnr, ssim
 from training.evaluation.landmark_metrics import (
     TrackedFace,
     landmark_distance,
@@ -20,6 +19,7 @@ from training.evaluation.landmark_metrics import (
     mesh_landmarks,
     track_face,
 )
+from training.image_metrics import best_lag_correlation, psnr, ssim
 
 
 def test_psnr_by_hand() -> None:

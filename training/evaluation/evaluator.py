@@ -13,7 +13,6 @@ from sdtalk.image import to_tensor
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation import identity, syncnet
 from training.evaluation.identity import IrSe50, align_faces
-from training.evaluation.image_metrics import best_lag_correlation, psnr, ssim
 from training.evaluation.landmark_metrics import (
     TrackedFace,
     fan_landmarks,
@@ -24,6 +23,7 @@ from training.evaluation.landmark_metrics import (
 )
 from training.evaluation.metrics import METRICS, RenderedClip, Scores
 from training.evaluation.syncnet import SyncNet, face_crops, sync_scores
+from training.image_metrics import best_lag_correlation, psnr, ssim
 from training.lpips import ASSET as LPIPS_ASSET
 from training.lpips import Lpips
 from training.optional_networks import missing_network_reason
