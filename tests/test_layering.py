@@ -98,7 +98,7 @@ TRAINING = {
     "data": set(),
     "mini": {"data"},
     "preparation": {"data", "mini", "video_files"},
-    "evaluation": {"data", "lpips", "optional_networks", "video_files"},
+    "evaluation": {"data", "lpips", "mini", "optional_networks", "video_files"},
     # a training run
     "train_settings": set(),
     "loss_terms": {"losses", "lpips", "published_losses", "published_perceptual", "train_settings"},

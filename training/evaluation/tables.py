@@ -58,8 +58,10 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """Beside the paper; means of every group; every clip."""
-    return [_beside_paper(results), _by_group(results), _by_clip(results)]
+    """Beside the paper; for each topic the means of every group; for each the clips."""
+    topics = _topics(results)
+    parts = [_by_group(results, topic, names) for topic, names in topics.items()]
+    return [_beside_paper(results), *parts, *(_by_clip(results, t, names) for t, names in topics.items())]
 
 
 def _beside_paper(results: Results) -> Table:
@@ -90,13 +92,16 @@ def _ours(part: Means) -> list[str]:
     return cells
 
 
-def _present(results: Results) -> list[str]:
-    """Columns that any clip has a number for; the others are listed with their reasons."""
-    return [name for name in METRICS if any(name in clip.metrics for clip in results.clips)]
+def _topics(results: Results) -> dict[str, list[str]]:
+    """By topic the columns that any clip has a number for; the others are listed with their reasons."""
+    topics: dict[str, list[str]] = {}
+    for name, metric in METRICS.items():
+        if any(name in clip.metrics for clip in results.clips):
+            topics.setdefault(metric.topic, []).append(name)
+    return topics
 
 
-def _by_group(results: Results) -> Table:
-    names = _present(results)
+def _by_group(results: Results, topic: str, names: list[str]) -> Table:
     rows = []
     for group, part in results.groups().items():
         cells = []
@@ -105,11 +110,11 @@ def _by_group(results: Results) -> Table:
             cells.append(format_metric(name, part.metrics) + few)
         rows.append([group, str(part.clips), *cells])
     head = ["data", "clips", *(METRICS[name].title for name in names)]
-    return Table("Means; in brackets the clips that have a number, where not all have", head, rows)
+    title = f"Means, {topic}; in brackets the clips that have a number, where not all have"
+    return Table(title, head, rows)
 
 
-def _by_clip(results: Results) -> Table:
-    names = _present(results)
+def _by_clip(results: Results, topic: str, names: list[str]) -> Table:
     rows = []
     for clip in results.clips:
         shown_from = f" from {clip.source}" if clip.source else ""
@@ -118,7 +123,7 @@ def _by_clip(results: Results) -> Table:
             [clip.name[:48] + shown_from[:48], clip.group, str(clip.frames), clip.mouth or "-", *cells]
         )
     head = ["clip", "data", "frames", "mouth from", *(METRICS[name].title for name in names)]
-    return Table("Clip by clip", head, rows)
+    return Table(f"Clip by clip, {topic}", head, rows)
 
 
 def missing_lines(results: Results) -> list[str]:
