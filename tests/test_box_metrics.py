@@ -105,6 +105,7 @@ def test_the_real_frames_are_perfect_and_blurred_ones_less_sharp(seen: TrackedFa
     for name in (*SHARPNESS, "eyes_sharpness"):
         assert found[name] == 1
     assert found["mouth_psnr_gain"] == pytest.approx(100 - found["mouth_psnr_frozen"])
+    assert found["mouth_psnr_gain_shifted"] == pytest.approx(100 - found["mouth_psnr_shifted"])
     assert found["mouth_psnr_frozen"] < found["mouth_psnr_shifted"] < 60
     blurred = np.stack([gaussian_filter(frame, (2, 2, 0)) for frame in FRAMES])
     worse = measured(blurred, seen).metrics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.evaluation.metrics import METRICS
 from training.evaluation.results import ClipResult, Results, format_metric
-from training.evaluation.tables import CAVEAT, PEOPLE, Table, missing_lines, tables
+from training.evaluation.tables import CAVEAT, PEOPLE, Table, conditions, missing_lines, tables
 
 EMBEDDED_SHEETS = 24
 """So many contact sheets are part of the page; further ones are files beside it."""
@@ -44,7 +44,7 @@ def as_html(results: Results, folder: Path) -> str:
     title = f"Evaluation of {about.get('model', 'predictions')}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(str(about['data']))}, protocol {escape(str(about['protocol']))}.</p>",
+        f"<p>{escape(str(about['data']))}, {escape(conditions(results))}.</p>",
         f"<p><code>{escape(str(about['command']))}</code></p>",
         _table(beside),
         f"<p>{escape(CAVEAT)} {escape(PEOPLE)}</p>",

@@ -43,6 +43,7 @@ METRICS = {
     "mouth_psnr_shifted": Metric(
         "mouth PSNR (shifted)", 2, "the same of the first frame, moved to where the real mouth is", None, _BOX
     ),
+    "mouth_psnr_gain_shifted": Metric("mouth PSNR over shifted", 2, "what the prediction has more than that", True, _BOX),
     "mouth_ssim": Metric("mouth SSIM", 3, "SSIM of that box", True, _BOX),
     "mouth_ssim_frozen": Metric("mouth SSIM (frozen)", 3, "the same of the first frame", None, _BOX),
     "mouth_sharpness": Metric(
@@ -89,11 +90,11 @@ METRICS = {
     ),
     "silent_lips_real": Metric("silent lips (real)", 4, "the same of the real mouth", None, _LIPS),
     "lip_dynamics": Metric(
-        "lip dynamics (THEval)", 4,
+        "lip dynamics (THEval)", 5,
         "variance over time of the distances of 40 lip points, mean over pairs; nearer to the real one's is better",
         None, _LIPS,
     ),
-    "lip_dynamics_real": Metric("lip dynamics (real)", 4, "the same of the real lips", None, _LIPS),
+    "lip_dynamics_real": Metric("lip dynamics (real)", 5, "the same of the real lips", None, _LIPS),
     "lmd_fan": Metric("LMD (face-alignment)", 2, "distance of 68 landmarks in px of 512", False, _REST),
     "lips_lmd_fan": Metric(
         "Lips LMD (face-alignment)", 2, "the 20 of the lips (48:68), relative to their mean: the likely published LMD",

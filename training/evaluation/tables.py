@@ -140,15 +140,21 @@ def missing_lines(results: Results) -> list[str]:
     return lines + [f"{clip}: {reason}" for clip, reason in results.failed]
 
 
+def conditions(results: Results) -> str:
+    """How it was rendered, in words."""
+    codes = results.about.get("codes", "")
+    return f"protocol {results.about['protocol']}{codes and f', mouth codes {codes}'}"
+
+
 def as_markdown(results: Results) -> str:
     """The text of results.md."""
     about = results.about
     lines = [f"# Evaluation of {about.get('model', 'predictions')}", "", f"`{about['command']}`", ""]
-    lines += [f"{about['data']}, protocol {about['protocol']}.", ""]
+    lines += [f"{about['data']}, {conditions(results)}.", ""]
     beside, *others = tables(results)
-    lines += [f"## {beside.title}", "", *_markdown(beside), "", CAVEAT, PEOPLE, ""]
+    lines += [f"## {beside.title}", "", *markdown_table(beside), "", CAVEAT, PEOPLE, ""]
     for table in others:
-        lines += [f"## {table.title}", "", *_markdown(table), ""]
+        lines += [f"## {table.title}", "", *markdown_table(table), ""]
     missing = missing_lines(results)
     if missing:
         lines += ["## Not computed", "", *(f"- {line}" for line in missing), ""]
@@ -157,7 +163,9 @@ def as_markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """The lines of a table."""
+
     def line(cells: list[str], bold: bool = False) -> str:
         cells = [c.replace("|", "\\|") for c in cells]
         return "| " + " | ".join(f"**{c}**" if bold and c != "-" else c for c in cells) + " |"
