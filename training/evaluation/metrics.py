@@ -43,7 +43,7 @@ METRICS = {
     "mouth_psnr_shifted": Metric(
         "mouth PSNR (shifted)", 2, "the same of the first frame, moved to where the real mouth is", None, _BOX
     ),
-    "mouth_psnr_gain_shifted": Metric("mouth PSNR over shifted", 2, "what the prediction has more than that", True, _BOX),
+    "mouth_psnr_gain_shifted": Metric("mouth PSNR over shifted", 2, "what the prediction has more", True, _BOX),
     "mouth_ssim": Metric("mouth SSIM", 3, "SSIM of that box", True, _BOX),
     "mouth_ssim_frozen": Metric("mouth SSIM (frozen)", 3, "the same of the first frame", None, _BOX),
     "mouth_sharpness": Metric(

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.errors import InputError
+from sdtalk.image import Crop
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation.metrics import RenderedClip, Scores
@@ -85,6 +86,32 @@ def track_faces(tracker: Tracker, clip: RenderedClip) -> TrackedFaces:
         except InputError as error:
             faces[which] = str(error)
     return faces
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """A face in a single picture, without smoothing.
+
+    Attributes:
+        mesh_px: The face mesh in px of the picture; 0 is the left edge of the first pixel.
+        mesh: The face mesh in head space.
+        eyes: The eye state, see `sdtalk.tracking.face_model.eye_state`.
+    """
+
+    mesh_px: Float[Tensor, "478 2"]
+    mesh: Float[Tensor, "478 3"]
+    eyes: Float[Tensor, " 6"]
+
+
+def see_face(tracker: Tracker, picture: UInt8[np.ndarray, "height width 3"]) -> SeenFace | None:
+    """Find the largest face of a picture; None where there is none."""
+    found = tracker.networks.find_faces(torch.from_numpy(np.ascontiguousarray(picture))[None])[0]
+    if not found:
+        return None
+    side = max(picture.shape[:2])
+    track = tracker.head_track(found[0].points[None].cpu(), Crop(0.0, 0.0, float(side)))
+    mesh_px = track.camera.project(track.mesh) * (side / track.camera.width)
+    return SeenFace(mesh_px[0], track.mesh[0], track.eyes[0])
 
 
 def both_faces(faces: TrackedFaces, scores: Scores, *names: str) -> FacePair | None:

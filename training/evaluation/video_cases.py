@@ -51,10 +51,7 @@ def manifest_cases(
     """
     if codes == MEASURED:
         check_knows_mouth_codes(pipeline.model.config)
-    videos = [e for e in _manifest(path) if e["file"].lower().endswith(VIDEO_SUFFIXES)]
-    entries = [e for e in videos if e.get("split") == split]
-    if not entries:
-        raise InputError(str(path), f"it names no videos of the split {split!r}", "Give another --split.")
+    entries = manifest_videos(path, split)
     persons = {entry["file"]: str(entry.get("identity", entry["file"])) for entry in entries}
     pairs = {file: file for file in persons}
     if protocol == "cross-identity":
@@ -68,6 +65,19 @@ def manifest_cases(
         group = group_name(str(entry.get("dataset", "")), file)
         cases.append(EvaluationCase(Path(file).stem, persons[file], group, render, mouth, shown))
     return cases
+
+
+def manifest_videos(path: Path, split: str) -> list[dict[str, Any]]:
+    """Entries of a manifest for the videos of a split.
+
+    Raises:
+        InputError: It cannot be read, or has none.
+    """
+    videos = [e for e in _manifest(path) if e["file"].lower().endswith(VIDEO_SUFFIXES)]
+    entries = [e for e in videos if e.get("split") == split]
+    if not entries:
+        raise InputError(str(path), f"it names no videos of the split {split!r}", "Give another --split.")
+    return entries
 
 
 def _manifest(path: Path) -> list[dict[str, Any]]:
@@ -93,7 +103,7 @@ def _reenacted_clip(
     with tempfile.TemporaryDirectory() as folder, FrameStore() as predicted, FrameStore() as real:
         if other is not None:
             portrait = str(Path(folder) / "source.png")
-            Image.fromarray(_first_frame(other)).save(portrait)
+            Image.fromarray(first_frame(other)).save(portrait)
         reenactment = prepare(pipeline, clip, ReenactOptions(portrait, measured_codes=codes == MEASURED))
         count = frame_limit(len(reenactment.signals), seconds)
         for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
@@ -114,7 +124,12 @@ def _reenacted_clip(
         )
 
 
-def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+def first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """The first frame of a video.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     frames = read_frames(path)
     try:
         return next(frames)
@@ -124,7 +139,7 @@ def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
 
 def _source_picture(pipeline: SDTalkPipeline, other: Path) -> UInt8[np.ndarray, "512 512 3"]:
     """The source as it was cut out, before the same background."""
-    person: Portrait = pipeline.tracker.portrait(_first_frame(other), str(other))
+    person: Portrait = pipeline.tracker.portrait(first_frame(other), str(other))
     picture = (person.image * person.mask)[0].permute(1, 2, 0).numpy()
     return (picture * 255).round().astype(np.uint8)
 
