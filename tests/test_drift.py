@@ -10,10 +10,11 @@ from scipy.ndimage import gaussian_filter
 from toy import save_portrait, save_speech, toy_model
 
 from sdtalk.errors import InputError
+from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import open_writer
-from training.evaluation.drift import as_json, main, plot
+from training.evaluation.drift import as_json, main, plot, talk_frames
 from training.evaluation.drift_metrics import CURVES, MeasuredFrame, drift, measure_frame
 from training.evaluation.identity import IrSe50
 
@@ -78,7 +79,7 @@ def test_without_the_network_identity_has_a_reason(
         drift(iter(video_of(measured, ["nobody"] * 3)), WEIGHTS, "video")
 
 
-def test_a_video_and_a_talk_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_video_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     frames, out = wandering(6), tmp_path / "out"
     with open_writer(tmp_path / "a.mp4", frames[0].shape[1::-1]) as writer:
         for frame in frames:
@@ -87,16 +88,16 @@ def test_a_video_and_a_talk_are_measured(tmp_path: Path, capsys: pytest.CaptureF
     written = json.loads((out / "drift.json").read_text())
     assert written["seconds"] == [0, 0.08, 0.16] and len(written["sharpness"]) == 3
     assert "in the last seconds" in capsys.readouterr().out
+
+
+def test_only_the_frames_that_are_measured_can_be_rendered(tmp_path: Path) -> None:
+    """A sound of 0.08 s is repeated until there are four frames."""
     toy_model().save_pretrained(tmp_path / "model")
     photo, speech = save_portrait(tmp_path / "p.png"), save_speech(tmp_path / "s.wav", 0.08)
-    curves = []
-    for more in ([], ["--only-measured"]):
-        talk = ["--photo", str(photo), "--speech", str(speech), "--model", str(tmp_path / "model")]
-        arguments = [*talk, "--minutes", "0.003", "--every", "2", "--device", "cpu", "-o", str(out), *more]
-        assert main(arguments) == 0
-        curves.append(json.loads((out / "drift.json").read_text()))
-    assert len(curves[0]["seconds"]) == 2  # 0.18 s, longer than the sound
-    assert curves[0]["sharpness"] == pytest.approx(curves[1]["sharpness"], abs=1e-3)
+    pipeline = SDTalkPipeline.from_pretrained(tmp_path / "model", "cpu")
+    every, some = (list(talk_frames(pipeline, photo, speech, 3, 4, only)) for only in (False, True))
+    assert len(every) == len(some) == 2
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(every, some, strict=True))
 
 
 @pytest.mark.parametrize(

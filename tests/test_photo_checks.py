@@ -89,31 +89,24 @@ def test_a_face_is_seen_as_the_tracker_has_it(tmp_path: Path) -> None:
 def test_photos_are_checked_and_what_cannot_be_is_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    photos, out, model = tmp_path / "photos", tmp_path / "out", tmp_path / "model"
+    """By the bundled model, which gives photos back somewhat, and closes eyes a little."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
-    save_portrait(photos / "a.png")
+    save_portrait(photos / "a.png", 512)
     (photos / "damaged.png").write_bytes(b"no picture")
     (photos / "notes.txt").write_text("not looked at")
-    toy_model().save_pretrained(model)
-    assert main([str(photos), "--model", str(model), "--device", "cpu", "-o", str(out)]) == 0
+    assert main([str(photos), "--device", "cpu", "-o", str(out)]) == 0
     written = json.loads((out / "photos.json").read_text())
     (photo,) = written["photos"]
     assert photo["name"] == "a.png" and [f["photo"] for f in written["failed"]] == ["damaged.png"]
     assert photo["figures"].keys() | photo["missing"].keys() == PHOTO_METRICS.keys()
-    assert photo["figures"]["own_psnr"] > 20 and 0 <= photo["figures"]["holes_own"] < 10
+    found = photo["figures"]
+    assert min(found["own_psnr"], found["own_mouth_psnr"], found["own_eyes_psnr"]) > 18
+    assert found["blink_gap"] < 0.9 and 0 <= found["holes_own"] < 10
     assert written["summary"]["own_psnr"]["mean"] == photo["figures"]["own_psnr"]
     assert (out / photo["sheet"]).is_file() and "damaged.png" in (out / "photos.md").read_text()
     assert "data:image/jpeg;base64," in (out / "index.html").read_text()
     assert "warning: damaged.png" in capsys.readouterr().err
-
-
-def test_the_bundled_model_gives_a_photo_back_and_closes_its_eyes_somewhat(tmp_path: Path) -> None:
-    assert (
-        main([str(save_portrait(tmp_path / "p.png", 512)), "--device", "cpu", "-o", str(tmp_path / "out")])
-        == 0
-    )
-    found = json.loads((tmp_path / "out" / "photos.json").read_text())["photos"][0]["figures"]
-    assert found["own_mouth_psnr"] > 18 and found["own_eyes_psnr"] > 18 and found["blink_gap"] < 0.9
 
 
 def test_first_frames_of_a_manifest_are_photos(tmp_path: Path) -> None:
