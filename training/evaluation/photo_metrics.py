@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes
 from scipy.spatial import ConvexHull
-from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE, Camera
 from sdtalk.driving import CLOSED_GAP, GAPS, NECK, with_lid_gaps
@@ -45,7 +44,14 @@ PHOTO_METRICS = {
     "holes_turned": Metric(
         "holes, turned", 2, f"the same with the head turned by {TURN_DEGREES:g} degrees, the worse of both sides", False
     ),
-    "face_holes_turned": Metric("holes in the face, turned", 2, "the same within the face mesh", False),
+    "holes_opened": Metric(
+        "holes, opened", 2, "what turning adds to those of the own pose, which are the mask's (loose hair)", False
+    ),
+    "face_holes_turned": Metric("holes in the face, turned", 2, "those within the face mesh", False),
+    "face_sharpness_turned": Metric(
+        "sharpness of the face, turned", 2,
+        "gradient energy within the face mesh over that of the own pose, the higher of both sides; stripes raise it", None,
+    ),
 }  # fmt: skip
 
 
@@ -90,13 +96,7 @@ def measure_photo(pipeline: SDTalkPipeline, person: Portrait) -> PhotoScores:
     metrics, missing = _own_state(person, photo, pictures[1])
     gap = _blink_gap(pipeline, pictures[1], pictures[2])
     (missing if isinstance(gap, str) else metrics)["blink_gap"] = gap  # type: ignore[index]
-    holes = [hole_share(_alpha(frame)) for frame in sides]
-    in_face = [_face_holes(frame, person, camera) for frame, camera in zip(sides, turned, strict=True)]
-    metrics |= {
-        "holes_own": 100 * hole_share(_alpha(own)),
-        "holes_turned": 100 * max(holes),
-        "face_holes_turned": 100 * max(in_face),
-    }
+    metrics |= _turned([own, *sides], [pictures[1], *pictures[3:]], [head.rest, *turned], person)
     return PhotoScores(metrics, pictures, missing)
 
 
@@ -106,6 +106,37 @@ def _before_black(frame: Frame) -> UInt8[np.ndarray, "512 512 3"]:
 
 def _alpha(frame: Frame) -> Float[np.ndarray, "height width"]:
     return frame.alpha[0, 0].cpu().numpy()
+
+
+def _turned(
+    frames: list[Frame], pictures: list[np.ndarray], cameras: list[Camera], person: Portrait
+) -> dict[str, float]:
+    """Holes and stripes of a head in its own pose, then turned to either side."""
+    mesh = person.track.mesh
+    faces = [face_area(camera.to("cpu").project(mesh)[0].numpy()) for camera in cameras]
+    own, *holes = (100 * hole_share(_alpha(frame)) for frame in frames)
+    in_face = [100 * hole_share(_alpha(f), face) for f, face in zip(frames[1:], faces[1:], strict=True)]
+    still, *energies = (energy_within(p, face) for p, face in zip(pictures, faces, strict=True))
+    return {
+        "holes_own": own,
+        "holes_turned": max(holes),
+        "holes_opened": max(0.0, max(holes) - own),
+        "face_holes_turned": max(in_face),
+        "face_sharpness_turned": max(energies) / max(still, 1e-6),
+    }
+
+
+def energy_within(
+    picture: UInt8[np.ndarray, "height width 3"], area: Bool[np.ndarray, "height width"]
+) -> float:
+    """Gradient energy of neighbours that are both within an area, as `box_metrics.gradient_energy`."""
+    x, total = picture.astype(np.float32), 0.0
+    for axis in (0, 1):
+        both = np.diff(area.astype(np.int8), axis=axis) == 0
+        both &= np.take(area, range(both.shape[axis]), axis=axis)
+        squares = np.square(np.diff(x, axis=axis))[both]
+        total += float(squares.mean()) if squares.size else 0.0
+    return total
 
 
 def _own_state(
@@ -173,8 +204,7 @@ def hole_share(
     return float((alpha[inside] < OPAQUE).mean()) if inside.any() else 0.0
 
 
-def _face_holes(frame: Frame, person: Portrait, camera: Camera) -> float:
-    """Share of holes within the convex hull of the face mesh."""
-    points: Tensor = camera.to("cpu").project(person.track.mesh)[0]
-    corners = points.numpy()[ConvexHull(points.numpy()).vertices]
-    return hole_share(_alpha(frame), inside_polygon(corners, np.array([0, 0, FRAME_SIZE, FRAME_SIZE])))
+def face_area(points_px: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, "512 512"]:
+    """Pixels of a frame within the convex hull of the face mesh."""
+    corners = points_px[ConvexHull(points_px).vertices]
+    return inside_polygon(corners, np.array([0, 0, FRAME_SIZE, FRAME_SIZE]))
