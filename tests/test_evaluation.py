@@ -41,7 +41,7 @@ from training.evaluation.reenactment import (
 )
 from training.evaluation.results import ClipResult, Results, means
 from training.evaluation.syncnet import SyncNet
-from training.evaluation.tables import PAPER, as_markdown
+from training.evaluation.tables import PAPER, as_markdown, frozen_line
 from training.lpips import Lpips
 
 
@@ -398,6 +398,15 @@ def test_means_by_hand() -> None:
     assert groups["HDTF"].counts["mouth_spread"] == 1 and groups["all clips"].metrics["psnr"] == 23.0
     assert groups["all clips"].missing["lpips"] == "no <weights>"
     assert means([]).metrics == {} and means([]).missing.keys() == METRICS.keys()
+
+
+def test_clips_that_stand_still_better_are_named() -> None:
+    def clip(name: str, **figures: float) -> ClipResult:
+        return ClipResult(name, name, "", "", 10, "sound", figures, {}, "")
+
+    clips = [clip("a", psnr=20.0, psnr_frozen=20.2), clip("b", psnr=20.0, psnr_frozen=20.5), clip("c")]
+    line = frozen_line(Results({}, clips))
+    assert "1 of 2 clips: b (-0.50)" in line and frozen_line(Results({}, clips[2:])) == ""
 
 
 def test_tables_stand_beside_the_papers(tmp_path: Path) -> None:

@@ -16,10 +16,13 @@ from sdtalk.image import read_picture
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import open_writer
+from training.evaluation.box_metrics import gradient_energy
 from training.evaluation.photo_checks import main, photo_sources
 from training.evaluation.photo_metrics import (
     EDGE_PX,
     PHOTO_METRICS,
+    energy_within,
+    face_area,
     hole_share,
     measure_photo,
     outline,
@@ -59,6 +62,21 @@ def test_holes_and_slits_are_counted() -> None:
     here = np.zeros(holed.shape, bool)
     here[60:70, 55:65] = True
     assert hole_share(holed, here) == 1 and hole_share(disc(), here) == 0
+
+
+def test_energy_within_an_area_is_that_of_a_cut_out_box() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    area = np.zeros((40, 50), bool)
+    area[5:25, 10:42] = True
+    assert energy_within(picture, area) == pytest.approx(gradient_energy(picture[5:25, 10:42]))
+    assert energy_within(picture, np.zeros_like(area)) == 0
+
+
+def test_the_area_of_a_face_is_its_hull() -> None:
+    angles = np.linspace(0, 2 * np.pi, 400)
+    circle = np.stack([256 + 100 * np.cos(angles), 200 + 100 * np.sin(angles)], axis=1)
+    inner = np.random.default_rng(0).uniform(220, 240, (50, 2))
+    assert face_area(np.concatenate([circle, inner])).sum() == pytest.approx(np.pi * 100**2, rel=0.01)
 
 
 def test_a_head_turns_about_its_neck() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.evaluation.metrics import METRICS
 from training.evaluation.results import ClipResult, Results, format_metric
-from training.evaluation.tables import CAVEAT, PEOPLE, Table, conditions, missing_lines, tables
+from training.evaluation.tables import CAVEAT, PEOPLE, Table, conditions, frozen_line, missing_lines, tables
 
 EMBEDDED_SHEETS = 24
 """So many contact sheets are part of the page; further ones are files beside it."""
@@ -48,6 +48,7 @@ def as_html(results: Results, folder: Path) -> str:
         f"<p><code>{escape(str(about['command']))}</code></p>",
         html_table(beside),
         f"<p>{escape(CAVEAT)} {escape(PEOPLE)}</p>",
+        f"<p>{escape(frozen_line(results))}</p>",
         *(html_table(table) for table in others),
     ]
     missing = missing_lines(results)

@@ -50,7 +50,8 @@ PHOTO_METRICS = {
     "face_holes_turned": Metric("holes in the face, turned", 2, "those within the face mesh", False),
     "face_sharpness_turned": Metric(
         "sharpness of the face, turned", 2,
-        "gradient energy within the face mesh over that of the own pose, the higher of both sides; stripes raise it", None,
+        "gradient energy within the face mesh over that of the own pose, the higher of both sides; stripes raise it",
+        None,
     ),
 }  # fmt: skip
 

@@ -40,6 +40,10 @@ CAVEAT = (
 PEOPLE = "Means of few clips say little: with the clips of ten people, a tenth of a dB is chance."
 
 
+WORSE_DB = 0.3
+"""What a prediction may be below the frozen first frame, whose face stands still."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table, as text.
@@ -146,6 +150,23 @@ def conditions(results: Results) -> str:
     return f"protocol {results.about['protocol']}{codes and f', mouth codes {codes}'}"
 
 
+def frozen_line(results: Results) -> str:
+    """Which clips are worse than their frozen first frame, by PSNR of the whole picture; "" where none has it."""
+    gains = {
+        clip.name: clip.metrics["psnr"] - clip.metrics["psnr_frozen"]
+        for clip in results.clips
+        if {"psnr", "psnr_frozen"} <= clip.metrics.keys()
+    }
+    worse = [f"{name} ({gain:+.2f})" for name, gain in gains.items() if gain < -WORSE_DB]
+    if not gains:
+        return ""
+    listed = f": {', '.join(worse)}" if worse else ""
+    return (
+        f"Worse than the frozen first frame by over {WORSE_DB} dB of PSNR: "
+        f"{len(worse)} of {len(gains)} clips{listed}."
+    )
+
+
 def as_markdown(results: Results) -> str:
     """The text of results.md."""
     about = results.about
@@ -153,6 +174,8 @@ def as_markdown(results: Results) -> str:
     lines += [f"{about['data']}, {conditions(results)}.", ""]
     beside, *others = tables(results)
     lines += [f"## {beside.title}", "", *markdown_table(beside), "", CAVEAT, PEOPLE, ""]
+    if frozen := frozen_line(results):
+        lines += [frozen, ""]
     for table in others:
         lines += [f"## {table.title}", "", *markdown_table(table), ""]
     missing = missing_lines(results)
