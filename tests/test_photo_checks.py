@@ -60,8 +60,12 @@ def test_holes_and_slits_are_counted() -> None:
     inside = disc()[rows[0] + EDGE_PX + 1 :, 58:60].size
     assert hole_share(slit) * (disc() > 0).sum() > 0.9 * inside
     here = np.zeros(holed.shape, bool)
-    here[60:70, 55:65] = True
-    assert hole_share(holed, here) == 1 and hole_share(disc(), here) == 0
+    here[45:85, 40:80] = True
+    inner = (40 - 2 * EDGE_PX) ** 2
+    assert 100 / inner <= hole_share(holed, here) < 1.3 * 100 / inner and hole_share(disc(), here) == 0
+    ring = disc()
+    ring[50:90, 40:80] = 0  # as between two people
+    assert hole_share(ring) == 0 and not outline(ring)[56:84, 46:74].any()
 
 
 def test_energy_within_an_area_is_that_of_a_cut_out_box() -> None:

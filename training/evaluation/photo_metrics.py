@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes
+from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes, label
 from scipy.spatial import ConvexHull
 
 from sdtalk.camera import FRAME_SIZE, Camera
@@ -28,6 +28,9 @@ SOLID, OPAQUE = 0.5, 0.9
 
 CLOSED_PX, EDGE_PX = 6, 8
 """Slits up to twice the first, px, do not part the outline; up to the second from it alpha may fall off."""
+
+LARGEST_HOLE = 0.02
+"""Gaps that take more of the outline's area lie between the person and something else, such as a second person."""
 
 NEARLY_CLOSED = 0.12
 """Eyes whose lid gap is a smaller part of their width are closed in the photo already."""
@@ -185,23 +188,27 @@ def turned_camera(rest: Camera, degrees: float) -> Camera:
 def outline(alpha: Float[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
     """The person's outline, filled: slits and holes belong to it. At the picture's border nothing ends."""
     padded = np.pad(alpha >= SOLID, CLOSED_PX, mode="edge")
-    whole = binary_fill_holes(binary_closing(padded, iterations=CLOSED_PX))
+    closed = binary_closing(padded, iterations=CLOSED_PX)
+    numbers, count = label(binary_fill_holes(closed) & ~closed)
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)
+    small = areas <= LARGEST_HOLE * closed.sum()
+    small[0] = False  # what is no hole
+    whole = closed | small[numbers]
     return whole[CLOSED_PX:-CLOSED_PX, CLOSED_PX:-CLOSED_PX]
 
 
 def hole_share(
-    alpha: Float[np.ndarray, "height width"], within: Bool[np.ndarray, "height width"] | None = None
+    alpha: Float[np.ndarray, "height width"], area: Bool[np.ndarray, "height width"] | None = None
 ) -> float:
-    """Share of the pixels well inside the outline that are not opaque.
+    """Share of the pixels well inside an area that are not opaque.
 
     Gaps that the photo has, between strands of hair or through an ear-ring, count as well: compare with the own pose.
 
     Args:
         alpha: How far a pixel shows the person.
-        within: Only these are looked at; None: all.
+        area: What should be opaque up to its border; None: the outline.
     """
-    inside = binary_erosion(outline(alpha), iterations=EDGE_PX, border_value=1)
-    inside = inside if within is None else inside & within
+    inside = binary_erosion(outline(alpha) if area is None else area, iterations=EDGE_PX, border_value=1)
     return float((alpha[inside] < OPAQUE).mean()) if inside.any() else 0.0
 
 
