@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sdtalk.background import TRANSPARENT, parse_background
 from sdtalk.camera import FRAME_SIZE
-from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes
+from sdtalk.config import SDTalkConfig
+from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes, followed_mouth
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
 from sdtalk.image import Crop, crop_picture, read_picture, to_frames, to_tensor
@@ -36,10 +37,13 @@ class ReenactOptions:
     Attributes:
         portrait: Picture to animate; None: the clip's own first frame, in exactly the clip's crop and poses.
         background: Stands behind the prediction and behind the person of the real frames.
+        measured_codes: The mouth follows the one that is seen in the clip, not the sound; needs a model whose audio
+            code is a mouth code.
     """
 
     portrait: str | None = None
     background: str = "black"
+    measured_codes: bool = False
 
     @property
     def transparent(self) -> bool:
@@ -77,8 +81,10 @@ def prepare(
     """Track a clip, reconstruct the head, listen to the sound.
 
     Raises:
-        InputError: The clip, the portrait or the background cannot be used.
+        InputError: The clip, the portrait or the background cannot be used, or the model knows no mouth codes.
     """
+    if options.measured_codes:
+        check_knows_mouth_codes(pipeline.model.config)
     clip = Path(clip)
     background, tracker = parse_background(options.background), pipeline.tracker
     picture = read_picture(options.portrait) if options.portrait else None
@@ -99,7 +105,10 @@ def prepare(
         notes += [picture.note, person.note]
     progress("preparing", 0, 0)
     head = pipeline.reconstruct_tracked(person)
-    if info.has_sound:
+    if options.measured_codes:
+        seen = tracker.face.mouth_code(track.mesh)
+        code = followed_mouth(seen, seen[:1] if picture is None else None)
+    elif info.has_sound:
         code = pipeline.speech_encoder.encode(read_speech(clip))
     else:
         code = head.audio_code.cpu() if head.audio_code is not None else pipeline.speech_encoder.silence()
@@ -110,6 +119,19 @@ def prepare(
     scene = pipeline.scene(background, person)
     signals = DrivingSignals(code, pipeline.eyes_for_model(eyes), camera)
     return Reenactment(clip, video.crop, head, signals, scene, note)
+
+
+def check_knows_mouth_codes(config: SDTalkConfig) -> None:
+    """See that a measured mouth can move a model's.
+
+    Raises:
+        InputError: Its audio code does not say how the mouth stands.
+    """
+    if not config.hears_mouth_codes:
+        problem = "its audio code is no mouth code, so a measured mouth cannot move its own"
+        raise InputError(
+            f"model {config.name!r}", problem, "Let the sound move it, or use a model like `mini`."
+        )
 
 
 def _fitted(

@@ -10,6 +10,7 @@ from sdtalk.driving import (
     GAPS,
     followed_cameras,
     followed_eyes,
+    followed_mouth,
     forth_and_back,
     idle_cameras,
     natural_blinks,
@@ -104,3 +105,13 @@ def test_eyes_of_a_video_count_relative_to_their_median() -> None:
     assert torch.equal(eyes[0], EYES[0])
     torch.testing.assert_close(eyes[2, GAPS], EYES[0, GAPS] / 10)
     assert torch.equal(eyes[2, [2, 5]], EYES[0, [2, 5]])
+
+
+def test_a_followed_mouth_is_as_open_and_starts_at_the_photos_shape() -> None:
+    torch.manual_seed(0)
+    driver = torch.randn(6, 5)
+    own = followed_mouth(driver, driver[:1])
+    assert torch.equal(own[:, 0], driver[:, 0]) and not own[0, 1:].any()
+    torch.testing.assert_close(own[:, 1:].diff(dim=0), driver[:, 1:].diff(dim=0))
+    looks = torch.tensor([[0.0, 1.0, -2.0, 3.0, 0.5]])
+    torch.testing.assert_close(followed_mouth(driver + looks, None), followed_mouth(driver, None))

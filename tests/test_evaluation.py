@@ -16,10 +16,13 @@ from toy import save_speech, toy_base, toy_model
 from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.reenact import ReenactOptions, check_knows_mouth_codes, prepare
 from sdtalk.speech.audio import speech_level
 from sdtalk.speech.encoder import hold_in_silence
+from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import open_writer
+from sdtalk.video import open_writer, read_frames
 from training.data.dataset import PreparedDataset, clip_frames
 from training.evaluate import main
 from training.evaluation.evaluator import MetricNetworks, measure
@@ -28,10 +31,16 @@ from training.evaluation.html_report import as_html
 from training.evaluation.identity import IrSe50
 from training.evaluation.metrics import METRICS, RenderedClip
 from training.evaluation.protocols import group_name, next_person, prepared_cases
-from training.evaluation.reenactment import SourceFrame, check_data_fits, mouth_codes, predicted_frames
+from training.evaluation.reenactment import (
+    SourceFrame,
+    check_data_fits,
+    measured_mouth,
+    mouth_codes,
+    predicted_frames,
+)
 from training.evaluation.results import ClipResult, Results, means
 from training.evaluation.syncnet import SyncNet
-from training.evaluation.tables import PAPER, as_markdown
+from training.evaluation.tables import PAPER, as_markdown, frozen_line
 from training.image_metrics import psnr
 from training.lpips import Lpips
 
@@ -89,6 +98,31 @@ def test_where_nobody_speaks_the_mouth_is_measured(faces: PreparedDataset) -> No
     assert torch.equal(mouth_codes(model, mute, range(1, 4)), clip.mouth[1:4])
 
 
+def test_a_measured_mouth_moves_the_picture_whatever_is_heard(
+    faces: PreparedDataset, mini_folder: Path, tmp_path: Path
+) -> None:
+    clip = faces.clip(faces.index.of("dev")[0])
+    own = measured_mouth(clip, range(1, 4), same=True)
+    assert torch.equal(own[:, 0], clip.mouth[1:4, 0])
+    torch.testing.assert_close(own[:, 1:], clip.mouth[1:4, 1:] - clip.mouth[:1, 1:])
+    torch.testing.assert_close(measured_mouth(clip, range(5), same=False), clip.mouth)
+    video(tmp_path / "ann.mp4", wandering(4))
+    pipeline = SDTalkPipeline.from_pretrained(mini_folder, "cpu")
+    seen = prepare(pipeline, tmp_path / "ann.mp4", ReenactOptions(measured_codes=True))
+    track = pipeline.tracker.video(read_frames(tmp_path / "ann.mp4"), "ann").track
+    code, mesh_code = seen.signals.audio_code, FaceModel.bundled().mouth_code(track.mesh)
+    torch.testing.assert_close(code[:1], seen.head.audio_code)
+    torch.testing.assert_close(
+        code, torch.cat([mesh_code[:, :1], mesh_code[:, 1:] - mesh_code[:1, 1:]], dim=1)
+    )
+    out = tmp_path / "out"
+    arguments = [str(faces.store.source), "--model", str(mini_folder), "--device", "cpu", "-o", str(out)]
+    assert main([*arguments, "--clips", "1", "--limit-seconds", "0.12", "--codes", "measured"]) == 0
+    written = json.loads((out / "results.json").read_text())
+    assert written["codes"] == written["clips"][0]["mouth"] == "measured"
+    assert "mouth codes measured" in (out / "results.md").read_text()
+
+
 def test_base_repeats_a_clip(tmp_path: Path, toy_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDTALK_HOME", str(toy_home))
     prepared = make_prepared(tmp_path / "data", 1, 3, "hubert", "flame", ("dev",))
@@ -104,6 +138,8 @@ def test_base_repeats_a_clip(tmp_path: Path, toy_home: Path, monkeypatch: pytest
 
 
 def test_data_of_another_model_are_refused(tmp_path: Path, faces: PreparedDataset) -> None:
+    with pytest.raises(InputError, match="its audio code is no mouth code"):
+        check_knows_mouth_codes(toy_base().config)
     with pytest.raises(
         InputError, match="its tracker is 'face_mesh', and the model 'toy base' needs 'flame'"
     ):
@@ -161,7 +197,15 @@ def test_with_all_networks_every_metric_is_there() -> None:
     frames = np.stack(wandering(8))
     samples = np.random.default_rng(0).normal(0, 0.1, 8 * 640).astype(np.float32)
     scores = measure(RenderedClip("clip", frames, frames, samples, True, fps=25.0), networks)
-    assert scores.missing.keys() == {"lmd_fan"} and "face-alignment" in scores.missing["lmd_fan"]
+    assert "face-alignment" in scores.missing["lmd_fan"] == scores.missing["lips_lmd_fan"]
+    by_what_happens = {
+        "mouth_sharpness_opening",
+        "mouth_sharpness_closing",
+        "inner_lips_l1",
+        "inner_lips_l1_shifted",
+    }
+    short = {name for name, metric in METRICS.items() if metric.topic == "movement of the mouth"}
+    assert scores.missing.keys() - short <= {"lmd_fan", "lips_lmd_fan"} | by_what_happens
     found = scores.metrics
     assert (found["psnr"], found["lpips"], found["lmd_mesh"], found["mouth_lag_frames"]) == (100, 0, 0, 0)
     assert found["ssim"] == pytest.approx(1) and found["identity"] == pytest.approx(1, abs=1e-5)
@@ -303,6 +347,7 @@ def test_videos_of_a_manifest_are_repeated(mini_folder: Path, tmp_path: Path) ->
         (["FACES", "--split", "test"], "it has no clips (train 0, dev 2, test 0)"),
         (["FACES", "--model", "nowhere"], "nowhere"),
         (["FACES", "--push-to-hub", "a/b"], "is no folder that could be uploaded"),
+        (["--predictions", "x", "--targets", "y", "--codes", "measured"], "are rendered already"),
         (["FACES", "--clips", "0"], "--clips 0: it is less than 1"),
         (["FACES", "--limit-seconds", "nan"], "--limit-seconds nan"),
     ],
@@ -353,6 +398,15 @@ def test_means_by_hand() -> None:
     assert groups["HDTF"].counts["mouth_spread"] == 1 and groups["all clips"].metrics["psnr"] == 23.0
     assert groups["all clips"].missing["lpips"] == "no <weights>"
     assert means([]).metrics == {} and means([]).missing.keys() == METRICS.keys()
+
+
+def test_clips_that_stand_still_better_are_named() -> None:
+    def clip(name: str, **figures: float) -> ClipResult:
+        return ClipResult(name, name, "", "", 10, "sound", figures, {}, "")
+
+    clips = [clip("a", psnr=20.0, psnr_frozen=20.2), clip("b", psnr=20.0, psnr_frozen=20.5), clip("c")]
+    line = frozen_line(Results({}, clips))
+    assert "1 of 2 clips: b (-0.50)" in line and frozen_line(Results({}, clips[2:])) == ""
 
 
 def test_tables_stand_beside_the_papers(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ TRAINING = {
     "tracker": {"data"},
     "mini": {"data", "image_metrics"},
     "preparation": {"data", "mini", "video_files"},
-    "evaluation": {"data", "image_metrics", "lpips", "optional_networks", "video_files"},
+    "evaluation": {"data", "image_metrics", "lpips", "mini", "optional_networks", "video_files"},
     # a training run
     "train_settings": set(),
     "loss_terms": {"losses", "lpips", "published_losses", "published_perceptual", "train_settings"},

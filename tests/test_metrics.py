@@ -12,13 +12,8 @@ from sdtalk.image import read_picture
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS as LANDMARK_NUMBERS
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation.identity import IrSe50, align_faces, similarity_transform
-from training.evaluation.landmark_metrics import (
-    TrackedFace,
-    landmark_distance,
-    lip_distance,
-    mesh_landmarks,
-    track_face,
-)
+from training.evaluation.landmark_metrics import landmark_distance, lip_distance, mesh_landmarks
+from training.evaluation.tracked_face import TrackedFace, track_face
 from training.image_metrics import best_lag_correlation, psnr, ssim
 
 
@@ -77,7 +72,7 @@ def test_landmark_distances_by_hand() -> None:
 
 
 def test_the_68_are_those_of_the_mesh() -> None:
-    face = TrackedFace(torch.rand(2, 478, 2), np.zeros(2), 512)
+    face = TrackedFace(torch.rand(2, 478, 2), torch.zeros(2, 5), 512)
     assert torch.equal(mesh_landmarks(face), face.mesh_px[:, LANDMARK_NUMBERS])
 
 

@@ -2,6 +2,7 @@
 
     accelerate launch training/evaluate.py DATA --model mini -o runs/evaluation
     python -m training.evaluate SAMPLES/manifest.json --model runs/stage2 --split dev
+    python -m training.evaluate DATA --model mini --codes measured   # the picture alone, without the ears
     python -m training.evaluate --predictions FOLDER --targets FOLDER -o runs/theirs
     python -m training.evaluate DATA --model RUN/model --push-to-hub USER/NAME
 
@@ -34,7 +35,7 @@ from sdtalk.pipeline import SDTalkPipeline
 from training.data.dataset import PreparedDataset, flame_model
 from training.evaluation.evaluator import MetricNetworks, measure
 from training.evaluation.frame_store import write_contact_sheet
-from training.evaluation.protocols import PROTOCOLS, EvaluationCase, prepared_cases
+from training.evaluation.protocols import CODES, HEARD, PROTOCOLS, EvaluationCase, prepared_cases
 from training.evaluation.results import ClipResult, Results
 from training.evaluation.results_writer import RESULTS, write_results
 from training.evaluation.tables import as_markdown
@@ -61,6 +62,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="mini", help="mini, a folder, or USER/NAME on the Hub")
     parser.add_argument("--split", default="dev", help="train, dev (default) or test")
     parser.add_argument("--protocol", default="self", choices=PROTOCOLS)
+    parser.add_argument(
+        "--codes", default=HEARD, choices=CODES, help="heard (default), or measured: the speaker's own mouth"
+    )
     parser.add_argument("--limit-seconds", type=float, default=60.0, help="only the beginning of each clip")
     parser.add_argument("--clips", type=int, help="only so many clips")
     parser.add_argument(
@@ -76,6 +80,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if (arguments.data is None) == (folders == (None, None)) or (None in folders and any(folders)):
         problem = "it is not clear what to measure"
         raise InputError("evaluate", problem, "Give DATA, or --predictions FOLDER --targets FOLDER.")
+    if arguments.data is None and arguments.codes != HEARD:
+        problem = "predictions are rendered already"
+        raise InputError(f"--codes {arguments.codes}", problem, "Leave it out, or give DATA.")
     if arguments.push_to_hub:
         if not Path(arguments.model).is_dir():
             problem = f"the model {arguments.model!r} is no folder that could be uploaded"
@@ -92,20 +99,20 @@ def evaluation_cases(
     arguments: argparse.Namespace, device: str
 ) -> tuple[list[EvaluationCase], list[tuple[str, str]]]:
     """What is to be rendered or read, and what is known to fail already."""
-    seconds = arguments.limit_seconds
+    seconds, codes = arguments.limit_seconds, arguments.codes
     if arguments.data is None:
         return prediction_cases(arguments.predictions, arguments.targets, seconds)
     if arguments.data.endswith(".json"):
         pipeline = SDTalkPipeline.from_pretrained(arguments.model, device)
         path = Path(arguments.data)
-        return manifest_cases(path, pipeline, arguments.split, arguments.protocol, seconds), []
+        return manifest_cases(path, pipeline, arguments.split, arguments.protocol, seconds, codes), []
     prepared = PreparedDataset.open(arguments.data)
     if prepared.index.tracker == "flame":
         flame_model()  # every clip needs it: what is missing shows at once
     folder = locate(arguments.model)
     precision = choose_precision("auto", read_config(folder), torch.device(device))
     model = load_model(folder, device).in_precision(precision)
-    cases = prepared_cases(prepared, model, arguments.split, arguments.protocol, seconds, device)
+    cases = prepared_cases(prepared, model, arguments.split, arguments.protocol, seconds, device, codes)
     return cases, []
 
 
@@ -136,6 +143,7 @@ def describe_run(arguments: argparse.Namespace, argv: list[str], device: str) ->
         "model": arguments.predictions.resolve().name if theirs else arguments.model,
         "data": str(arguments.targets) if theirs else f"{arguments.data}, split {arguments.split}",
         "protocol": "predictions beside targets" if theirs else arguments.protocol,
+        "codes": "" if theirs else arguments.codes,
         "limit_seconds": arguments.limit_seconds,
         "every": arguments.every,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),

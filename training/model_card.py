@@ -187,27 +187,27 @@ def _measured(results: Mapping[str, Any]) -> str:
     figures, groups = results["figures"], results["groups"]
     everything = list(groups.values())[-1]
     shown = [name for name in figures if name in everything["figures"]]
-    rows = [
-        f"| {group} | {part['clips']} | "
-        + " | ".join(_number(part["figures"].get(name), figures[name]["digits"]) for name in shown)
-        + " |"
-        for group, part in groups.items()
-    ]
-    lines = [
-        f"{_last_names(results['data'])}, protocol {results['protocol']}; means over clips:",
-        "",
-        "| data | clips | " + " | ".join(figures[name]["title"] for name in shown) + " |",
-        "|---|---|" + "---|" * len(shown),
-        *rows,
-        "",
-        *(f"- {figures[name]['title']}: {figures[name]['meaning']}." for name in shown),
-    ]
+    lines = [f"{_last_names(results['data'])}, protocol {_protocol(results)}; means over clips:", ""]
+    for topic in dict.fromkeys(figures[name].get("topic", "") for name in shown):
+        columns = [name for name in shown if figures[name].get("topic", "") == topic]
+        lines += ["| data | clips | " + " | ".join(figures[name]["title"] for name in columns) + " |"]
+        lines += ["|---|---|" + "---|" * len(columns)]
+        for group, part in groups.items():
+            cells = [_number(part["figures"].get(name), figures[name]["digits"]) for name in columns]
+            lines += [f"| {group} | {part['clips']} | " + " | ".join(cells) + " |"]
+        lines += [""]
+    lines += [f"- {figures[name]['title']}: {figures[name]['meaning']}." for name in shown]
     absent = everything["missing"]
     if absent:
         lines += ["", "Not measured:", "", *(f"- {figures[n]['title']}: {why}" for n, why in absent.items())]
     if results["failed"]:
         lines += ["", f"{len(results['failed'])} clips failed and are not in the means."]
     return "\n".join(lines)
+
+
+def _protocol(results: Mapping[str, Any]) -> str:
+    """How it was rendered; with measured codes the figures say nothing of what the model hears."""
+    return str(results["protocol"]) + (", measured mouth codes" if results.get("codes") == "measured" else "")
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -223,7 +223,7 @@ def _model_index(results: Mapping[str, Any]) -> list[EvalResult]:
             task_type="image-to-video",
             task_name="Talking head",
             dataset_type=group.lower().replace(" ", "-"),
-            dataset_name=f"{group} ({results['protocol']}, {part['clips']} clips)",
+            dataset_name=f"{group} ({_protocol(results)}, {part['clips']} clips)",
             metric_type=name,
             metric_name=figures[name]["title"],
             metric_value=round(value, figures[name]["digits"] + 1),

@@ -12,27 +12,22 @@ from sdtalk.flame.fan import FanLandmarks
 from sdtalk.image import to_tensor
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation import identity, syncnet
+from training.evaluation.box_metrics import measure_boxes
 from training.evaluation.identity import IrSe50, align_faces
 from training.evaluation.landmark_metrics import (
-    TrackedFace,
     fan_landmarks,
     landmark_distance,
     lip_distance,
     mesh_landmarks,
-    track_face,
 )
 from training.evaluation.metrics import METRICS, RenderedClip, Scores
+from training.evaluation.mouth_metrics import measure_mouth
 from training.evaluation.syncnet import SyncNet, face_crops, sync_scores
-from training.image_metrics import best_lag_correlation, psnr, ssim
+from training.evaluation.tracked_face import TrackedFace, TrackedFaces, both_faces, track_face, track_faces
+from training.image_metrics import psnr, ssim
 from training.lpips import ASSET as LPIPS_ASSET
 from training.lpips import Lpips
 from training.optional_networks import missing_network_reason
-
-MAX_LAG_FRAMES = 6
-STILL = 1e-6
-
-TrackedFaces = dict[str, TrackedFace | str]
-"""Of the "predicted" and the "real" frames; where one has none, why."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +74,10 @@ def measure(clip: RenderedClip, networks: MetricNetworks) -> Scores:
     """Every metric of a clip, or the reason why there is none."""
     scores = Scores()
     _image_metrics(clip, networks, scores)
-    faces: TrackedFaces = {}
-    for which, frames in (("predicted", clip.predicted), ("real", clip.real)):
-        try:
-            faces[which] = track_face(networks.tracker, frames, f"{clip.name}, {which} frames")
-        except InputError as error:
-            faces[which] = str(error)
-    for step in (_landmark_metrics, _mouth_metrics, _sync_metrics, _identity_metric):
+    faces = track_faces(networks.tracker, clip)
+    measure_boxes(clip, faces, scores)
+    measure_mouth(clip, faces, scores)
+    for step in (_landmark_metrics, _sync_metrics, _identity_metric):
         step(clip, faces, networks, scores)
     if clip.fps is None:
         scores.skip("how long it took to render is not known", "fps")
@@ -132,24 +124,15 @@ def _lpips(networks: MetricNetworks, clip: RenderedClip, index: int) -> float:
     return float(networks.lpips(ours, theirs))
 
 
-def _both_faces(faces: TrackedFaces, scores: Scores, *names: str) -> tuple[TrackedFace, TrackedFace] | None:
-    """The faces of both videos; where one has none, the metrics are skipped."""
-    ours, theirs = faces["predicted"], faces["real"]
-    if isinstance(ours, str) or isinstance(theirs, str):
-        scores.skip(ours if isinstance(ours, str) else str(theirs), *names)
-        return None
-    return ours, theirs
-
-
 def _landmark_metrics(
     clip: RenderedClip, faces: TrackedFaces, networks: MetricNetworks, scores: Scores
 ) -> None:
-    names = ("lmd_fan", "lmd_mesh", "lips_lmd_mesh")
+    names = ("lmd_fan", "lips_lmd_fan", "lmd_mesh", "lips_lmd_mesh")
     if clip.source is not None:
         return scores.skip("another person is shown, whose face has another shape", *names)
-    if (both := _both_faces(faces, scores, *names)) is None:
+    if (pair := both_faces(faces, scores, *names)) is None:
         return None
-    ours, theirs = both
+    ours, theirs = pair.predicted, pair.real
     points = mesh_landmarks(ours)[1:], mesh_landmarks(theirs)[1:]
     if len(points[0]) == 0:
         return scores.skip("the clip has one frame, which is the source", *names)
@@ -157,29 +140,13 @@ def _landmark_metrics(
     scores.metrics["lips_lmd_mesh"] = lip_distance(*points, ours.side_px)
     if networks.fan is None:
         reason = "the package face-alignment or its weights are not on this machine: see `sdtalk doctor`"
-        return scores.skip(reason, "lmd_fan")
-    found = (
+        return scores.skip(reason, "lmd_fan", "lips_lmd_fan")
+    found = [
         fan_landmarks(networks.fan, frames, face)[1:]
         for frames, face in ((clip.predicted, ours), (clip.real, theirs))
-    )
-    scores.metrics["lmd_fan"] = landmark_distance(*found, ours.side_px)
-    return None
-
-
-def _mouth_metrics(clip: RenderedClip, faces: TrackedFaces, networks: MetricNetworks, scores: Scores) -> None:
-    names = ("mouth_correlation", "mouth_lag_frames", "mouth_spread")
-    if not clip.own_speech:
-        return scores.skip("the clip has no sound of the speaker's own", *names)
-    if (both := _both_faces(faces, scores, *names)) is None:
-        return None
-    ours, theirs = (face.opening for face in both)
-    if theirs.std() < STILL:
-        return scores.skip("the real mouth stands still", *names)
-    scores.metrics["mouth_spread"] = float(ours.std() / theirs.std())
-    correlation, lag = best_lag_correlation(ours, theirs, MAX_LAG_FRAMES)
-    if lag is None:
-        return scores.skip("the predicted mouth stands still, or the clip is too short", *names[:2])
-    scores.metrics |= {"mouth_correlation": correlation, "mouth_lag_frames": float(lag)}
+    ]
+    scores.metrics["lmd_fan"] = landmark_distance(found[0], found[1], ours.side_px)
+    scores.metrics["lips_lmd_fan"] = lip_distance(found[0], found[1], ours.side_px)
     return None
 
 
@@ -219,8 +186,8 @@ def _identity_metric(
             shown = track_face(networks.tracker, clip.source[None], f"{clip.name}, source")
         except InputError as error:
             shown = str(error)
-    both = _both_faces({"predicted": faces["predicted"], "real": shown}, scores, "identity")
-    if both is None:
+    pair = both_faces({"predicted": faces["predicted"], "real": shown}, scores, "identity")
+    if pair is None:
         return None
     found = []
     same = clip.source is None and len(clip.predicted) > 1
@@ -228,7 +195,10 @@ def _identity_metric(
     for index in range(first, len(clip.predicted), networks.every):
         wanted = clip.real[index] if clip.source is None else clip.source
         at = index if clip.source is None else 0
-        pictures = ((clip.predicted[index], both[0].mesh_px[index]), (wanted, both[1].mesh_px[at]))
+        pictures = (
+            (clip.predicted[index], pair.predicted.mesh_px[index]),
+            (wanted, pair.real.mesh_px[at]),
+        )
         crops = torch.cat([align_faces(picture[None], points[None]) for picture, points in pictures])
         embeddings = networks.arcface(crops.to(networks.device))
         found.append(float(embeddings[0] @ embeddings[1]))

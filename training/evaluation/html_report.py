@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.evaluation.metrics import METRICS
 from training.evaluation.results import ClipResult, Results, format_metric
-from training.evaluation.tables import CAVEAT, PEOPLE, Table, missing_lines, tables
+from training.evaluation.tables import CAVEAT, PEOPLE, Table, conditions, frozen_line, missing_lines, tables
 
 EMBEDDED_SHEETS = 24
 """So many contact sheets are part of the page; further ones are files beside it."""
@@ -44,11 +44,12 @@ def as_html(results: Results, folder: Path) -> str:
     title = f"Evaluation of {about.get('model', 'predictions')}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(str(about['data']))}, protocol {escape(str(about['protocol']))}.</p>",
+        f"<p>{escape(str(about['data']))}, {escape(conditions(results))}.</p>",
         f"<p><code>{escape(str(about['command']))}</code></p>",
-        _table(beside),
+        html_table(beside),
         f"<p>{escape(CAVEAT)} {escape(PEOPLE)}</p>",
-        *(_table(table) for table in others),
+        f"<p>{escape(frozen_line(results))}</p>",
+        *(html_table(table) for table in others),
     ]
     missing = missing_lines(results)
     if missing:
@@ -62,12 +63,19 @@ def as_html(results: Results, folder: Path) -> str:
     parts += ["<h2>What the figures mean</h2><ul>"]
     parts += [f"<li>{escape(f.title)}: {escape(f.meaning)}.</li>" for f in METRICS.values()]
     parts += ["</ul>"]
+    return html_page(title, parts)
+
+
+def html_page(title: str, parts: list[str]) -> str:
+    """A self-contained page of finished parts."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
 
 
-def _table(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """A table below its title."""
+
     def cells(kind: str, row: list[str]) -> str:
         return "".join(f"<{kind}{_side(table, i)}>{escape(c)}</{kind}>" for i, c in enumerate(row))
 
@@ -83,20 +91,33 @@ def _table(table: Table) -> str:
 
 def _side(table: Table, column: int) -> str:
     """Words stand at the left, numbers at the right."""
-    words = table.head[column] in ("data", "method", "clip", "mouth from")
+    words = table.head[column] in ("data", "method", "clip", "mouth from", "photo")
     return ' class="text"' if words else ""
 
 
 def _figure(clip: ClipResult, folder: Path, inside: bool) -> str:
-    source = clip.sheet
-    if inside:
-        source = f"data:image/jpeg;base64,{base64.b64encode((folder / clip.sheet).read_bytes()).decode()}"
     caption_metrics = [
         f"{METRICS[n].title} {format_metric(n, clip.metrics)}" for n in CAPTION_METRICS if n in clip.metrics
     ]
     name = f"{clip.name}, shown by {clip.source}" if clip.source else clip.name
     caption = ", ".join([name, *caption_metrics])
+    return html_figure(folder, clip.sheet, inside, f"{name}: real frames above predicted ones", caption)
+
+
+def html_figure(folder: Path, sheet: str, inside: bool, shows: str, caption: str) -> str:
+    """A picture with a caption.
+
+    Args:
+        folder: Where the page lies.
+        sheet: The picture, a path below it.
+        inside: Whether the page holds the picture, or names it.
+        shows: For those who do not see it.
+        caption: Below it.
+    """
+    source = sheet
+    if inside:
+        source = f"data:image/jpeg;base64,{base64.b64encode((folder / sheet).read_bytes()).decode()}"
     return (
-        f'<figure><img src="{escape(source)}" alt="{escape(name)}: real frames above predicted ones" loading="lazy">'
+        f'<figure><img src="{escape(source)}" alt="{escape(shows)}" loading="lazy">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -2,7 +2,7 @@
 
 self: the clip's first frame is the source, as in the paper. cross-identity: the source is the first frame of the first
 clip of the next person (persons in alphabetical order, the last one followed by the first); poses and eyes move
-relative to the source's own, sound as in the clip.
+relative to the source's own, sound as in the clip. In both, measured mouth codes may take the place of the sound.
 """
 
 import re
@@ -16,14 +16,19 @@ import torch
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
 from sdtalk.model import SDTalk
+from sdtalk.reenact import check_knows_mouth_codes
 from sdtalk.stream import BATCH
 from training.data.dataset import PreparedDataset, clip_frames
 from training.data.entries import SPLITS, ClipEntry
 from training.evaluation.frame_store import FrameStore, TimedIterator
 from training.evaluation.metrics import RenderedClip
-from training.evaluation.reenactment import check_data_fits, mouth_source, predicted_frames
+from training.evaluation.reenactment import check_data_fits, measured_mouth, mouth_source, predicted_frames
 
 PROTOCOLS = ("self", "cross-identity")
+HEARD, MEASURED = CODES = ("heard", "measured")
+"""What moves the mouth: what the model hears, as its users have it; or the speaker's measured mouth codes, so that only
+the picture is measured, not the ears."""
+
 FRAME_RATE_HZ = 25
 MEAD_VIEW = re.compile(r"(?:^|[^a-z])(front|(?:left|right)_?(?:30|60)|top|down)(?:[^a-z]|$)")
 
@@ -83,13 +88,21 @@ def frame_limit(frames: int, seconds: float) -> int:
 
 
 def prepared_cases(
-    prepared: PreparedDataset, model: SDTalk, split: str, protocol: str, seconds: float, device: str
+    prepared: PreparedDataset,
+    model: SDTalk,
+    split: str,
+    protocol: str,
+    seconds: float,
+    device: str,
+    codes: str = HEARD,
 ) -> list[EvaluationCase]:
     """Cases for the clips of a split of a prepared data set, by key.
 
     Raises:
-        InputError: The split is empty, or the set was not prepared for this model.
+        InputError: The split is empty, or the set was not prepared for this model, or the model knows no mouth codes.
     """
+    if codes == MEASURED:
+        check_knows_mouth_codes(model.config)
     name = str(prepared.store.source)
     check_data_fits(model.config, prepared.index, name)
     entries = {entry.key: entry for entry in prepared.index.of(split)}
@@ -102,8 +115,8 @@ def prepared_cases(
     cases = []
     for key, entry in entries.items():
         other = entries[pairs[key]]
-        render = partial(_rendered_clip, prepared, model, entry, other, seconds, device)
-        clip_mouth = mouth_source(model.config, entry.own_speech)
+        render = partial(_rendered_clip, prepared, model, entry, other, seconds, device, codes)
+        clip_mouth = MEASURED if codes == MEASURED else mouth_source(model.config, entry.own_speech)
         shown = other.person if other is not entry else ""
         cases.append(
             EvaluationCase(key, entry.person, group_name(entry.dataset, key), render, clip_mouth, shown)
@@ -113,13 +126,20 @@ def prepared_cases(
 
 @contextmanager
 def _rendered_clip(
-    prepared: PreparedDataset, model: SDTalk, entry: ClipEntry, other: ClipEntry, seconds: float, device: str
+    prepared: PreparedDataset,
+    model: SDTalk,
+    entry: ClipEntry,
+    other: ClipEntry,
+    seconds: float,
+    device: str,
+    codes: str,
 ) -> Iterator[RenderedClip]:
     clip, same = prepared.clip(entry), other is entry
     count = frame_limit(entry.frames, seconds)
     _, image, mask = next(clip_frames(prepared, other))
     source = image[None], mask[None], prepared.clip(other).heads(torch.tensor([0]))
-    rendered = predicted_frames(model, clip, source, range(count), None, device, relative=not same)
+    mouth = measured_mouth(clip, range(count), same) if codes == MEASURED else None
+    rendered = predicted_frames(model, clip, source, range(count), mouth, device, relative=not same)
     timed = TimedIterator(rendered, skipped=BATCH)  # the first ones also make the head
     with FrameStore() as predicted, FrameStore() as real:
         for frame in timed:
@@ -136,4 +156,5 @@ def _rendered_clip(
             own_speech=entry.own_speech,
             source=None if same else to_frames((image * mask)[None])[0],
             fps=timed.rate_hz,
+            measured_codes=codes == MEASURED,
         )

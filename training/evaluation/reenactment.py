@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
-from sdtalk.driving import followed_cameras, followed_eyes
+from sdtalk.driving import followed_cameras, followed_eyes, followed_mouth
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.speech.audio import speech_level
@@ -113,6 +113,17 @@ def mouth_codes(
     if not model.config.hears_mouth_codes:
         return codes
     return hold_in_silence(codes, speech_level(clip.audio)[chosen])
+
+
+def measured_mouth(clip: PreparedClip, frames: range, same: bool) -> Float[Tensor, "frame 5"]:
+    """The speaker's own mouth codes, relative to those of the picture that is animated.
+
+    Args:
+        clip: Who speaks.
+        frames: Numbers of the clip's frames.
+        same: Whether the picture is the clip's first frame; otherwise the clip's mean shape counts as neutral.
+    """
+    return followed_mouth(clip.mouth, clip.mouth[:1] if same else None)[torch.tensor(frames)]
 
 
 def mouth_source(config: SDTalkConfig, own_speech: bool) -> str:

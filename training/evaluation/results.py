@@ -46,7 +46,7 @@ class Means:
 
     Attributes:
         clips: How many there are.
-        metrics: Over the clips that have one.
+        metrics: Over the clips that have one; weighted where `Metric.weight` says so.
         counts: How many these are.
         missing: For metrics that no clip has, the most frequent reason.
     """
@@ -95,13 +95,14 @@ def _stored(part: Means | ClipResult) -> dict[str, Any]:
 
 
 def means(clips: Sequence[ClipResult]) -> Means:
-    """Means over clips."""
+    """Means over clips; shares of what clips have many or few of are weighted by how many, see `Metric.weight`."""
     averages, counts, missing = {}, {}, {}
-    for name in METRICS:
-        values = [clip.metrics[name] for clip in clips if name in clip.metrics]
-        counts[name] = len(values)
-        if values:
-            averages[name] = float(np.mean(values))
+    for name, metric in METRICS.items():
+        having = [clip.metrics for clip in clips if name in clip.metrics]
+        counts[name] = len(having)
+        if having:
+            weights = [one.get(metric.weight, 1.0) for one in having]
+            averages[name] = float(np.average([one[name] for one in having], weights=weights))
         else:
             reasons = Counter(clip.missing.get(name, "no clip was measured") for clip in clips)
             missing[name] = reasons.most_common(1)[0][0] if reasons else "no clip was measured"

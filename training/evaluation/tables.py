@@ -40,6 +40,10 @@ CAVEAT = (
 PEOPLE = "Means of few clips say little: with the clips of ten people, a tenth of a dB is chance."
 
 
+WORSE_DB = 0.3
+"""What a prediction may be below the frozen first frame, whose face stands still."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table, as text.
@@ -58,8 +62,10 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """Beside the paper; means of every group; every clip."""
-    return [_beside_paper(results), _by_group(results), _by_clip(results)]
+    """Beside the paper; for each topic the means of every group; for each the clips."""
+    topics = _topics(results)
+    parts = [_by_group(results, topic, names) for topic, names in topics.items()]
+    return [_beside_paper(results), *parts, *(_by_clip(results, t, names) for t, names in topics.items())]
 
 
 def _beside_paper(results: Results) -> Table:
@@ -90,13 +96,16 @@ def _ours(part: Means) -> list[str]:
     return cells
 
 
-def _present(results: Results) -> list[str]:
-    """Columns that any clip has a number for; the others are listed with their reasons."""
-    return [name for name in METRICS if any(name in clip.metrics for clip in results.clips)]
+def _topics(results: Results) -> dict[str, list[str]]:
+    """By topic the columns that any clip has a number for; the others are listed with their reasons."""
+    topics: dict[str, list[str]] = {}
+    for name, metric in METRICS.items():
+        if any(name in clip.metrics for clip in results.clips):
+            topics.setdefault(metric.topic, []).append(name)
+    return topics
 
 
-def _by_group(results: Results) -> Table:
-    names = _present(results)
+def _by_group(results: Results, topic: str, names: list[str]) -> Table:
     rows = []
     for group, part in results.groups().items():
         cells = []
@@ -105,11 +114,11 @@ def _by_group(results: Results) -> Table:
             cells.append(format_metric(name, part.metrics) + few)
         rows.append([group, str(part.clips), *cells])
     head = ["data", "clips", *(METRICS[name].title for name in names)]
-    return Table("Means; in brackets the clips that have a number, where not all have", head, rows)
+    title = f"Means, {topic}; in brackets the clips that have a number, where not all have"
+    return Table(title, head, rows)
 
 
-def _by_clip(results: Results) -> Table:
-    names = _present(results)
+def _by_clip(results: Results, topic: str, names: list[str]) -> Table:
     rows = []
     for clip in results.clips:
         shown_from = f" from {clip.source}" if clip.source else ""
@@ -118,7 +127,7 @@ def _by_clip(results: Results) -> Table:
             [clip.name[:48] + shown_from[:48], clip.group, str(clip.frames), clip.mouth or "-", *cells]
         )
     head = ["clip", "data", "frames", "mouth from", *(METRICS[name].title for name in names)]
-    return Table("Clip by clip", head, rows)
+    return Table(f"Clip by clip, {topic}", head, rows)
 
 
 def missing_lines(results: Results) -> list[str]:
@@ -135,15 +144,40 @@ def missing_lines(results: Results) -> list[str]:
     return lines + [f"{clip}: {reason}" for clip, reason in results.failed]
 
 
+def conditions(results: Results) -> str:
+    """How it was rendered, in words."""
+    codes = results.about.get("codes", "")
+    return f"protocol {results.about['protocol']}{codes and f', mouth codes {codes}'}"
+
+
+def frozen_line(results: Results) -> str:
+    """Which clips are worse than their frozen first frame, by PSNR of the whole picture; "" where none has it."""
+    gains = {
+        clip.name: clip.metrics["psnr"] - clip.metrics["psnr_frozen"]
+        for clip in results.clips
+        if {"psnr", "psnr_frozen"} <= clip.metrics.keys()
+    }
+    worse = [f"{name} ({gain:+.2f})" for name, gain in gains.items() if gain < -WORSE_DB]
+    if not gains:
+        return ""
+    listed = f": {', '.join(worse)}" if worse else ""
+    return (
+        f"Worse than the frozen first frame by over {WORSE_DB} dB of PSNR: "
+        f"{len(worse)} of {len(gains)} clips{listed}."
+    )
+
+
 def as_markdown(results: Results) -> str:
     """The text of results.md."""
     about = results.about
     lines = [f"# Evaluation of {about.get('model', 'predictions')}", "", f"`{about['command']}`", ""]
-    lines += [f"{about['data']}, protocol {about['protocol']}.", ""]
+    lines += [f"{about['data']}, {conditions(results)}.", ""]
     beside, *others = tables(results)
-    lines += [f"## {beside.title}", "", *_markdown(beside), "", CAVEAT, PEOPLE, ""]
+    lines += [f"## {beside.title}", "", *markdown_table(beside), "", CAVEAT, PEOPLE, ""]
+    if frozen := frozen_line(results):
+        lines += [frozen, ""]
     for table in others:
-        lines += [f"## {table.title}", "", *_markdown(table), ""]
+        lines += [f"## {table.title}", "", *markdown_table(table), ""]
     missing = missing_lines(results)
     if missing:
         lines += ["## Not computed", "", *(f"- {line}" for line in missing), ""]
@@ -152,7 +186,9 @@ def as_markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """The lines of a table."""
+
     def line(cells: list[str], bold: bool = False) -> str:
         cells = [c.replace("|", "\\|") for c in cells]
         return "| " + " | ".join(f"**{c}**" if bold and c != "-" else c for c in cells) + " |"

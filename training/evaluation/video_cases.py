@@ -16,7 +16,7 @@ from PIL import Image
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.reenact import ReenactOptions, frame_pairs, prepare
+from sdtalk.reenact import ReenactOptions, check_knows_mouth_codes, frame_pairs, prepare
 from sdtalk.speech.audio import read_speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import BATCH
@@ -24,7 +24,14 @@ from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import probe, read_frames
 from training.evaluation.frame_store import FrameStore
 from training.evaluation.metrics import RenderedClip
-from training.evaluation.protocols import EvaluationCase, frame_limit, group_name, next_person
+from training.evaluation.protocols import (
+    HEARD,
+    MEASURED,
+    EvaluationCase,
+    frame_limit,
+    group_name,
+    next_person,
+)
 from training.video_files import VIDEO_SUFFIXES
 
 SAME_LENGTH_FRAMES = 5
@@ -35,30 +42,42 @@ SAME_SHAPE = 0.01
 
 
 def manifest_cases(
-    path: Path, pipeline: SDTalkPipeline, split: str, protocol: str, seconds: float
+    path: Path, pipeline: SDTalkPipeline, split: str, protocol: str, seconds: float, codes: str = HEARD
 ) -> list[EvaluationCase]:
     """Cases for the clips of a manifest: a JSON list of {file, split, identity, dataset, own_speech_audio}.
 
     Raises:
-        InputError: It cannot be read, or has no clips of the split.
+        InputError: It cannot be read, or has no clips of the split, or the model knows no mouth codes.
+    """
+    if codes == MEASURED:
+        check_knows_mouth_codes(pipeline.model.config)
+    entries = manifest_videos(path, split)
+    persons = {entry["file"]: str(entry.get("identity", entry["file"])) for entry in entries}
+    pairs = {file: file for file in persons}
+    if protocol == "cross-identity":
+        pairs = next_person(persons)
+    cases, mouth = [], MEASURED if codes == MEASURED else "sound"
+    for entry in entries:
+        file, own = entry["file"], entry.get("own_speech_audio") is True
+        other = None if pairs[file] == file else path.parent / pairs[file]
+        render = partial(_reenacted_clip, pipeline, path.parent / file, other, own, seconds, codes)
+        shown = persons[pairs[file]] if other else ""
+        group = group_name(str(entry.get("dataset", "")), file)
+        cases.append(EvaluationCase(Path(file).stem, persons[file], group, render, mouth, shown))
+    return cases
+
+
+def manifest_videos(path: Path, split: str) -> list[dict[str, Any]]:
+    """Entries of a manifest for the videos of a split.
+
+    Raises:
+        InputError: It cannot be read, or has none.
     """
     videos = [e for e in _manifest(path) if e["file"].lower().endswith(VIDEO_SUFFIXES)]
     entries = [e for e in videos if e.get("split") == split]
     if not entries:
         raise InputError(str(path), f"it names no videos of the split {split!r}", "Give another --split.")
-    persons = {entry["file"]: str(entry.get("identity", entry["file"])) for entry in entries}
-    pairs = {file: file for file in persons}
-    if protocol == "cross-identity":
-        pairs = next_person(persons)
-    cases = []
-    for entry in entries:
-        file, own = entry["file"], entry.get("own_speech_audio") is True
-        other = None if pairs[file] == file else path.parent / pairs[file]
-        render = partial(_reenacted_clip, pipeline, path.parent / file, other, own, seconds)
-        shown = persons[pairs[file]] if other else ""
-        group = group_name(str(entry.get("dataset", "")), file)
-        cases.append(EvaluationCase(Path(file).stem, persons[file], group, render, "sound", shown))
-    return cases
+    return entries
 
 
 def _manifest(path: Path) -> list[dict[str, Any]]:
@@ -78,14 +97,14 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _reenacted_clip(
-    pipeline: SDTalkPipeline, clip: Path, other: Path | None, own_speech: bool, seconds: float
+    pipeline: SDTalkPipeline, clip: Path, other: Path | None, own_speech: bool, seconds: float, codes: str
 ) -> Iterator[RenderedClip]:
     watch, portrait = Stopwatch(), None
     with tempfile.TemporaryDirectory() as folder, FrameStore() as predicted, FrameStore() as real:
         if other is not None:
             portrait = str(Path(folder) / "source.png")
-            Image.fromarray(_first_frame(other)).save(portrait)
-        reenactment = prepare(pipeline, clip, ReenactOptions(portrait))
+            Image.fromarray(first_frame(other)).save(portrait)
+        reenactment = prepare(pipeline, clip, ReenactOptions(portrait, measured_codes=codes == MEASURED))
         count = frame_limit(len(reenactment.signals), seconds)
         for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
             predicted.append(ours)
@@ -101,10 +120,16 @@ def _reenacted_clip(
             own_speech=own_speech,
             source=None if other is None else _source_picture(pipeline, other),
             fps=(count - BATCH) / spent if spent and count > BATCH else None,
+            measured_codes=codes == MEASURED,
         )
 
 
-def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+def first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """The first frame of a video.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     frames = read_frames(path)
     try:
         return next(frames)
@@ -114,7 +139,7 @@ def _first_frame(path: Path) -> UInt8[np.ndarray, "height width 3"]:
 
 def _source_picture(pipeline: SDTalkPipeline, other: Path) -> UInt8[np.ndarray, "512 512 3"]:
     """The source as it was cut out, before the same background."""
-    person: Portrait = pipeline.tracker.portrait(_first_frame(other), str(other))
+    person: Portrait = pipeline.tracker.portrait(first_frame(other), str(other))
     picture = (person.image * person.mask)[0].permute(1, 2, 0).numpy()
     return (picture * 255).round().astype(np.uint8)
 

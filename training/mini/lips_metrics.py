@@ -1,9 +1,75 @@
 """Lip metrics: how well a predicted mouth follows a real one; curves are [frames] at 25 fps, NaN for lost faces."""
 
+from dataclasses import dataclass
+
 import numpy as np
+
+REACH = 6
+"""Farthest lag that is tried, in frames."""
+
+HIT_BELOW = 0.3
+"""A closure is hit where the predicted opening falls below this part of the speaker's range."""
 
 DIP, PEAK = 0.2, 0.4
 """A closure is a dip of the opening below 20 % of the speaker's range between openings above 40 %."""
+
+
+@dataclass(frozen=True)
+class MouthCurves:
+    """How a mouth moves, frame by frame.
+
+    Attributes:
+        opening: [frames] see `FaceModel.mouth_opening`.
+        width: [frames] distance of the lip corners, head-space units, up to a constant.
+    """
+
+    opening: np.ndarray
+    width: np.ndarray
+
+
+@dataclass(frozen=True)
+class LipScores:
+    """How a predicted mouth follows a real one; all but the last at the lag (in frames) with the highest r.
+
+    Attributes:
+        lag: How many frames late the prediction is.
+        opening_r: Pearson's r of the opening.
+        width_r: The same of the mouth's width.
+        hits: Closures at which the prediction, brought to the real mean and spread, comes below 30 % of the range.
+        closures: How many there are.
+        level: Sum of the predicted openings at the closures, in parts of the real range.
+        spread: Standard deviation of the opening over the real one's.
+        pause_motion: Standard deviation of the opening in pauses.
+    """
+
+    lag: int
+    opening_r: float
+    width_r: float
+    hits: int
+    closures: int
+    level: float
+    spread: float
+    pause_motion: float
+
+
+def compare_mouths(predicted: MouthCurves, real: MouthCurves, quiet: np.ndarray) -> LipScores:
+    """Compare a mouth with a real one that moves.
+
+    Args:
+        predicted: As many frames as `real`, none of them lost.
+        real: The speaker's.
+        quiet: [frames] where nobody speaks.
+    """
+    opening, tracked, frames = predicted.opening, real.opening, len(real.opening)
+    lag, r = best_lag(opening, tracked, REACH)
+    width_r = correlation_by_lag(predicted.width, real.width, REACH)[lag]
+    ahead, behind = max(lag, 0), max(-lag, 0)
+    moved, wanted = opening[ahead : frames - behind], tracked[behind : frames - ahead]
+    low, high = np.nanpercentile(wanted, (2, 98))
+    scaled = (moved - moved.mean()) / max(moved.std(), 1e-6) * np.nanstd(wanted) + np.nanmean(wanted)
+    hits, count, total = count_closures_hit((scaled - low) / (high - low), wanted, HIT_BELOW)
+    motion = float(opening[quiet].std()) if quiet.any() else 0.0
+    return LipScores(lag, r, width_r, hits, count, total, float(moved.std() / np.nanstd(wanted)), motion)
 
 
 def correlation(predicted: np.ndarray, real: np.ndarray) -> float:
