@@ -26,6 +26,13 @@ BORDER_PX = 8
 STILL_PX = 1.0
 """Lips or lids that have moved so far (root mean square) free 63 % of a correction; at rest the photo is the photo."""
 
+DETAIL_PX = 2.5
+"""So far around an opening the painter may change fine detail; further out, light and shade only: left free, it
+learns to blur what the mesh does not place exactly."""
+
+SHADE_PX = 8
+"""What is finer than about this counts as detail; divides the sides of all windows."""
+
 LOWER_TEETH_GAP = (0.25, 0.45)
 """Only mouths that stand as far open in the photo, height over width, show lower teeth that could follow the jaw."""
 
@@ -88,6 +95,7 @@ class WindowInputs:
         mesh: 1 where the mesh is.
         mask: How far the painted picture counts.
         freedom: How far it may differ from the base: 0 in the photo's own state.
+        detail: How far a correction counts with its fine detail, not only with its light and shade.
     """
 
     planes: Float[Tensor, "window 17 size size"]
@@ -96,6 +104,7 @@ class WindowInputs:
     mesh: Float[Tensor, "window 1 size size"]
     mask: Float[Tensor, "window 1 size size"]
     freedom: Float[Tensor, "window 1 1 1"]
+    detail: Float[Tensor, "window 1 size size"]
 
     @property
     def distances(self) -> Float[Tensor, "window 2 size size"]:
@@ -104,7 +113,9 @@ class WindowInputs:
 
     def painted(self, correction: Float[Tensor, "window 3 size size"]) -> Float[Tensor, "window 3 size size"]:
         """The finished window."""
-        return self.base + self.freedom * correction
+        coarse = F.avg_pool2d(correction, SHADE_PX)
+        shade = F.interpolate(coarse, scale_factor=float(SHADE_PX), mode="bilinear", align_corners=False)
+        return self.base + self.freedom * torch.lerp(shade, correction, self.detail)
 
 
 def number_count(window: FaceWindow) -> int:
@@ -160,7 +171,8 @@ def window_inputs(
     ]
     planes = torch.cat([base, mesh, upper, lower, *distances, *[4 * a for a in anchors]], 1)
     mask = _soft_mask(window, torch.minimum(outer, outer_of_photo))
-    return WindowInputs(planes, _numbers(g, opening + outline, axes), base, mesh, mask, freedom)
+    detail = torch.sigmoid(DETAIL_PX - inner)
+    return WindowInputs(planes, _numbers(g, opening + outline, axes), base, mesh, mask, freedom, detail)
 
 
 @dataclass(frozen=True)

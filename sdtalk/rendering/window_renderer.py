@@ -97,7 +97,9 @@ def _painted(
     picture = picture.clone()
     for i, (left, top) in enumerate(places):
         whole, part = _overlap(picture[i % frames], left, top, size)
-        before = picture[i % frames][whole]  # the windows of both eyes may overlap: each counts as its mask says
+        before = picture[i % frames][
+            whole
+        ]  # the windows of both eyes may overlap: each counts as its mask says
         picture[i % frames][whole] = torch.lerp(before, painted[i][part], mask[i][part])
     return picture
 
