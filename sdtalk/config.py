@@ -11,7 +11,7 @@ CHOICES = {
     "image_encoder": ("unet", "dinov2"),
     "audio_encoder": ("mel", "whisper", "hubert"),
     "template": ("face_mesh", "flame"),
-    "neural_renderer": ("residual", "style_unet"),
+    "neural_renderer": ("windows", "residual", "style_unet"),
     "renderer_noise": ("none", "stored", "fresh"),
     "token_alignment": ("centred", "ahead"),
 }
@@ -24,7 +24,7 @@ AROUND_PRIORS = {
     "image_encoder": ("unet",),
     "template": ("face_mesh",),
     "audio_encoder": ("whisper", "mel"),
-    "neural_renderer": ("residual",),
+    "neural_renderer": ("windows", "residual"),
 }
 FROM_NOTHING = {"image_encoder": ("dinov2",), "neural_renderer": ("style_unet",)}
 """Parts that models with priors, and without, can be made of."""
@@ -109,9 +109,9 @@ class SDTalkConfig:
     audio_code_width: int = 5
     token_alignment: str = "ahead"  # which tokens a frame hears, see sdtalk.speech.hubert
 
-    # neural renderer
-    neural_renderer: str = "residual"
-    renderer_width: int = 16
+    # neural renderer: painters of mouth and eyes, or a U-Net over the whole frame: a residual one, or the paper's
+    neural_renderer: str = "windows"
+    renderer_width: int = 16  # of the residual U-Net
     style_width: int = 512  # of the StyleUNet
     renderer_noise: str = "none"  # "fresh": as the published code draws it for every frame; it flickers
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.motion.motion_field import PointCode
+from sdtalk.rendering.window_renderer import PhotoFace
 from sdtalk.tracking.head_track import Portrait
 
 
@@ -30,6 +31,7 @@ class HeadGaussians:
         audio_code: The state of the mouth in the photo; None without priors.
         detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera; None
             without priors of colour.
+        photo: The photo and the face mesh on it; None without a window renderer.
     """
 
     gaussians: Gaussians
@@ -44,6 +46,23 @@ class HeadGaussians:
     eyes: Float[Tensor, "batch 6"]
     audio_code: Float[Tensor, "batch audio"] | None = None
     detail: Float[Tensor, "batch 3 padded padded"] | None = None
+    photo: PhotoFace | None = None
+
+
+@dataclass(frozen=True)
+class AnimatedHead:
+    """A head in the state of each frame.
+
+    Attributes:
+        gaussians: In head space.
+        mesh: The face mesh, for the window renderer; None without one.
+    """
+
+    gaussians: Gaussians
+    mesh: Float[Tensor, "frame 478 3"] | None = None
+
+    def __getitem__(self, index: slice) -> "AnimatedHead":
+        return AnimatedHead(self.gaussians[index], None if self.mesh is None else self.mesh[index])
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,8 +4,8 @@
                           (image encoder, visible branch, completion branch, point codes)
 
     sound windows ─► listen ─► audio code ─┐
-                          eye state ───────┼─► animate ─► Gaussians in head space        once per frame
-                                           │   (coarse field: visible, fine field: completion)
+                          eye state ───────┼─► animate ─► AnimatedHead                   once per frame
+                                           │   (coarse field: visible, fine field: completion; the face mesh)
                           camera ──────────┴─► render ─► Frame
                                                (rasterise 32 channels, neural renderer)
 
@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import GaussianDelta, Gaussians
-from sdtalk.head import Frame, HeadGaussians, posed, scattered
+from sdtalk.head import AnimatedHead, Frame, HeadGaussians, posed, scattered
 from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
+from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
 from sdtalk.motion.token_encoder import TokenEncoders
@@ -38,6 +39,7 @@ from sdtalk.rendering.neural_renderer import NeuralRenderer
 from sdtalk.rendering.rasteriser import rasterise
 from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
+from sdtalk.rendering.window_renderer import PhotoFace, WindowRenderer
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.head_track import EYE_NUMBERS, HeadTrack
 from sdtalk.weights.config_file import read_config, write_config
@@ -92,6 +94,13 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
     def motion_fields(self) -> list[MotionField]:
         """The fields there are: coarse and fine, or the coarse one alone."""
         return [self.coarse_field] if self.fine_field is None else [self.coarse_field, self.fine_field]
+
+    @property
+    def frame_networks(self) -> list[nn.Module]:
+        """The networks that run for every frame: the fields, and the neural renderer or its painters."""
+        renderer = self.neural_renderer
+        painters = [renderer.mouth, renderer.eyes] if isinstance(renderer, WindowRenderer) else [renderer]
+        return [*self.motion_fields, *painters]
 
     @classmethod
     def from_pretrained(
@@ -159,7 +168,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         Args:
             options: For `torch.compile`, instead of the mode "reduce-overhead".
         """
-        for network in (*self.motion_fields, self.neural_renderer):
+        for network in self.frame_networks:
             network.compile(fullgraph=True, **(options or {"mode": "reduce-overhead"}))
         return self
 
@@ -214,7 +223,10 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
         code = torch.cat([opening[:, None], shape], dim=1)
         detail = self._detail(image, head.gaussians, track.camera) if self.config.prior_colour else None
-        return replace(head, audio_code=code, detail=detail)
+        photo = None
+        if self.config.neural_renderer == "windows":
+            photo = PhotoFace(image, track.mesh, track.camera.project(track.mesh))
+        return replace(head, audio_code=code, detail=detail, photo=photo)
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
         """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
@@ -239,8 +251,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         head: HeadGaussians,
         audio_code: Float[Tensor, "frame *field audio"],
         eyes: Float[Tensor, "frame 6"],
-    ) -> Gaussians:
-        """Move a head's Gaussians to the state of mouth and eyes of each frame.
+    ) -> AnimatedHead:
+        """Move a head's Gaussians, and its face mesh, to the state of mouth and eyes of each frame.
 
         In the paper the fields lead from the photo to a state. With priors they lead from the canonical face to it,
         and the difference of two states moves the photo's face, so that the photo's own state gives the photo back.
@@ -249,12 +261,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         with self._autocast():
             offsets = self._offsets(head, audio_code, eyes)
         if not self.config.priors:
-            return head.gaussians.moved_by(offsets, bounded)
+            return AnimatedHead(head.gaussians.moved_by(offsets, bounded))
         assert head.audio_code is not None
         of_photo = self._offsets(head, head.audio_code, head.eyes)
         everywhere = torch.ones_like(head.completion_canonical[..., 0])
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
-        return head.gaussians.moved_by(scattered(offsets, head), bounded)
+        gaussians, mesh = head.gaussians.moved_by(scattered(offsets, head), bounded), None
+        if head.photo is not None:
+            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes)
+        return AnimatedHead(gaussians, mesh)
 
     def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:
         """What the fields say of a head's completion Gaussians and of its moving ones, in this order."""
@@ -265,24 +280,28 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         assert head.fine_code is not None
         return GaussianDelta.concatenate([self.fine_field(head.fine_code, codes[-1], eyes), coarse])
 
-    def render(self, head: HeadGaussians, gaussians: Gaussians, camera: Camera) -> Frame:
-        """Render animated Gaussians of a head.
+    def render(self, head: HeadGaussians, animated: AnimatedHead, camera: Camera) -> Frame:
+        """Render an animated head.
 
         Args:
-            head: The person; with priors for the pose of the shoulders and the detail of the photo.
-            gaussians: From `animate`; one set per frame.
+            head: The person; with priors for the pose of the shoulders, the photo and its detail.
+            animated: From `animate`; one state per frame.
             camera: One camera per frame.
         """
         if not self.config.priors:
             rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
-            picture = rasterise(gaussians, camera, rules)
+            picture = rasterise(animated.gaussians, camera, rules)
             features = picture.features.to(self.precision, memory_format=torch.channels_last)
             colours = self.neural_renderer(features).float()
             return Frame(colours, picture.alpha, picture.features[:, RGB])
-        picture = rasterise(posed(gaussians, head, camera), camera)
+        picture = rasterise(posed(animated.gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised if head.detail is None else rasterised + _carried_detail(source, head.detail)
+        if self.config.neural_renderer == "windows":
+            assert head.photo is not None and animated.mesh is not None
+            painted, alpha = self.neural_renderer(head.photo, animated.mesh, camera, colours, picture.alpha)
+            return Frame(painted, alpha, rasterised)
         # without a gradient: the reconstruction must not learn to hide the photo to free the renderer
         freedom = (picture.alpha - FAITH * source[:, 2:]).clamp_min(0).detach()
         refined = self.neural_renderer(picture.features[:, LEARNED], colours, picture.alpha, freedom)
@@ -326,6 +345,8 @@ def _neural_renderer(config: SDTalkConfig) -> nn.Module:
     c = config
     if c.neural_renderer == "style_unet":
         return StyleUNet(c.feature_channels, c.renderer_width, c.style_width, noise=c.renderer_noise)
+    if c.neural_renderer == "windows":
+        return WindowRenderer()
     return NeuralRenderer(learned_channels(c.feature_channels), c.renderer_width)
 
 

@@ -72,11 +72,11 @@ def _render_batch(
     watch: Stopwatch,
 ) -> UInt8[np.ndarray, "frame size size channel"]:
     with watch("motion"):
-        gaussians = model.animate(head, part.audio_code, part.eyes)
+        animated = model.animate(head, part.audio_code, part.eyes)
     frames = []
     for index in range(len(part)):  # one at a time: feature images are large, and this is faster on a CPU
         with watch("rendering"):
-            frame = model.render(head, gaussians[index : index + 1], part.camera[index : index + 1])
+            frame = model.render(head, animated[index : index + 1], part.camera[index : index + 1])
         with watch("finishing"):
             picture = frame.rgba() if background is None else frame.over(background)
             if size != picture.shape[-1]:  # still premultiplied, or transparent pixels' colours would leak

@@ -81,7 +81,7 @@ def frame_of(model: SDTalk) -> Frame:
 
 def animated(model: SDTalk) -> Gaussians:
     sound, eyes, _ = state(model)
-    return model.animate(head_of(model), model.encode_audio(sound), eyes)
+    return model.animate(head_of(model), model.encode_audio(sound), eyes).gaussians
 
 
 def untouched(model: SDTalk) -> set[str]:
@@ -156,8 +156,8 @@ def test_an_ablation_encodes_its_points_again_with_gradients(size: str, switch: 
     with torch.no_grad():
         head = head_of(model)
     sound, eyes, _ = state(model)
-    before = model.animate(head, model.encode_audio(sound), eyes).means
-    after = model.animate(model.recoded(head), model.encode_audio(sound), eyes).means
+    before = model.animate(head, model.encode_audio(sound), eyes).gaussians.means
+    after = model.animate(model.recoded(head), model.encode_audio(sound), eyes).gaussians.means
     assert torch.equal(before, after)
     after.square().sum().backward()
     for field in model.motion_fields:

@@ -236,7 +236,7 @@ def test_the_whole_person_is_one_rigid_head_drawn_by_the_published_rules(
     turned = replace(head.rest, world_to_camera=head.rest.world_to_camera.clone())
     turned.world_to_camera[:, 0, 3] += 0.3
     frame = pipeline.model.render(head, moved, turned)
-    assert drawn[0][0] is moved and drawn[0][1] == PUBLISHED_RULES
+    assert drawn[0][0] is moved.gaussians and drawn[0][1] == PUBLISHED_RULES
     assert frame.alpha.amax() > 0.1
 
 

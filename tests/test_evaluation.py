@@ -29,7 +29,6 @@ from training.evaluation.evaluator import MetricNetworks, measure
 from training.evaluation.frame_store import FrameStore, TimedIterator
 from training.evaluation.html_report import as_html
 from training.evaluation.identity import IrSe50
-from training.evaluation.image_metrics import psnr
 from training.evaluation.metrics import METRICS, RenderedClip
 from training.evaluation.protocols import group_name, next_person, prepared_cases
 from training.evaluation.reenactment import (
@@ -42,6 +41,7 @@ from training.evaluation.reenactment import (
 from training.evaluation.results import ClipResult, Results, means
 from training.evaluation.syncnet import SyncNet
 from training.evaluation.tables import PAPER, as_markdown, frozen_line
+from training.image_metrics import psnr
 from training.lpips import Lpips
 
 

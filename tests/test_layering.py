@@ -86,7 +86,7 @@ TRAINING = {
     "hub_repository": set(),
     "hub_uploader": {"hub_repository"},
     "ema": set(),
-    "tracker": set(),
+    "image_metrics": set(),
     # networks and losses
     "alexnet": set(),
     "optional_networks": set(),
@@ -96,9 +96,10 @@ TRAINING = {
     "published_perceptual": {"alexnet"},
     # data, and what is made of it
     "data": set(),
-    "mini": {"data"},
+    "tracker": {"data"},
+    "mini": {"data", "image_metrics"},
     "preparation": {"data", "mini", "video_files"},
-    "evaluation": {"data", "lpips", "mini", "optional_networks", "video_files"},
+    "evaluation": {"data", "image_metrics", "lpips", "mini", "optional_networks", "video_files"},
     # a training run
     "train_settings": set(),
     "loss_terms": {"losses", "lpips", "published_losses", "published_perceptual", "train_settings"},

@@ -12,9 +12,9 @@ from sdtalk.image import read_picture
 from sdtalk.tracking.landmarks68 import MESH_NUMBERS as LANDMARK_NUMBERS
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation.identity import IrSe50, align_faces, similarity_transform
-from training.evaluation.image_metrics import best_lag_correlation, psnr, ssim
 from training.evaluation.landmark_metrics import landmark_distance, lip_distance, mesh_landmarks
 from training.evaluation.tracked_face import TrackedFace, track_face
+from training.image_metrics import best_lag_correlation, psnr, ssim
 
 
 def test_psnr_by_hand() -> None:

@@ -49,7 +49,7 @@ def target(published_model: SDTalk, head: HeadGaussians) -> FeatureImage:
     fixture = np.load(FIXTURES / "h_forward.npz")
     windows = torch.from_numpy(parity_rule.normal("in/h/audio", (1, 16, 1024)))
     eyes = torch.from_numpy(parity_rule.normal("in/h/eye", (1, 6)))
-    moved = published_model.animate(head, published_model.encode_audio(windows), eyes)
+    moved = published_model.animate(head, published_model.encode_audio(windows), eyes).gaussians
     compare_rows(moved, fixture, "")
     compare_branches(moved, fixture)
     view = camera_of(fixture["t_transform"])

@@ -13,7 +13,7 @@ from sdtalk.model import SDTalk
 from sdtalk.tracking.face_model import LIPS, FaceModel
 from training.data.dataset import PreparedDataset
 from training.data.loader import PairLoader
-from training.mini import initial_checkpoint, train_motion
+from training.mini import assemble_checkpoint, train_motion
 from training.mini.geometry_loss import RIM_POINTS, GeometryLoss, SurfaceSampler, outer_rim
 from training.mini.train_motion import PAIRS, TrackPairSampler, blink_frames
 
@@ -51,7 +51,7 @@ def test_what_is_no_set_is_refused(checkpoint, tmp_path, capsys) -> None:
 def test_what_is_no_checkpoint_is_refused(prepared, tmp_path, capsys) -> None:
     nowhere = str(tmp_path / "nowhere")
     assert train_motion.main([prepared.store.source, nowhere, "-o", str(tmp_path / "out")]) == 2
-    assert initial_checkpoint.main([str(tmp_path / "out"), "--audio-encoder", nowhere]) == 2
+    assert assemble_checkpoint.main([str(tmp_path / "out"), "--audio-encoder", nowhere]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert "no such folder" in first and "no audio encoder" in second
     assert not (tmp_path / "out").exists()
@@ -134,11 +134,11 @@ def test_the_geometry_teaches_both_fields(prepared, checkpoint) -> None:
 
 
 def test_a_fresh_checkpoint_carries_a_trained_audio_encoder(tmp_path) -> None:
-    initial_checkpoint.main([str(tmp_path / "first"), "--seed", "1"])
+    assemble_checkpoint.main([str(tmp_path / "first"), "--seed", "1"])
     weights = load_file(tmp_path / "first" / "model.safetensors")
     own = {k.removeprefix("audio_encoder."): v for k, v in weights.items() if k.startswith("audio_encoder.")}
     save_file(own, tmp_path / "audio.safetensors")
-    initial_checkpoint.main(
+    assemble_checkpoint.main(
         [str(tmp_path / "second"), "--seed", "2", "--audio-encoder", str(tmp_path / "audio.safetensors")]
     )
     assert "audio_encoder" not in changed(tmp_path / "first", tmp_path / "second")

@@ -25,7 +25,7 @@ SIZE = 64
 TOY = SDTalkConfig(
     encoder_width=8, local_channels=8, global_width=8, plane_size=48, template_width=4, feature_channels=8,
     hash_levels=2, hash_base_resolution=4, hash_finest_resolution=8, hash_log2_table=8, motion_width=8,
-    audio_encoder="mel", audio_width=8, renderer_width=4,
+    audio_encoder="mel", audio_width=8, neural_renderer="residual", renderer_width=4,
 )  # fmt: skip
 
 TOY_BASE = replace(

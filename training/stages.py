@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sdtalk.camera import FRAME_SIZE, Camera
 from sdtalk.errors import InputError
 from sdtalk.gaussians import Gaussians
-from sdtalk.head import Frame, HeadGaussians
+from sdtalk.head import AnimatedHead, Frame, HeadGaussians
 from sdtalk.model import SDTalk
 from sdtalk.motion.audio_encoder import MouthEncoder
 from sdtalk.tracking.head_track import HeadTrack
@@ -110,7 +110,7 @@ class Stage(nn.Module):
             frame = self.model.render(head, moved, camera)
             mask = cut(batch["target_mask"])
             wanted = cut(batch["target_image"]) * mask
-            vertices, lifted = self._lifted(batch, head, moved)
+            vertices, lifted = self._lifted(batch, head, moved.gaussians)
             face_px = camera.project(target.mesh)
             losses = self.loss_terms(RenderedBatch(frame, wanted, mask, face_px, vertices, lifted))
             losses |= self._losses_without_pictures(batch)
@@ -136,9 +136,9 @@ class Stage(nn.Module):
             head = self.model.recoded(head)
         return replace(head, audio_code=batch["source_mouth"]) if self.model.config.priors else head
 
-    def _animated(self, batch: dict[str, Tensor], head: HeadGaussians, target: HeadTrack) -> Gaussians:
+    def _animated(self, batch: dict[str, Tensor], head: HeadGaussians, target: HeadTrack) -> AnimatedHead:
         if self.without_motion:
-            return head.gaussians
+            return AnimatedHead(head.gaussians, None if head.photo is None else head.photo.mesh)
         return self.model.animate(head, self._mouth_code(batch), target.eyes)
 
     def _lifted(
@@ -170,14 +170,7 @@ class Stage(nn.Module):
 
     def _autocast_networks(self, dtype: torch.dtype) -> None:
         m = self.model
-        networks = [
-            m.reconstructor.encoder,
-            m.coarse_field,
-            m.fine_field,
-            m.neural_renderer,
-            self.loss_terms.features,
-        ]
-        for network in networks:
+        for network in (m.reconstructor.encoder, *m.frame_networks, self.loss_terms.features):
             if network is not None:
                 network.forward = _in_autocast(network.forward, dtype)
 

@@ -222,7 +222,7 @@ def _run(model: SDTalk, device: str) -> Run:
     finally:
         renderer.noise = noise
     on_cpu = (part.cpu() for part in (frame.colours, frame.alpha, frame.rasterised))
-    return Run(head.gaussians, moved, Frame(*on_cpu))
+    return Run(head.gaussians, moved.gaussians, Frame(*on_cpu))
 
 
 def as_text(found: Verification) -> str:

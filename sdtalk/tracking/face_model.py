@@ -67,6 +67,7 @@ LIPS = sorted({*UPPER_INNER_LIP, *LOWER_INNER_LIP, *UPPER_OUTER_LIP, *LOWER_OUTE
 UPPER_LIDS = ([33, 246, 161, 160, 159, 158, 157, 173, 133], [263, 466, 388, 387, 386, 385, 384, 398, 362])
 LOWER_LIDS = ([33, 7, 163, 144, 145, 153, 154, 155, 133], [263, 249, 390, 373, 374, 380, 381, 382, 362])
 IRIS_CENTRES = (468, 473)
+IRIS_POINTS = (list(range(468, 473)), list(range(473, 478)))
 
 GAP_UPPER, GAP_LOWER = [82, 13, 312], [87, 14, 317]
 """Pairs of inner-lip points around the middle whose mean height difference is the mouth's opening."""
@@ -98,6 +99,8 @@ class FaceModel:
         opening_mode: Mean displacement per unit of opening.
         mouth_modes: Displacement per unit of each shape coefficient; all symmetric, none changes the opening.
         mouth_readout: Inner products with what the opening leaves unexplained give the shape coefficients.
+        lid_mode: Displacement of the points around the right eye per unit of its mean lid gap (measured by
+            `training/tracker/lid_mode.py`); the left eye's is the mirrored one.
     """
 
     mean_face: Float[Tensor, "478 3"]
@@ -109,6 +112,7 @@ class FaceModel:
     opening_mode: Float[Tensor, "478 3"]
     mouth_modes: Float[Tensor, "4 478 3"]
     mouth_readout: Float[Tensor, "4 478 3"]
+    lid_mode: Float[Tensor, "478 3"]
 
     @classmethod
     @cache
@@ -151,6 +155,12 @@ class FaceModel:
         """Displacement of the mesh that a change of the mouth code stands for."""
         modes = torch.cat([self.opening_mode[None], self.mouth_modes])
         return (code @ modes.flatten(1)).unflatten(1, (-1, 3))
+
+    def lid_displacement(self, change: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 478 3"]:
+        """Displacement of the mesh that a change of the eye state stands for; only lid gaps are looked at."""
+        left = self.lid_mode[self.mirror] * self.lid_mode.new_tensor([-1.0, 1.0, 1.0])
+        gaps = torch.stack([change[:, 0:2].mean(1), change[:, 3:5].mean(1)], 1)
+        return (gaps @ torch.stack([self.lid_mode, left]).flatten(1)).unflatten(1, (-1, 3))
 
 
 def eye_state(mesh: Float[Tensor, "frame 478 3"]) -> Float[Tensor, "frame 6"]:

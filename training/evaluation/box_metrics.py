@@ -21,9 +21,9 @@ from training.evaluation.face_boxes import (
     inside_polygon,
     large_enough,
 )
-from training.evaluation.image_metrics import psnr, ssim
 from training.evaluation.metrics import RenderedClip, Scores
 from training.evaluation.tracked_face import FacePair, TrackedFaces, both_faces
+from training.image_metrics import psnr, ssim
 
 OPENED = 0.25
 """A mouth counts as opened (closed) where its opening is by so much larger (smaller) than that of the source frame."""

@@ -14,7 +14,6 @@ from sdtalk.tracking.tracker import Tracker
 from training.evaluation import identity, syncnet
 from training.evaluation.box_metrics import measure_boxes
 from training.evaluation.identity import IrSe50, align_faces
-from training.evaluation.image_metrics import psnr, ssim
 from training.evaluation.landmark_metrics import (
     fan_landmarks,
     landmark_distance,
@@ -25,6 +24,7 @@ from training.evaluation.metrics import METRICS, RenderedClip, Scores
 from training.evaluation.mouth_metrics import measure_mouth
 from training.evaluation.syncnet import SyncNet, face_crops, sync_scores
 from training.evaluation.tracked_face import TrackedFace, TrackedFaces, both_faces, track_face, track_faces
+from training.image_metrics import psnr, ssim
 from training.lpips import ASSET as LPIPS_ASSET
 from training.lpips import Lpips
 from training.optional_networks import missing_network_reason

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool
 
 from sdtalk.speech.audio import speech_level
-from training.evaluation.image_metrics import best_lag_correlation
 from training.evaluation.metrics import RenderedClip, Scores
 from training.evaluation.theval import lip_dynamics, long_silences, silent_lip_motion
 from training.evaluation.tracked_face import FacePair, TrackedFaces, both_faces
+from training.image_metrics import best_lag_correlation
 from training.mini.lips_metrics import REACH, compare_mouths
 from training.mini.lips_report import mouth_curves
 

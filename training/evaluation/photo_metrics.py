@@ -18,9 +18,9 @@ from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.tracking.head_track import Portrait
 from training.evaluation.box_metrics import relative_sharpness
 from training.evaluation.face_boxes import cut, face_boxes, inside_polygon, large_enough
-from training.evaluation.image_metrics import psnr
 from training.evaluation.metrics import Metric
 from training.evaluation.tracked_face import see_face
+from training.image_metrics import psnr
 
 TURN_DEGREES = 25.0
 SOLID, OPAQUE = 0.5, 0.9

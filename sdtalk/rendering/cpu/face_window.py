@@ -1,0 +1,121 @@
+"""CPU kernels of the window renderer: a photo drawn on a moved mesh, and signed distances to polygons."""
+
+import math
+
+import numpy as np
+
+from sdtalk.rendering.cpu.kernel import fast_kernel
+
+EDGE_TOLERANCE = np.float32(-1e-4)
+"""Barycentric slack, so that pixels on a shared edge belong to a triangle."""
+
+
+@fast_kernel
+def sample(photo, x, y, out, row, column):
+    """Bilinear sample of photo [3, height, width] at px (x, y), pixel centres at + 0.5; border colours continue."""
+    height, width = photo.shape[1], photo.shape[2]
+    x = min(max(x - np.float32(0.5), np.float32(0)), np.float32(width - 1))
+    y = min(max(y - np.float32(0.5), np.float32(0)), np.float32(height - 1))
+    left, top = int(x), int(y)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    u, v = x - np.float32(left), y - np.float32(top)
+    for c in range(3):
+        above = photo[c, top, left] + u * (photo[c, top, right] - photo[c, top, left])
+        below = photo[c, bottom, left] + u * (photo[c, bottom, right] - photo[c, bottom, left])
+        out[c, row, column] = above + v * (below - above)
+
+
+@fast_kernel
+def draw_triangle(photo, corners, source, height, nearest, out, shown):
+    """Draw one triangle: corners [3, 2] in px of the window, source [3, 2] in px of the photo, height [3]."""
+    x0, y0 = corners[0, 0], corners[0, 1]
+    ux, uy = corners[1, 0] - x0, corners[1, 1] - y0
+    vx, vy = corners[2, 0] - x0, corners[2, 1] - y0
+    area = ux * vy - uy * vx
+    if abs(area) < np.float32(1e-9):
+        return
+    size = shown.shape[0]
+    low_x, high_x = x0 + min(np.float32(0), ux, vx), x0 + max(np.float32(0), ux, vx)
+    low_y, high_y = y0 + min(np.float32(0), uy, vy), y0 + max(np.float32(0), uy, vy)
+    half = np.float32(0.5)
+    first_x, last_x = max(0, math.ceil(low_x - half)), min(size - 1, math.floor(high_x - half))
+    first_y, last_y = max(0, math.ceil(low_y - half)), min(size - 1, math.floor(high_y - half))
+    inverse = np.float32(1) / area
+    for row in range(first_y, last_y + 1):
+        py = np.float32(row) + half - y0
+        for column in range(first_x, last_x + 1):
+            px = np.float32(column) + half - x0
+            b = (px * vy - py * vx) * inverse
+            c = (ux * py - uy * px) * inverse
+            a = np.float32(1) - b - c
+            if a < EDGE_TOLERANCE or b < EDGE_TOLERANCE or c < EDGE_TOLERANCE:
+                continue
+            z = a * height[0] + b * height[1] + c * height[2]
+            if z <= nearest[row, column]:
+                continue
+            nearest[row, column] = z
+            shown[row, column] = 1
+            x = a * source[0, 0] + b * source[1, 0] + c * source[2, 0]
+            y = a * source[0, 1] + b * source[1, 1] + c * source[2, 1]
+            sample(photo, x, y, out, row, column)
+
+
+@fast_kernel
+def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown):
+    """Draw photos on moved meshes, windows first to last.
+
+    Args:
+        first: Of the windows to draw.
+        last: Behind the last one.
+        photos: [window, 3, height, width].
+        photo_xy: [window, point, 2] the mesh in px of the photo.
+        xy: [window, point, 2] the moved mesh in px of the window.
+        heights: [window, point] towards the camera; the highest triangle wins a pixel.
+        triangles: [triangle, 3].
+        out: [window, 3, size, size] the picture; zero where there is no mesh.
+        shown: [window, size, size] 1 where there is.
+    """
+    size = shown.shape[1]
+    nearest = np.empty((size, size), np.float32)
+    corners, source = np.empty((3, 2), np.float32), np.empty((3, 2), np.float32)
+    height = np.empty(3, np.float32)
+    for w in range(first, last):
+        nearest[:] = -np.inf
+        for t in range(len(triangles)):
+            for k in range(3):
+                point = triangles[t, k]
+                corners[k, 0], corners[k, 1] = xy[w, point, 0], xy[w, point, 1]
+                source[k, 0], source[k, 1] = photo_xy[w, point, 0], photo_xy[w, point, 1]
+                height[k] = heights[w, point]
+            draw_triangle(photos[w], corners, source, height, nearest, out[w], shown[w])
+
+
+@fast_kernel
+def polygon_distance(first, last, corners, out):
+    """Signed distance of every second pixel to closed polygons, px, negative inside.
+
+    Args:
+        first: Of the polygons.
+        last: Behind the last one.
+        corners: [polygon, corner, 2] in px.
+        out: [polygon, size / 2, size / 2]; entry (i, j) is at x = 2 j + 1, y = 2 i + 1.
+    """
+    count, half = corners.shape[1], out.shape[1]
+    for p in range(first, last):
+        for row in range(half):
+            y = np.float32(2 * row + 1)
+            for column in range(half):
+                x = np.float32(2 * column + 1)
+                best, inside = np.float32(1e12), False
+                for k in range(count):
+                    ax, ay = corners[p, k, 0], corners[p, k, 1]
+                    n = k + 1 if k + 1 < count else 0
+                    dx, dy = corners[p, n, 0] - ax, corners[p, n, 1] - ay
+                    tx, ty = x - ax, y - ay
+                    along = (tx * dx + ty * dy) / max(dx * dx + dy * dy, np.float32(1e-6))
+                    along = min(max(along, np.float32(0)), np.float32(1))
+                    ex, ey = tx - along * dx, ty - along * dy
+                    best = min(best, ex * ex + ey * ey)
+                    if (ay > y) != (ay + dy > y) and tx * dy * dy < dx * ty * dy:
+                        inside = not inside
+                out[p, row, column] = -math.sqrt(best) if inside else math.sqrt(best)

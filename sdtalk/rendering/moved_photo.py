@@ -1,0 +1,99 @@
+"""Moved photo: the photo drawn on the moved face mesh, and signed distances to the lines of a face.
+
+Lips and lids stay whole however far they open or close, since a triangle's corners move together; Gaussians lifted from
+single pixels tear there.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sdtalk.reconstruction.mesh_raster import draw_mesh
+from sdtalk.rendering.cpu import backend, face_window
+
+
+def moved_photo(
+    photo: Float[Tensor, "window 3 height width"],
+    photo_xy: Float[Tensor, "window point 2"],
+    xy: Float[Tensor, "window point 2"],
+    heights: Float[Tensor, "window point"],
+    triangles: Int[Tensor, "triangle 3"],
+    size: int,
+) -> tuple[Float[Tensor, "window 3 size size"], Float[Tensor, "window 1 size size"]]:
+    """Draw photos on moved meshes; without gradients. Compiled on the CPU, plain PyTorch elsewhere.
+
+    Args:
+        photo: RGB.
+        photo_xy: The mesh in px of the photo.
+        xy: The moved mesh in px of the window.
+        heights: Of the points towards the camera; the highest triangle wins a pixel.
+        triangles: The mesh's triangles.
+        size: Side of the window in px.
+
+    Returns:
+        The drawn picture, zero where there is no mesh, and 1 where there is.
+    """
+    if photo.device.type != "cpu":
+        return moved_photo_reference(photo, photo_xy, xy, heights, triangles, size)
+    count = len(xy)
+    drawn, shown = torch.zeros(count, 3, size, size), torch.zeros(count, 1, size, size)
+    inputs = [x.detach().float().contiguous().numpy() for x in (photo, photo_xy, xy, heights)]
+    backend.spread(
+        face_window.draw_photo,
+        count,
+        *inputs,
+        triangles.numpy(),
+        drawn.numpy(),
+        shown[:, 0].numpy(),
+        chunks=1,
+    )
+    return drawn, shown
+
+
+@torch.no_grad()
+def moved_photo_reference(
+    photo: Tensor, photo_xy: Tensor, xy: Tensor, heights: Tensor, triangles: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """`moved_photo` in plain PyTorch, on any device."""
+    span = photo.new_tensor([photo.shape[3], photo.shape[2]])
+    pictures, masks = [], []
+    for one, source, points, height in zip(photo, photo_xy, xy, heights, strict=True):
+        drawn = draw_mesh(points, height, source, triangles, size)
+        grid = drawn.values.permute(1, 2, 0)[None] / span * 2 - 1
+        shown = (drawn.triangle >= 0).to(photo)[None]
+        sampled = F.grid_sample(one[None], grid, align_corners=False, padding_mode="border")[0]
+        pictures.append(sampled * shown)
+        masks.append(shown)
+    return torch.stack(pictures), torch.stack(masks)
+
+
+def polygon_distance(
+    corners: Float[Tensor, "polygon corner 2"], size: int
+) -> Float[Tensor, "polygon 1 size size"]:
+    """Signed distance of pixels to closed polygons, px, negative inside; measured at every second pixel."""
+    if corners.device.type == "cpu":
+        half = torch.empty(len(corners), size // 2, size // 2)
+        points = corners.detach().float().contiguous().numpy()
+        backend.spread(face_window.polygon_distance, len(corners), points, half.numpy(), chunks=1)
+    else:
+        half = polygon_distance_reference(corners, size)
+    return F.interpolate(half[:, None], scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def polygon_distance_reference(
+    corners: Float[Tensor, "polygon corner 2"], size: int
+) -> Float[Tensor, "polygon half half"]:
+    """The kernel of `polygon_distance` in plain PyTorch: at every second pixel only."""
+    steps = torch.arange(size // 2, device=corners.device) * 2.0 + 1
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    p = torch.stack([x, y], -1).reshape(1, -1, 1, 2)
+    a, b = corners[:, None], corners.roll(-1, 1)[:, None]
+    along, to = b - a, p - a
+    t = ((to * along).sum(-1) / along.square().sum(-1).clamp_min(1e-6)).clamp(0, 1)
+    distance = (to - t[..., None] * along).square().sum(-1).amin(-1).sqrt()
+    crosses = (a[..., 1] > p[..., 1]) != (b[..., 1] > p[..., 1])
+    left = to[..., 0] * along[..., 1].square() < along[..., 0] * to[..., 1] * along[..., 1]
+    signed = torch.where((crosses & left).sum(-1) % 2 == 1, -distance, distance)
+    return signed.reshape(-1, size // 2, size // 2)

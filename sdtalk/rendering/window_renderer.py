@@ -1,0 +1,122 @@
+"""Window renderer, the neural renderer of mini: paints mouth and eyes of a frame where the photo is silent."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sdtalk.camera import Camera
+from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
+from sdtalk.rendering.window_inputs import WindowGeometry, number_count, window_inputs
+from sdtalk.rendering.window_painter import WindowPainter
+
+MOUTH_WIDTH, EYE_WIDTH = 24, 12
+"""Channels of the painters at half the resolution."""
+
+
+@dataclass(frozen=True)
+class PhotoFace:
+    """A photo and the face mesh on it.
+
+    Attributes:
+        image: RGB in [0, 1], with its margin.
+        mesh: The face mesh in head space.
+        xy: The mesh in px of `image`.
+    """
+
+    image: Float[Tensor, "batch 3 height width"]
+    mesh: Float[Tensor, "batch 478 3"]
+    xy: Float[Tensor, "batch 478 2"]
+
+
+class WindowRenderer(nn.Module):
+    """Rasterised frames -> frames whose mouth and eyes are the photo's, moved on the mesh and corrected.
+
+    Everywhere else a frame stays as it was rasterised. In the photo's own state mouth and eyes are the photo's pixels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mouth = WindowPainter(number_count(MOUTH), MOUTH_WIDTH)
+        self.eyes = WindowPainter(number_count(RIGHT_EYE), EYE_WIDTH)
+
+    def forward(
+        self,
+        photo: PhotoFace,
+        mesh: Float[Tensor, "frame 478 3"],
+        camera: Camera,
+        colours: Float[Tensor, "frame 3 height width"],
+        alpha: Float[Tensor, "frame 1 height width"],
+    ) -> tuple[Float[Tensor, "frame 3 height width"], Float[Tensor, "frame 1 height width"]]:
+        """Paint the windows.
+
+        Args:
+            photo: Of the person; one, or one a frame.
+            mesh: The face mesh in the state of each frame, head space.
+            camera: One a frame.
+            colours: Rasterised, premultiplied by alpha.
+            alpha: How far a pixel shows the person.
+
+        Returns:
+            Colours and alpha, as they came in but for the windows.
+        """
+        geometry = WindowGeometry(
+            *(x.expand(len(mesh), *x.shape[1:]) for x in (photo.image, photo.xy)),
+            rest_xy=camera.project(photo.mesh.expand_as(mesh)),
+            moved_xy=camera.project(mesh),
+            heights=-camera.to_camera_space(mesh)[..., 2],
+        )
+        picture = torch.cat([colours, alpha], dim=1)
+        eyes = geometry.followed_by(geometry.mirrored(colours.shape[-1]))
+        for window, painter, faces in ((MOUTH, self.mouth, geometry), (RIGHT_EYE, self.eyes, eyes)):
+            picture = _painted(window, painter, faces, picture)
+        return picture[:, :3], picture[:, 3:]
+
+
+def _painted(
+    window: FaceWindow,
+    painter: WindowPainter,
+    geometry: WindowGeometry,
+    picture: Float[Tensor, "frame 4 height width"],
+) -> Float[Tensor, "frame 4 height width"]:
+    """Frames with one kind of window painted; geometry beyond the number of frames is that of frames in the mirror."""
+    size, frames = window.size, len(picture)
+    corners = (geometry.moved_xy[:, list(window.outline)].mean(1) - size / 2).round()
+    places = corners.long().tolist()
+    for i in range(frames, len(places)):  # where the windows of frames in the mirror lie in the frames
+        places[i][0] = picture.shape[-1] - size - places[i][0]
+    behind = torch.stack([_cut(picture[i % frames], left, top, size) for i, (left, top) in enumerate(places)])
+    behind = torch.cat([behind[:frames], behind[frames:].flip(-1)])
+    inputs = window_inputs(window, geometry.within(corners), behind[:, :3])
+    dtype = next(painter.parameters()).dtype
+    correction = painter(inputs.planes.to(dtype, memory_format=torch.channels_last), inputs.numbers.to(dtype))
+    opaque = torch.maximum(behind[:, 3:], inputs.mesh)
+    painted = torch.cat([inputs.painted(correction.float() * opaque), opaque, inputs.mask], dim=1)
+    painted = torch.cat([painted[:frames], painted[frames:].flip(-1)])
+    picture = picture.clone()
+    for i, (left, top) in enumerate(places):
+        whole, part = _overlap(picture[i % frames], left, top, size)
+        window = painted[i][part]  # the windows of both eyes may overlap: each counts as far as its mask does
+        picture[i % frames][whole] = torch.lerp(picture[i % frames][whole], window[:4], window[4:])
+    return picture
+
+
+def _cut(
+    picture: Float[Tensor, "4 height width"], left: int, top: int, size: int
+) -> Float[Tensor, "4 size size"]:
+    """A square of a picture; nothing where it reaches beyond the border."""
+    whole, part = _overlap(picture, left, top, size)
+    window = picture.new_zeros(len(picture), size, size)
+    window[part] = picture[whole]
+    return window
+
+
+def _overlap(picture: Tensor, left: int, top: int, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a square lies in a picture, and which part of the square that is."""
+    whole, part = [slice(None)], [slice(None)]
+    for first, length in ((top, picture.shape[-2]), (left, picture.shape[-1])):
+        low, high = min(max(first, 0), length), min(max(first + size, 0), length)
+        whole.append(slice(low, high))
+        part.append(slice(low - first, high - first) if high > low else slice(0, 0))
+    return tuple(whole), tuple(part)
