@@ -92,13 +92,13 @@ def _painted(
     dtype = next(painter.parameters()).dtype
     correction = painter(inputs.planes.to(dtype, memory_format=torch.channels_last), inputs.numbers.to(dtype))
     opaque = torch.maximum(behind[:, 3:], inputs.mesh)
-    painted = torch.cat([inputs.painted(correction.float() * opaque), opaque, inputs.mask], dim=1)
-    painted = torch.cat([painted[:frames], painted[frames:].flip(-1)])
+    painted = torch.cat([inputs.painted(correction.float() * opaque), opaque], dim=1)
+    painted, mask = (torch.cat([x[:frames], x[frames:].flip(-1)]) for x in (painted, inputs.mask))
     picture = picture.clone()
     for i, (left, top) in enumerate(places):
         whole, part = _overlap(picture[i % frames], left, top, size)
-        window = painted[i][part]  # the windows of both eyes may overlap: each counts as far as its mask does
-        picture[i % frames][whole] = torch.lerp(picture[i % frames][whole], window[:4], window[4:])
+        before = picture[i % frames][whole]  # the windows of both eyes may overlap: each counts as its mask says
+        picture[i % frames][whole] = torch.lerp(before, painted[i][part], mask[i][part])
     return picture
 
 
