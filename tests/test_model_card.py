@@ -140,7 +140,10 @@ def test_results_come_into_the_card_for_people_and_for_the_hub() -> None:
     assert found == {("HDTF", "psnr"): 21.25, ("MEAD", "psnr"): 24.5, ("MEAD", "sync_c"): 3.21}
     assert card.data.model_name == "head"
     measured = section(text, "Measured")
-    assert "| HDTF | 2 | 21.25 | 18.00 | - |" in measured and "| all clips | 3 | 22.33 |" in measured
+    assert "| HDTF | 2 | 21.25 | 18.00 |" in measured and "| all clips | 3 | 22.33 |" in measured
+    assert (
+        "| HDTF | 2 | - |" in measured and "| MEAD | 1 | 3.21 |" in measured
+    )  # Sync-C, in the table of its topic
     assert "- LPIPS: no weights" in measured and "1 clips failed" in measured
     assert "/home" not in text and "Not measured yet" not in text
     assert section(text, "Training") == section(card_of_run(TOY, settings(), INDEX, 4000), "Training")

@@ -197,9 +197,11 @@ def _measured(results: Mapping[str, Any]) -> str:
             lines += [f"| {group} | {part['clips']} | " + " | ".join(cells) + " |"]
         lines += [""]
     lines += [f"- {figures[name]['title']}: {figures[name]['meaning']}." for name in shown]
-    absent = everything["missing"]
+    absent: dict[str, list[str]] = {}
+    for name, why in everything["missing"].items():
+        absent.setdefault(why, []).append(figures[name]["title"])
     if absent:
-        lines += ["", "Not measured:", "", *(f"- {figures[n]['title']}: {why}" for n, why in absent.items())]
+        lines += ["", "Not measured:", "", *(f"- {', '.join(names)}: {why}" for why, names in absent.items())]
     if results["failed"]:
         lines += ["", f"{len(results['failed'])} clips failed and are not in the means."]
     return "\n".join(lines)
