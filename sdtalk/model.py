@@ -198,12 +198,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         if self.config.priors:
             image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
+        gaussians = Gaussians.concatenate([static.completion, static.visible])
+        if self.config.neural_renderer == "windows":  # looks at no learned channels, most of a rasteriser's work
+            gaussians = replace(gaussians, features=gaussians.features[..., : LEARNED.start].contiguous())
         takes_part = static.support > MIN_SUPPORT
         moving = takes_part.any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
         fine_code, coarse_code = self._codes(static.completion_canonical, visible_canonical)
         head = HeadGaussians(
-            gaussians=Gaussians.concatenate([static.completion, static.visible]),
+            gaussians=gaussians,
             completion_canonical=static.completion_canonical,
             visible_canonical=visible_canonical,
             fine_code=fine_code,
