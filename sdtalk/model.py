@@ -4,7 +4,7 @@
                           (image encoder, visible branch, completion branch, point codes)
 
     sound windows ─► listen ─► audio code ─┐
-                          eye state ───────┼─► animate ─► AnimatedHead                   once per frame
+           eye state, small motion ────────┼─► animate ─► AnimatedHead                   once per frame
                                            │   (coarse field: visible, fine field: completion; the face mesh)
                           camera ──────────┴─► render ─► Frame
                                                (rasterise 32 channels, neural renderer)
@@ -32,6 +32,7 @@ from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
 from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
@@ -251,11 +252,18 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         head: HeadGaussians,
         audio_code: Float[Tensor, "frame *field audio"],
         eyes: Float[Tensor, "frame 6"],
+        small: SmallMotion | None = None,
     ) -> AnimatedHead:
-        """Move a head's Gaussians, and its face mesh, to the state of mouth and eyes of each frame.
+        """Move a head's Gaussians, and its face mesh, to the state of each frame.
 
         In the paper the fields lead from the photo to a state. With priors they lead from the canonical face to it,
         and the difference of two states moves the photo's face, so that the photo's own state gives the photo back.
+
+        Args:
+            head: The person.
+            audio_code: State of the mouth.
+            eyes: State of the eyes.
+            small: Gaze, which the window renderer shows; None, and without priors: as in the photo.
         """
         bounded = not self.config.unbounded_motion
         with self._autocast():
@@ -268,7 +276,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
         gaussians, mesh = head.gaussians.moved_by(scattered(offsets, head), bounded), None
         if head.photo is not None:
-            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes)
+            gaze = None if small is None else small.gaze[:, None].expand(-1, 2, -1)
+            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes, gaze)
         return AnimatedHead(gaussians, mesh)
 
     def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:

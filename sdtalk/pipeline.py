@@ -12,6 +12,7 @@ A pipeline holds nothing of any person: two portraits cannot mix.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +23,21 @@ from torch import Tensor
 
 from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
+from sdtalk.camera import Camera
 from sdtalk.checkpoint import load_model, locate, read_config
-from sdtalk.driving import DrivingSignals, camera_path, eye_states
+from sdtalk.driving import (
+    DrivingSignals,
+    camera_path,
+    eye_states,
+    followed_gaze,
+    following_lids,
+    natural_gaze,
+)
 from sdtalk.flame.tracker import tracker_for
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames
 from sdtalk.model import SDTalk
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision
 from sdtalk.progress import Progress, counted
 from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
@@ -297,8 +307,31 @@ class SDTalkPipeline:
             for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
                 drivers[path] = self._driver(path, frames, progress)
         camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))
-        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, drivers.get(options.blink))
-        return DrivingSignals(code, self.eyes_for_model(eyes), camera)
+        seen = drivers.get(options.blink)
+        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen)
+        small = self._small_motion(rest.camera, camera, seen, options)
+        if seen is None:  # the lids of a video follow its gaze as they are
+            eyes = following_lids(eyes, rest.eyes, small.gaze)
+        return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)
+
+    def _small_motion(
+        self, rest: Camera, camera: Camera, eyes: HeadTrack | None, options: TalkOptions
+    ) -> SmallMotion:
+        """Gaze of every frame; nothing where the head is still, nor where the model cannot show it.
+
+        Args:
+            rest: The photo's camera, one.
+            camera: Pose of every frame.
+            eyes: The tracked video whose eyes are followed.
+            options: Pose and seed are followed here.
+        """
+        small = SmallMotion.none(len(camera))
+        if self.model.config.neural_renderer == "windows":
+            if eyes is not None:
+                return replace(small, gaze=followed_gaze(eyes.mesh, len(camera)))
+            if options.pose != "still":
+                return replace(small, gaze=natural_gaze(rest, camera, options.seed))
+        return small
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
         """Track as much of a video as is needed."""
