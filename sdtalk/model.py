@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import GaussianDelta, Gaussians
-from sdtalk.head import AnimatedHead, Frame, HeadGaussians, posed, scattered
+from sdtalk.head import AnimatedHead, Frame, HeadGaussians, posed, scattered, small_shift
 from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
 from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
@@ -214,6 +214,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             head_weight=static.head_weight,
             rest=rest,
             eyes=track.eyes,
+            brows=static.brows,
         )
         return self._with_the_photos_own(head, image, track) if self.config.priors else head
 
@@ -263,7 +264,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             head: The person.
             audio_code: State of the mouth.
             eyes: State of the eyes.
-            small: Gaze, which the window renderer shows; None, and without priors: as in the photo.
+            small: Gaze (shown by the window renderer) and brows; None, and without priors: as in the photo.
         """
         bounded = not self.config.unbounded_motion
         with self._autocast():
@@ -275,9 +276,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         everywhere = torch.ones_like(head.completion_canonical[..., 0])
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
         gaussians, mesh = head.gaussians.moved_by(scattered(offsets, head), bounded), None
+        if small is not None:
+            gaussians = replace(gaussians, means=gaussians.means + small_shift(head, small))
         if head.photo is not None:
-            gaze = None if small is None else small.gaze[:, None].expand(-1, 2, -1)
-            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes, gaze)
+            gaze, brows = (None, None) if small is None else (small.both_eyes, small.brows)
+            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes, gaze, brows)
         return AnimatedHead(gaussians, mesh)
 
     def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:

@@ -27,6 +27,7 @@ from sdtalk.camera import Camera
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.driving import (
     DrivingSignals,
+    brow_motion,
     camera_path,
     eye_states,
     followed_gaze,
@@ -309,28 +310,32 @@ class SDTalkPipeline:
         camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))
         seen = drivers.get(options.blink)
         eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen)
-        small = self._small_motion(rest.camera, camera, seen, options)
+        small = self._small_motion(rest.camera, camera, seen, sound, options)
         if seen is None:  # the lids of a video follow its gaze as they are
             eyes = following_lids(eyes, rest.eyes, small.gaze)
         return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)
 
     def _small_motion(
-        self, rest: Camera, camera: Camera, eyes: HeadTrack | None, options: TalkOptions
+        self, rest: Camera, camera: Camera, eyes: HeadTrack | None, sound: Speech, options: TalkOptions
     ) -> SmallMotion:
-        """Gaze of every frame; nothing where the head is still, nor where the model cannot show it.
+        """Gaze and brows of every frame, as far as the model can show them; a still head has none.
 
         Args:
             rest: The photo's camera, one.
             camera: Pose of every frame.
-            eyes: The tracked video whose eyes are followed.
+            eyes: The tracked video whose eyes, and with them their gaze, are followed.
+            sound: What is said; brows follow its emphasis.
             options: Pose and seed are followed here.
         """
-        small = SmallMotion.none(len(camera))
-        if self.model.config.neural_renderer == "windows":
+        config, frames, alive = self.model.config, len(camera), options.pose != "still"
+        small = SmallMotion.none(frames)
+        if alive and config.priors:
+            small = replace(small, brows=brow_motion(sound.samples, options.seed))
+        if config.neural_renderer == "windows":
             if eyes is not None:
-                return replace(small, gaze=followed_gaze(eyes.mesh, len(camera)))
-            if options.pose != "still":
-                return replace(small, gaze=natural_gaze(rest, camera, options.seed))
+                small = replace(small, gaze=followed_gaze(eyes.mesh, frames))
+            elif alive:
+                small = replace(small, gaze=natural_gaze(rest, camera, options.seed))
         return small
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:

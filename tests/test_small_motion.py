@@ -1,21 +1,29 @@
-"""Tests of the small motion: gaze and lids that follow it."""
+"""Tests of the small motion: gaze and lids that follow it, brows."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from toy import toy_track
+from toy import SIZE, toy_model, toy_picture, toy_track
 
 from sdtalk.driving import (
     GAPS,
     DrivingSignals,
+    brow_motion,
     followed_gaze,
     following_lids,
     idle_cameras,
     natural_blinks,
     natural_gaze,
 )
+from sdtalk.driving.brows import IDLE, RAISE, stressed_moments
 from sdtalk.driving.gaze import FARTHEST_GAZE
+from sdtalk.head import HeadGaussians
+from sdtalk.model import SDTalk
+from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.small_motion import SmallMotion
-from sdtalk.tracking.face_model import IRIS_POINTS, FaceModel
+from sdtalk.tracking.face_model import BROWS, IRIS_POINTS, LOWER_LIDS, UPPER_LIDS, FaceModel, eye_state
+from training.tracker.lid_and_brow_modes import brow_mode
 
 REST = toy_track().camera
 EYES = torch.tensor([[0.05, 0.06, 0.15, 0.04, 0.05, 0.16]])
@@ -87,6 +95,87 @@ def test_lids_follow_the_gaze_up_and_down_only() -> None:
     shut = blinks[:, 0].argmin()
     down = torch.tensor([[0.0, -0.008, 0.0]]).expand(500, -1)
     assert (following_lids(blinks, EYES, down)[shut, GAPS] > 0).all()
+
+
+def words(stressed_at: list[float], seconds: int = 20) -> torch.Tensor:
+    """A hum of 16 kHz with louder moments."""
+    times = torch.arange(seconds * 16_000) / 16_000
+    loudness = 0.02 + 0.2 * sum((-((times - at) / 0.1).square()).exp() for at in stressed_at)
+    return loudness * (2 * torch.pi * 150 * times).sin()
+
+
+def test_brows_rise_a_little_before_some_of_the_stressed_words() -> None:
+    at = [2.5 + 1.7 * i for i in range(10)]
+    moments = stressed_moments(words(at))
+    torch.testing.assert_close(torch.tensor(moments) / 25, torch.tensor(at), atol=0.09, rtol=0)
+    height = torch.stack([brow_motion(words(at), seed) for seed in range(8)])
+    around = torch.stack([height[:, m - 6 : m + 3].amax(1) for m in moments], dim=1)
+    raised = around > 4 * IDLE
+    assert 0.3 < raised.float().mean() < 0.9 and height.max() < RAISE[1] + 5 * IDLE
+    assert not height[:, 0].any() and height.diff(dim=1).abs().max() < 0.004  # no jump: a pixel a frame
+
+
+def test_brows_of_silence_only_wander() -> None:
+    height = brow_motion(torch.zeros(20 * 16_000), 0)
+    assert len(height) == 500 and 0.5 * IDLE < height.std() < 2 * IDLE
+    assert torch.equal(height, brow_motion(torch.zeros(20 * 16_000), 0))
+    assert len(brow_motion(torch.zeros(10), 0)) == 1
+
+
+def test_the_brow_mode_is_found_in_clips_and_lids_stay() -> None:
+    face = FaceModel.bundled()
+    rise = torch.linspace(-0.02, 0.03, 40)[:, None, None]
+    clip = face.mean_face + rise * face.brow_mode
+    lids = [*UPPER_LIDS[0], *LOWER_LIDS[1]]
+    found = brow_mode([clip], face)
+    free = face.mean_face[:, 1] > 0.225
+    torch.testing.assert_close(found[free], face.brow_mode[free], atol=0.01, rtol=0.01)
+    assert not found[lids].any() and not found[face.mean_face[:, 1] < 0.15].any()
+    assert face.brow_mode[BROWS, 1].mean() == pytest.approx(1, abs=0.01)
+    mirrored = face.brow_mode[face.mirror] * torch.tensor([-1.0, 1, 1])
+    torch.testing.assert_close(mirrored, face.brow_mode, atol=1e-3, rtol=0)
+    moved = moved_face(face.mean_face[None], torch.zeros(1, 5), torch.zeros(1, 6), brows=torch.tensor([0.02]))
+    torch.testing.assert_close(eye_state(moved), eye_state(face.mean_face[None]))
+
+
+@pytest.fixture(scope="module")
+def model() -> SDTalk:
+    return toy_model(neural_renderer="windows")
+
+
+@pytest.fixture(scope="module")
+def head(model: SDTalk) -> HeadGaussians:
+    with torch.no_grad():
+        return model.reconstruct(toy_picture(), torch.ones(1, 1, SIZE, SIZE), toy_track())
+
+
+def moves(model: SDTalk, head: HeadGaussians, small: SmallMotion) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shift of Gaussians and mesh that small motion brings, everything else as in the photo."""
+    frames = len(small)
+    with torch.no_grad():
+        moved = model.animate(head, head.audio_code.expand(frames, -1), head.eyes.expand(frames, -1), small)
+    assert moved.mesh is not None and head.photo is not None
+    return moved.gaussians.means - head.gaussians.means, moved.mesh - head.photo.mesh
+
+
+def test_gaussians_and_mesh_rise_with_the_brows(model: SDTalk, head: HeadGaussians) -> None:
+    small = replace(SmallMotion.none(3), brows=torch.tensor([0.0, 0.01, 0.02]))
+    gaussians, mesh = moves(model, head, small)
+    assert gaussians[0].abs().max() < 1e-6 and mesh[0].abs().max() < 1e-6
+    torch.testing.assert_close(mesh[2], 0.02 * FaceModel.bundled().brow_mode, atol=1e-6, rtol=0)
+    torch.testing.assert_close(gaussians[2], 2 * gaussians[1], atol=1e-6, rtol=0)
+    assert 0.01 < gaussians[2, :, 1].max() < 0.026
+    low = head.gaussians.means[0, :, 1] < -0.1
+    assert gaussians[2, low].abs().max() < 0.1 * 0.02, "mouth and chin stay, nearly"
+
+
+def test_batches_equal_the_whole(model: SDTalk, head: HeadGaussians) -> None:
+    torch.manual_seed(0)
+    small = SmallMotion(0.01 * torch.rand(4, 3), 0.01 * torch.rand(4), 0.01 * torch.rand(4))
+    whole = moves(model, head, small)
+    parts = [moves(model, head, small[i : i + 1]) for i in range(4)]
+    for i in (0, 1):
+        torch.testing.assert_close(torch.cat([part[i] for part in parts]), whole[i], atol=1e-6, rtol=0)
 
 
 def test_signals_are_cut_with_their_small_motion() -> None:

@@ -1,5 +1,6 @@
 """Driving: what moves a head in every frame besides the sound; one file for each part of it."""
 
+from sdtalk.driving.brows import brow_motion
 from sdtalk.driving.eyes import (
     CLOSED_GAP,
     GAPS,
@@ -19,6 +20,7 @@ __all__ = [
     "GAPS",
     "NECK",
     "DrivingSignals",
+    "brow_motion",
     "camera_path",
     "eye_states",
     "followed_cameras",

@@ -26,6 +26,11 @@ class SmallMotion:
         """Frames in which nothing moves."""
         return cls(torch.zeros(frames, 3), torch.zeros(frames), torch.zeros(frames))
 
+    @property
+    def both_eyes(self) -> Float[Tensor, "frame 2 3"]:
+        """Shift of the right and the left iris."""
+        return self.gaze[:, None].expand(-1, 2, -1)
+
     def __len__(self) -> int:
         return len(self.gaze)
 
