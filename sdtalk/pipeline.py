@@ -12,7 +12,6 @@ A pipeline holds nothing of any person: two portraits cannot mix.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -23,22 +22,19 @@ from torch import Tensor
 
 from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
-from sdtalk.camera import Camera
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.driving import (
     DrivingSignals,
-    brow_motion,
     camera_path,
     eye_states,
-    followed_gaze,
     following_lids,
-    natural_gaze,
+    relaxed,
+    small_motion,
 )
 from sdtalk.flame.tracker import tracker_for
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames
 from sdtalk.model import SDTalk
-from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision
 from sdtalk.progress import Progress, counted
 from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
@@ -151,7 +147,7 @@ class SDTalkPipeline:
             progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
                 number; what it raises ends the work. True shows a bar.
             choices: Fields of `TalkOptions` by name, on top of `options`: pose, blink, background, size, seed, mouth,
-                label.
+                expression, label.
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
@@ -303,6 +299,8 @@ class SDTalkPipeline:
         with watch("audio"):
             code = self.speech_encoder.encode(sound, options.mouth)
             level = speech_level(sound.samples)
+        if self.model.config.hears_mouth_codes:
+            code = relaxed(code, rest.mesh, level, options.expression)
         drivers: dict[str, HeadTrack] = {}
         with watch("tracking"):
             for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
@@ -310,33 +308,12 @@ class SDTalkPipeline:
         camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))
         seen = drivers.get(options.blink)
         eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen)
-        small = self._small_motion(rest.camera, camera, seen, sound, options)
-        if seen is None:  # the lids of a video follow its gaze as they are
-            eyes = following_lids(eyes, rest.eyes, small.gaze)
+        small = None
+        if self.model.config.priors:
+            small = small_motion(options.pose, rest.camera, camera, sound.samples, options.seed, seen)
+        if small is not None and seen is None and self.model.config.neural_renderer == "windows":
+            eyes = following_lids(eyes, rest.eyes, small.gaze)  # those of a video do already
         return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)
-
-    def _small_motion(
-        self, rest: Camera, camera: Camera, eyes: HeadTrack | None, sound: Speech, options: TalkOptions
-    ) -> SmallMotion:
-        """Gaze and brows of every frame, as far as the model can show them; a still head has none.
-
-        Args:
-            rest: The photo's camera, one.
-            camera: Pose of every frame.
-            eyes: The tracked video whose eyes, and with them their gaze, are followed.
-            sound: What is said; brows follow its emphasis.
-            options: Pose and seed are followed here.
-        """
-        config, frames, alive = self.model.config, len(camera), options.pose != "still"
-        small = SmallMotion.none(frames)
-        if alive and config.priors:
-            small = replace(small, brows=brow_motion(sound.samples, options.seed))
-        if config.neural_renderer == "windows":
-            if eyes is not None:
-                small = replace(small, gaze=followed_gaze(eyes.mesh, frames))
-            elif alive:
-                small = replace(small, gaze=natural_gaze(rest, camera, options.seed))
-        return small
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
         """Track as much of a video as is needed."""

@@ -1,4 +1,4 @@
-"""Tests of the small motion: gaze and lids that follow it, brows."""
+"""Tests of what lives in a face besides speech: gaze and lids that follow it, brows, a smile that relaxes."""
 
 from dataclasses import replace
 
@@ -15,8 +15,10 @@ from sdtalk.driving import (
     idle_cameras,
     natural_blinks,
     natural_gaze,
+    relaxed,
 )
 from sdtalk.driving.brows import IDLE, RAISE, stressed_moments
+from sdtalk.driving.expression import BROADEST_SMILE, LOOKS, MOUTH_CORNERS, smile_lift
 from sdtalk.driving.gaze import FARTHEST_GAZE
 from sdtalk.head import HeadGaussians
 from sdtalk.model import SDTalk
@@ -176,6 +178,50 @@ def test_batches_equal_the_whole(model: SDTalk, head: HeadGaussians) -> None:
     parts = [moves(model, head, small[i : i + 1]) for i in range(4)]
     for i in (0, 1):
         torch.testing.assert_close(torch.cat([part[i] for part in parts]), whole[i], atol=1e-6, rtol=0)
+
+
+def smiling(lift: float) -> torch.Tensor:
+    """An average face whose corners of the mouth stand higher."""
+    mesh = FaceModel.bundled().mean_face[None].clone()
+    mesh[:, MOUTH_CORNERS, 1] += lift
+    return mesh
+
+
+def test_only_a_smile_beyond_looks_counts_and_an_open_mouth_is_none() -> None:
+    assert smile_lift(smiling(0.0)) == smile_lift(smiling(LOOKS / 2)) == 0
+    assert (
+        0
+        < smile_lift(smiling(0.02))
+        < smile_lift(smiling(0.025))
+        < BROADEST_SMILE
+        == smile_lift(smiling(0.1))
+    )
+    face = FaceModel.bundled()
+    opened = smiling(0.02) + 0.8 * face.opening_mode
+    assert smile_lift(opened) == pytest.approx(smile_lift(smiling(0.02)), abs=1e-5)
+
+
+def test_a_smile_goes_before_the_first_word_and_stays_away() -> None:
+    code, level = torch.rand(200, 5), torch.zeros(200)
+    level[60:100] = level[150:160] = 1
+    calm = relaxed(code, smiling(0.03), level, 0.0)
+    assert torch.equal(calm[:40], code[:40]) and torch.equal(calm[:, 0], code[:, 0])
+    gone = (calm - code)[:, 1:]
+    torch.testing.assert_close(gone[60:], gone[60].expand(140, -1))
+    assert gone.diff(dim=0).abs().max() < 0.1 * gone.abs().max()
+    torch.testing.assert_close(relaxed(code, smiling(0.03), level, 0.5)[:, 1:] - code[:, 1:], gone / 2)
+    assert torch.equal(relaxed(code, smiling(0.03), level, 1.0), code)
+    assert torch.equal(relaxed(code, smiling(0.0), level, 0.0), code), "no smile, nothing to relax"
+    assert torch.equal(relaxed(code, smiling(0.03), torch.zeros(200), 0.0), code), "nobody speaks"
+
+
+def test_the_relaxed_mouth_has_lost_the_smile() -> None:
+    face, mesh = FaceModel.bundled(), smiling(0.03)
+    code = relaxed(torch.zeros(1, 5), mesh, torch.ones(1), 0.0)
+    calm = mesh + face.mouth_displacement(code)
+    assert smile_lift(calm) < 0.15 * smile_lift(mesh)
+    width = [float((m[0, MOUTH_CORNERS[0]] - m[0, MOUTH_CORNERS[1]]).norm()) for m in (mesh, calm)]
+    assert 0.75 < width[1] / width[0] < 0.95
 
 
 def test_signals_are_cut_with_their_small_motion() -> None:

@@ -1,6 +1,7 @@
 """Driving: what moves a head in every frame besides the sound; one file for each part of it."""
 
 from sdtalk.driving.brows import brow_motion
+from sdtalk.driving.expression import relaxed
 from sdtalk.driving.eyes import (
     CLOSED_GAP,
     GAPS,
@@ -14,6 +15,7 @@ from sdtalk.driving.gaze import followed_gaze, natural_gaze
 from sdtalk.driving.head_motion import NECK, camera_path, followed_cameras, forth_and_back, idle_cameras
 from sdtalk.driving.mouth import followed_mouth
 from sdtalk.driving.signals import DrivingSignals
+from sdtalk.driving.small_motion import small_motion
 
 __all__ = [
     "CLOSED_GAP",
@@ -32,5 +34,7 @@ __all__ = [
     "idle_cameras",
     "natural_blinks",
     "natural_gaze",
+    "relaxed",
+    "small_motion",
     "with_lid_gaps",
 ]
