@@ -127,14 +127,16 @@ def scattered(moved: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
 
 
 def small_shift(head: HeadGaussians, small: SmallMotion) -> Float[Tensor, "frame gaussian 3"]:
-    """Shift of every Gaussian of a head made with priors: its brows rise.
+    """Shift of every Gaussian of a head made with priors: brows rise, and what does not follow the head breathes.
 
     Args:
         head: The person; one, or one a frame.
         small: Small motion of each frame.
     """
     assert head.brows is not None
-    return small.brows[:, None, None] * head.brows
+    up = -head.rest.rotation[:, None, 1]  # in the photo, where `posed` leaves the shoulders
+    shoulders = (1 - head.head_weight)[..., None] * up
+    return small.brows[:, None, None] * head.brows + small.breath[:, None, None] * shoulders
 
 
 def posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussians:

@@ -264,7 +264,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             head: The person.
             audio_code: State of the mouth.
             eyes: State of the eyes.
-            small: Gaze (shown by the window renderer), brows; None, and without priors: as in the photo.
+            small: Gaze (shown by the window renderer), brows, breath; None, and without priors: as in the photo.
         """
         bounded = not self.config.unbounded_motion
         with self._autocast():

@@ -1,4 +1,4 @@
-"""Tests of what lives in a face besides speech: gaze and lids that follow it, brows, a smile that relaxes."""
+"""Tests of what lives in a face besides speech: gaze and lids that follow it, brows, breath, a smile that relaxes."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from toy import SIZE, toy_model, toy_picture, toy_track
 from sdtalk.driving import (
     GAPS,
     DrivingSignals,
+    breath_motion,
     brow_motion,
     followed_gaze,
     following_lids,
@@ -16,7 +17,9 @@ from sdtalk.driving import (
     natural_blinks,
     natural_gaze,
     relaxed,
+    small_motion,
 )
+from sdtalk.driving.breath import DEPTH
 from sdtalk.driving.brows import IDLE, RAISE, stressed_moments
 from sdtalk.driving.expression import BROADEST_SMILE, LOOKS, MOUTH_CORNERS, smile_lift
 from sdtalk.driving.gaze import FARTHEST_GAZE
@@ -169,6 +172,41 @@ def test_gaussians_and_mesh_rise_with_the_brows(model: SDTalk, head: HeadGaussia
     assert 0.01 < gaussians[2, :, 1].max() < 0.026
     low = head.gaussians.means[0, :, 1] < -0.1
     assert gaussians[2, low].abs().max() < 0.1 * 0.02, "mouth and chin stay, nearly"
+
+
+def test_breaths_are_slow_and_no_two_alike() -> None:
+    rise = breath_motion(25 * 60, 0)
+    assert rise[0] < 1e-3 and rise.min() >= 0 and DEPTH[0] < rise.max() <= DEPTH[1]
+    assert rise.diff().abs().max() < 0.0003  # a tenth of a pixel a frame
+    low, high = rise < 0.0005, rise > 0.003
+    tops = int((high.int().diff() == 1).sum())
+    assert 11 <= tops <= 19 and low.any()
+    assert torch.equal(rise, breath_motion(25 * 60, 0)) and not torch.equal(rise, breath_motion(25 * 60, 1))
+    assert torch.equal(breath_motion(500, 0), rise[:500])
+
+
+def test_shoulders_rise_in_the_picture_and_the_head_does_not(model: SDTalk, head: HeadGaussians) -> None:
+    small = replace(SmallMotion.none(2), breath=torch.tensor([0.0, 0.006]))
+    gaussians, mesh = moves(model, head, small)
+    assert gaussians[0].abs().max() < 1e-6 and mesh.abs().max() < 1e-6
+    weight = head.head_weight[0]
+    assert (weight < 0.05).any() and gaussians[1, weight == 1].abs().max() < 1e-6
+    shoulders = gaussians[1, weight == 0]
+    torch.testing.assert_close(shoulders[:, 1], torch.full((len(shoulders),), 0.006), atol=1e-6, rtol=0)
+    assert shoulders[:, [0, 2]].abs().max() < 1e-6  # this head looks straight into the camera
+
+
+def test_a_still_head_has_none_of_it_but_the_gaze_of_a_video() -> None:
+    sound = torch.zeros(16_000 * 4)
+    nothing = small_motion("still", REST, still(100), sound, 0)
+    assert not any(x.any() for x in (nothing.gaze, nothing.brows, nothing.breath))
+    alive = small_motion("idle", REST, still(100), sound, 0)
+    assert all(x.any() for x in (alive.gaze, alive.brows, alive.breath))
+    track = toy_track(3)
+    for points in IRIS_POINTS:
+        track.mesh[1, points, 0] += 0.01
+    seen = small_motion("still", REST, still(100), sound, 0, track)
+    assert seen.gaze.any() and not seen.brows.any() and not seen.breath.any()
 
 
 def test_batches_equal_the_whole(model: SDTalk, head: HeadGaussians) -> None:

@@ -1,5 +1,6 @@
 """Driving: what moves a head in every frame besides the sound; one file for each part of it."""
 
+from sdtalk.driving.breath import breath_motion
 from sdtalk.driving.brows import brow_motion
 from sdtalk.driving.expression import relaxed
 from sdtalk.driving.eyes import (
@@ -22,6 +23,7 @@ __all__ = [
     "GAPS",
     "NECK",
     "DrivingSignals",
+    "breath_motion",
     "brow_motion",
     "camera_path",
     "eye_states",
