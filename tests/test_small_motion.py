@@ -113,10 +113,10 @@ def test_brows_rise_a_little_before_some_of_the_stressed_words() -> None:
     at = [2.5 + 1.7 * i for i in range(10)]
     moments = stressed_moments(words(at))
     torch.testing.assert_close(torch.tensor(moments) / 25, torch.tensor(at), atol=0.09, rtol=0)
-    height = torch.stack([brow_motion(words(at), seed) for seed in range(8)])
+    height = torch.stack([brow_motion(words(at), seed) for seed in range(24)])
     around = torch.stack([height[:, m - 6 : m + 3].amax(1) for m in moments], dim=1)
     raised = around > 4 * IDLE
-    assert 0.3 < raised.float().mean() < 0.9 and height.max() < RAISE[1] + 5 * IDLE
+    assert 0.1 < raised.float().mean() < 0.3 and height.max() < RAISE[1] + 5 * IDLE
     assert not height[:, 0].any() and height.diff(dim=1).abs().max() < 0.004  # no jump: a pixel a frame
 
 
