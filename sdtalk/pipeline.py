@@ -12,6 +12,7 @@ A pipeline holds nothing of any person: two portraits cannot mix.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,9 @@ from sdtalk.video import read_frames
 
 DRIVER_FRAMES = 7500
 """At most five minutes of a video that lends its pose are tracked; a longer recording loops them."""
+
+LEAST_OPENING = 0.02
+SILENT = "Nothing that sounds like speech was heard; the face stays calm."
 
 
 class SDTalkPipeline:
@@ -286,6 +290,8 @@ class SDTalkPipeline:
             sound = read_speech(speech, sampling_rate)
         progress("preparing", 0, 0)
         signals = self._driving_signals(head.portrait, sound, options, progress, watch)
+        if self._stays_closed(signals) and options.mouth:
+            head = replace(head, note=f"{head.note} {SILENT}".strip())
         talk = Talk(self.model, head, signals, sound, self.scene(background, head.portrait), options, watch)
         if output is not None:
             talk.save(output, progress)
@@ -314,6 +320,10 @@ class SDTalkPipeline:
         if small is not None and seen is None and self.model.config.neural_renderer == "windows":
             eyes = following_lids(eyes, rest.eyes, small.gaze)  # those of a video do already
         return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)
+
+    def _stays_closed(self, signals: DrivingSignals) -> bool:
+        """Whether the mouth opens in no frame: nothing that sounds like speech was heard."""
+        return self.model.config.hears_mouth_codes and bool(signals.audio_code[..., 0].amax() < LEAST_OPENING)
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
         """Track as much of a video as is needed."""
