@@ -15,11 +15,14 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from sdtalk.errors import InputError
+from sdtalk.inpainting import softened
 
 LONGEST_SIDE = 4096
 """Larger pictures are reduced to this on reading, in px: the models see 512 px."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is opened; Pillow's other readers run external programs or serve no photos."""
+STRIP_PX = 20
+"""A picture goes on as the mirror image of only so much of its edge, px of the crop: more would show a second face."""
 OTHER_FILE = "Choose a JPEG, PNG or WebP picture (a HEIC photo: save it as JPEG first)."
 
 
@@ -179,18 +182,55 @@ def crop_picture(
 
     Args:
         picture: A picture, a video frame [H, W, 3] or an alpha channel [H, W].
-        crop: Where; beyond the border the picture goes on with its outermost pixels.
+        crop: Where; beyond the border the picture goes on as its mirror image, which blurs with the distance.
         size: Side of the result in px.
     """
     pixels = picture.pixels if isinstance(picture, Picture) else picture
     reach = math.ceil(3 * max(1.0, crop.side / size)) + 1  # Lanczos looks three (output) pixels around
     left, top = math.floor(crop.left) - reach, math.floor(crop.top) - reach
-    rows = np.arange(top, math.ceil(crop.top + crop.side) + reach).clip(0, pixels.shape[0] - 1)
-    columns = np.arange(left, math.ceil(crop.left + crop.side) + reach).clip(0, pixels.shape[1] - 1)
+    strip = math.ceil(STRIP_PX * crop.side / size)
+    rows = _mirrored(np.arange(top, math.ceil(crop.top + crop.side) + reach), pixels.shape[0], strip)
+    columns = _mirrored(np.arange(left, math.ceil(crop.left + crop.side) + reach), pixels.shape[1], strip)
     window = Image.fromarray(pixels.take(rows, 0).take(columns, 1))  # a fraction of the time of np.ix_
     x, y = crop.left - left, crop.top - top
     box = (x, y, x + crop.side, y + crop.side)
-    return np.array(window.resize((size, size), Image.Resampling.LANCZOS, box))
+    result = np.array(window.resize((size, size), Image.Resampling.LANCZOS, box))
+    beyond = px_beyond_border(crop, pixels.shape[1], pixels.shape[0], size)
+    return _softened(result, beyond) if beyond.max() > 0 else result
+
+
+def px_beyond_border(crop: Crop, width: int, height: int, size: int) -> Float[np.ndarray, "{size} {size}"]:
+    """How far each pixel of a crop lies beyond the border of its picture, px of the crop; 0 within.
+
+    Args:
+        crop: Where it was cut out.
+        width: Width of the picture in px.
+        height: Height of the picture in px.
+        size: Side of the crop in px after resampling.
+    """
+    scale = size / crop.side
+    distances = []
+    for start, length in ((crop.top, height), (crop.left, width)):
+        centres = np.arange(size) + 0.5
+        before, after = -start * scale - centres, centres - (length - start) * scale
+        distances.append(np.maximum(np.maximum(before, after), 0.0))
+    return np.hypot(distances[0][:, None], distances[1][None]).astype(np.float32)
+
+
+def _mirrored(index: np.ndarray, length: int, strip: int) -> np.ndarray:
+    """Indices beyond either end run back into the outermost strip and forth again; an end is shown twice."""
+    strip = min(strip, length)
+    beyond = np.where(index < 0, -1 - index, index - length) % (2 * strip)
+    depth = np.minimum(beyond, 2 * strip - 1 - beyond)
+    return np.where(index < 0, depth, np.where(index < length, index, length - 1 - depth))
+
+
+def _softened(
+    pixels: UInt8[np.ndarray, "size size *channels"], beyond: Float[np.ndarray, "size size"]
+) -> UInt8[np.ndarray, "size size *channels"]:
+    planes = torch.from_numpy(pixels.reshape(*beyond.shape, -1)).permute(2, 0, 1)[None].float()
+    result = softened(planes, torch.from_numpy(beyond))[0].permute(1, 2, 0).round().to(torch.uint8)
+    return result.contiguous().numpy().reshape(pixels.shape)
 
 
 def to_tensor(pixels: UInt8[np.ndarray, "*batch height width 3"]) -> Float[Tensor, "frames 3 height width"]:

@@ -1,4 +1,4 @@
-"""Inpainting: continues a picture into a hole: its texture mirrored at the hole's edge, farther in its colours."""
+"""Inpainting: continues a picture into a hole or beyond its border: near by as a mirror image, farther as colours."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from sdtalk.box_filter import window_means
 
 REACH_PX = 64
 """Mirrored texture ends so far from the edge; of a head that turns as far as it can, about 40 px are uncovered."""
@@ -15,6 +17,12 @@ SHARP_PX = 28
 
 EVEN_PX = 8
 """Positions are evened out over so many px to each side at most: the nearest pixel of a ragged edge jumps."""
+
+CRISP_PX = 5
+"""A mirror image beyond a picture's border is sharp up to here, px of the frame; below a chin it must not show lips."""
+
+SOFTENING = 1.6
+"""Farther, the blur reaches, with ever less weight, over so much of the rest of the distance, to each side."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,24 @@ def continued(
     return torch.where(known, image, torch.lerp(base, mirrored, weight))
 
 
+def softened(
+    image: Float[Tensor, "1 channel height width"], beyond: Float[Tensor, "height width"]
+) -> Float[Tensor, "1 channel height width"]:
+    """Blur a picture the more, the farther a pixel lies beyond what is known: a mirror image loses its features.
+
+    Args:
+        image: A picture, and beyond its border its mirror image.
+        beyond: Distance of every pixel to the picture, px; 0 within.
+    """
+    reach = SOFTENING * (beyond - CRISP_PX).clamp(min=0)
+    level = (reach / 2 + 1).log2()  # blurs that reach over 0, 2, 6, 14, ... px; what lies between is mixed
+    result, blurred = image, image
+    for step in range(1, int(level.max().ceil()) + 1):
+        blurred = _blurred(blurred, 2 ** (step - 1))
+        result = torch.lerp(result, blurred, (level - step + 1).clamp(0, 1))
+    return torch.where(beyond > 0, result, image)
+
+
 def _mirrored_positions(
     nearest: NearestKnown, known: Bool[Tensor, "height width"]
 ) -> tuple[Float[Tensor, "1 height width 2"], Float[Tensor, "height width"]]:
@@ -107,11 +133,8 @@ def _mirrored_positions(
 def _blurred(
     x: Float[Tensor, "1 channel height width"], radius: int
 ) -> Float[Tensor, "1 channel height width"]:
-    """Two box blurs in a row, each along columns and then along rows."""
-    for _ in range(2):
-        x = F.avg_pool2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), (2 * radius + 1, 1), 1)
-        x = F.avg_pool2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), (1, 2 * radius + 1), 1)
-    return x
+    """Two box blurs in a row: nearly a Gaussian."""
+    return window_means(window_means(x, radius), radius)
 
 
 def _smoothly_continued(

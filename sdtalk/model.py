@@ -193,7 +193,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """
         margin, rest = self.config.margin_px, track.camera
         if margin:
-            image, mask = (F.pad(x, (margin,) * 4, mode="replicate") for x in (image, mask))
+            image, mask = (F.pad(x, (margin,) * 4, mode="reflect") for x in (image, mask))
             track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         if self.config.priors:
             image = foreground(image, mask)

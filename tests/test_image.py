@@ -1,6 +1,7 @@
 """Tests of image input and output: orientation, colour, cropping, backgrounds, and files that are none."""
 
 import io
+import math
 import tracemalloc
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from sdtalk.background import PERSON, Background, _dilated, background_frame, pa
 from sdtalk.errors import InputError
 from sdtalk.image import (
     LONGEST_SIDE,
+    STRIP_PX,
     Crop,
     Picture,
     crop_picture,
+    px_beyond_border,
     read_picture,
     straight_alpha,
     to_frames,
     to_tensor,
 )
+from sdtalk.inpainting import CRISP_PX
 
 RED, BLUE = (220, 30, 40), (20, 60, 200)
 
@@ -262,19 +266,41 @@ def test_crop_of_the_same_size_copies() -> None:
     assert np.array_equal(crop_picture(pixels[..., 0], Crop(7.0, 5.0, 32.0), 32), pixels[5:37, 7:39, 0])
 
 
-def test_crop_beyond_the_border_repeats_the_edge() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
-    padded = np.pad(pixels, ((40, 40), (40, 40), (0, 0)), mode="edge")
-    for crop, size in (
-        (Crop(-10.0, -6.0, 48.0), 48),
-        (Crop(-9.3, 8.2, 30.7), 16),
-        (Crop(100.0, 100.0, 8.0), 8),
-    ):
-        inside = Crop(crop.left + 40, crop.top + 40, crop.side)
-        if crop.left < 50:
-            assert np.array_equal(crop_picture(pixels, crop, size), crop_picture(padded, inside, size))
-        else:
-            assert (crop_picture(pixels, crop, size) == pixels[-1, -1]).all()
+def test_crop_beyond_the_border_is_the_mirror_image() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    crisp = math.floor(CRISP_PX)
+    result = crop_picture(pixels, Crop(-40.0, -30.0, 200.0), 200)
+    mirrored = np.pad(pixels, ((crisp, crisp), (crisp, crisp), (0, 0)), mode="symmetric")
+    middle = (slice(30, 130), slice(40, 160))
+    wide = (slice(30 - crisp, 130 + crisp), slice(40, 160))
+    assert np.array_equal(result[middle], pixels)
+    assert np.array_equal(result[wide], mirrored[:, crisp:-crisp])
+    assert np.array_equal(crop_picture(pixels[..., 1], Crop(-40.0, -30.0, 200.0), 200), result[..., 1])
+
+
+def test_crop_far_beyond_the_border_has_its_colours_but_no_streaks() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    result = crop_picture(pixels, Crop(-150.0, -150.0, 400.0), 400).astype(float)
+    assert result[:20].std() < 0.1 * pixels.std() and abs(result[:20].mean() - pixels.mean()) < 12
+    lonely = crop_picture(pixels, Crop(300.0, 300.0, 8.0), 8)
+    assert pixels.min() <= lonely.min() and lonely.max() <= pixels.max()
+
+
+def test_nothing_of_a_face_is_mirrored_from_deep_within() -> None:
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    pixels[: 200 - STRIP_PX - 2] = RED  # a mouth, far enough above the lower border
+    result = crop_picture(pixels, Crop(0.0, 100.0, 200.0), 200)
+    assert result[100:].max() < 0.1 * max(RED)
+
+
+def test_distances_beyond_the_border_are_those_of_points() -> None:
+    crop = Crop(-3.0, 4.0, 20.0)
+    found = px_beyond_border(crop, 12, 10, 10)
+    for i in range(10):
+        for j in range(10):
+            x, y = crop.left + 2 * j + 1, crop.top + 2 * i + 1
+            nearest = min(max(x, 0), 12), min(max(y, 0), 10)
+            assert found[i, j] == pytest.approx(math.dist((x, y), nearest) / 2)
 
 
 def test_reduction_is_antialiased() -> None:

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from scipy.ndimage import label
 from torch import Tensor
 
+from sdtalk.box_filter import window_means
 from sdtalk.reconstruction.reconstructor import foreground
-from sdtalk.tracking.matting import _window_means, connected, guided_filter, one_person, refined_masks
+from sdtalk.tracking.matting import connected, doubt, guided_filter, one_person, refined_masks
 
 
 def disc(
@@ -27,17 +28,6 @@ def middle(like: Tensor) -> Tensor:
     return seeds
 
 
-@pytest.mark.parametrize(("shape", "radius"), [((9, 14), 2), ((5, 6), 7)])
-def test_window_means_are_those_of_loops(shape: tuple[int, int], radius: int) -> None:
-    x = torch.rand(1, 2, *shape, generator=torch.Generator().manual_seed(0))
-    slow = torch.empty_like(x)
-    for i in range(shape[0]):
-        for j in range(shape[1]):
-            window = x[..., max(i - radius, 0) : i + radius + 1, max(j - radius, 0) : j + radius + 1]
-            slow[..., i, j] = window.mean((2, 3))
-    torch.testing.assert_close(_window_means(x, radius), slow)
-
-
 def test_guided_filter_is_that_of_the_paper() -> None:
     """Every window fits by ridge regression, at half the resolution; means of the fits, applied at the full one."""
     draw = torch.Generator().manual_seed(0)
@@ -53,7 +43,7 @@ def test_guided_filter_is_that_of_the_paper() -> None:
                 covariance, (colours * targets).mean(1) - colours.mean(1) * targets.mean()
             )
             lines[:, i, j] = *slope, targets.mean() - slope @ colours.mean(1)
-    mean = _window_means(torch.from_numpy(lines)[None].float(), 2)
+    mean = window_means(torch.from_numpy(lines)[None].float(), 2)
     line = F.interpolate(mean, (20, 16), mode="bilinear")
     slow = (line[:, :3] * guide).sum(1, keepdim=True) + line[:, 3:]
     torch.testing.assert_close(guided_filter(guide, values, 4, 1e-2), slow, atol=1e-4, rtol=1e-4)
@@ -115,3 +105,9 @@ def test_colours_at_the_outline_are_the_persons_own() -> None:
     red, blue = torch.tensor([0.8, 0.1, 0.1])[:, None, None], torch.tensor([0.1, 0.2, 0.9])[:, None, None]
     colours = foreground(share * red + (1 - share) * blue, share)
     assert (colours - red).abs().max() < 0.05
+
+
+def test_doubt_is_the_share_of_what_may_be_either() -> None:
+    mask = torch.zeros(2, 1, 10, 10)
+    mask[0, 0, :, :4], mask[0, 0, :, 4:6] = 1.0, 0.6
+    assert doubt(mask).tolist() == pytest.approx([20 / 60, 0.0])

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sdtalk.box_filter import window_means
+
 COARSE = 4
 """Regions are told apart at so many times fewer pixels; a gap must be as wide to part them."""
 
@@ -13,6 +15,9 @@ TWIG = 2
 
 CLEAR = 0.1
 """Where the mask is lower, there is background for certain."""
+
+DOUBTFUL = 0.2
+"""A pixel whose mask is this far from 0 and from 1 may be either."""
 
 RADIUS_PX, SMOOTHNESS = 12, 1e-4
 """Windows of the guided filter, px, and its epsilon: colours that differ by a hundredth are told apart."""
@@ -47,6 +52,12 @@ def refined_masks(
     far = (~_grown(x, BAND_PX // 2) for x in (share < 1, share > 0))
     inner, outer = (_enlarged(x, 2, masks.shape[-2:]) for x in far)
     return torch.where(inner, 1.0, torch.where(outer, 0.0, alpha))
+
+
+def doubt(masks: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, " batch"]:
+    """How much of a mask is neither person nor background, over what is more person than not."""
+    doubtful = ((masks > DOUBTFUL) & (masks < 1 - DOUBTFUL)).sum((1, 2, 3))
+    return doubtful / (masks > 0.5).sum((1, 2, 3)).clamp_min(1)
 
 
 def one_person(
@@ -121,7 +132,7 @@ def guided_filter(
     small, wanted = F.avg_pool2d(guide, 2, ceil_mode=True), F.avg_pool2d(values, 2, ceil_mode=True)
     pairs = [(i, j) for i in range(3) for j in range(i, 3)]
     products = torch.cat([small[:, i : i + 1] * small[:, j : j + 1] for i, j in pairs], 1)
-    means = _window_means(torch.cat([small, wanted, small * wanted, products], 1), radius // 2)
+    means = window_means(torch.cat([small, wanted, small * wanted, products], 1), radius // 2)
     colour, value, mixed, squares = means.split([3, 1, 3, 6], 1)
     rr, rg, rb, gg, gb, bb = (
         squares[:, k] - colour[:, i] * colour[:, j] + epsilon * (i == j) for k, (i, j) in enumerate(pairs)
@@ -136,23 +147,9 @@ def guided_filter(
     )
     slope = slope / determinant[:, None]
     start = value - (slope * colour).sum(1, keepdim=True)
-    line = _window_means(torch.cat([slope, start], 1), radius // 2)
+    line = window_means(torch.cat([slope, start], 1), radius // 2)
     line = F.interpolate(line, guide.shape[-2:], mode="bilinear", align_corners=False)
     return (line[:, :3] * guide).sum(1, keepdim=True) + line[:, 3:]
-
-
-def _window_means(
-    x: Float[Tensor, "batch channel height width"], radius: int
-) -> Float[Tensor, "batch channel height width"]:
-    """Mean over a square window, at the border over its part in the picture; by running sums, whatever the radius."""
-    for dim in (2, 3):
-        index, side = torch.arange(x.shape[dim], device=x.device), 2 * radius + 1
-        count = (index + radius + 1).clamp(max=len(index)) - (index - radius).clamp(min=0)
-        sums = F.pad(x, (0, 0, radius + 1, radius) if dim == 2 else (radius + 1, radius))
-        sums = sums.cumsum(dim, dtype=torch.float64)
-        total = sums.narrow(dim, side, len(index)) - sums.narrow(dim, 0, len(index))
-        x = (total / count.view(-1, *(1,) * (3 - dim))).to(x.dtype)
-    return x
 
 
 def _grown(area: Bool[Tensor, "batch 1 height width"], radius: int) -> Bool[Tensor, "batch 1 height width"]:

@@ -18,7 +18,7 @@ from sdtalk.tracking.face_model import FaceModel, eye_state
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
-from sdtalk.tracking.matting import refined_masks
+from sdtalk.tracking.matting import doubt, refined_masks
 from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
 from sdtalk.tracking.smoothing import fill_gaps, smooth_track
 
@@ -31,6 +31,9 @@ a quarter outside, the mouth's corner or the chin is missing, too."""
 
 LEAST_MASKED = 0.5
 """Where less of the face is in the person's mask (drawings, statues), the mask is of no use."""
+
+MOST_DOUBT = 0.5
+"""The same where more of the mask is doubtful (see `matting.doubt`): people have .02 to .25, dogs .9 and more."""
 
 BATCH_BYTES = 64 * 2**20
 """Video frames held at once; within 8 to 32 frames."""
@@ -91,8 +94,9 @@ class Tracker:
         crop = choose_crop(landmarks, picture.shape[1], picture.shape[0])
         pixels = crop_picture(picture, crop, FRAME_SIZE)
         face = _face_pixels(landmarks_in_crop(landmarks, crop), FRAME_SIZE)
-        mask, note = self.person_masks(pixels[None], face), _note(faces, outside)
-        if float(mask[face].mean()) < LEAST_MASKED:
+        rough, note = self._rough_masks(pixels[None]), _note(faces, outside)
+        mask = refined_masks(to_tensor(pixels), rough, face)
+        if float(mask[face].mean()) < LEAST_MASKED or float(doubt(rough)) > MOST_DOUBT:
             mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
         return Portrait(to_tensor(pixels), mask, self.head_track(landmarks, crop), crop, note)
 
@@ -135,29 +139,24 @@ class Tracker:
         return HeadTrack(camera, mesh, self.template.place(mesh), eye_state(mesh))
 
     def person_masks(
-        self,
-        crops: UInt8[np.ndarray, "frame height width 3"],
-        faces: Bool[Tensor, "frame 1 height width"] | None = None,
+        self, crops: UInt8[np.ndarray, "frame height width 3"]
     ) -> Float[Tensor, "frame 1 height width"]:
         """How far a pixel shows the person, for pictures cropped around a head; exact up to strands of hair.
 
-        Args:
-            crops: RGB.
-            faces: Pixels of the person's face; None: those in the middle of the crop.
+        The person is who is in the middle of the crop; others behind are background.
         """
-        pictures = torch.from_numpy(np.ascontiguousarray(crops))
-        masks = self.networks.person_mask(pictures).cpu()
-        if faces is None:
-            faces = torch.zeros_like(masks, dtype=torch.bool)
-            height, width = masks.shape[-2:]
-            faces[..., height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
-        # one at a time: what is at work then stays in the processor's cache
-        return torch.cat(
-            [
-                refined_masks(to_tensor(crops[i]), masks[i : i + 1], faces[i : i + 1])
-                for i in range(len(crops))
-            ]
-        )
+        masks = self._rough_masks(crops)
+        height, width = masks.shape[-2:]
+        middle = torch.zeros_like(masks[:1], dtype=torch.bool)
+        middle[..., height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+        # one at a time: what is worked on then stays in the processor's cache
+        refined = [refined_masks(to_tensor(c), m[None], middle) for c, m in zip(crops, masks, strict=True)]
+        return torch.cat(refined)
+
+    def _rough_masks(
+        self, crops: UInt8[np.ndarray, "frame height width 3"]
+    ) -> Float[Tensor, "frame 1 height width"]:
+        return self.networks.person_mask(torch.from_numpy(np.ascontiguousarray(crops))).cpu()
 
     def _follow(
         self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], frame_bytes: int
