@@ -217,6 +217,25 @@ def px_beyond_border(crop: Crop, width: int, height: int, size: int) -> Float[np
     return np.hypot(distances[0][:, None], distances[1][None]).astype(np.float32)
 
 
+def box_within(crop: Crop, width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (the last two exclusive) of the pixels of a crop that show its picture; whole px.
+
+    Args:
+        crop: Where it was cut out.
+        width: Width of the picture in px.
+        height: Height of the picture in px.
+        size: Side of the crop in px after resampling.
+    """
+    scale, slack = size / crop.side, 1e-6  # a border on a border, but for rounding
+
+    def within(start: float, length: int) -> tuple[int, int]:
+        first, last = math.ceil(-start * scale - slack), math.floor((length - start) * scale + slack)
+        return min(max(first, 0), size), min(max(last, 0), size)
+
+    (left, right), (top, bottom) = within(crop.left, width), within(crop.top, height)
+    return left, top, right, bottom
+
+
 def _mirrored(index: np.ndarray, length: int, strip: int) -> np.ndarray:
     """Indices beyond either end run back into the outermost strip and forth again; an end is shown twice."""
     strip = min(strip, length)

@@ -18,6 +18,7 @@ from sdtalk.image import (
     STRIP_PX,
     Crop,
     Picture,
+    box_within,
     crop_picture,
     px_beyond_border,
     read_picture,
@@ -301,6 +302,15 @@ def test_distances_beyond_the_border_are_those_of_points() -> None:
             x, y = crop.left + 2 * j + 1, crop.top + 2 * i + 1
             nearest = min(max(x, 0), 12), min(max(y, 0), 10)
             assert found[i, j] == pytest.approx(math.dist((x, y), nearest) / 2)
+
+
+@pytest.mark.parametrize("crop", [Crop(-3.3, 4.0, 40.0), Crop(0.0, 0.0, 30.0), Crop(2.5, -7.0, 21.0)])
+def test_the_box_within_a_picture_is_where_nothing_is_beyond(crop: Crop) -> None:
+    pixel = crop.side / 20  # a pixel is within if all its corners are
+    left, top, right, bottom = box_within(crop, 30, 25, 20)
+    for start, length, low, high in ((crop.left, 30, left, right), (crop.top, 25, top, bottom)):
+        within = [start + i * pixel >= -1e-9 and start + (i + 1) * pixel <= length + 1e-9 for i in range(20)]
+        assert within == [low <= i < high for i in range(20)]
 
 
 def test_reduction_is_antialiased() -> None:
