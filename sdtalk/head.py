@@ -9,6 +9,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.motion.motion_field import PointCode
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.window_renderer import PhotoFace
 from sdtalk.tracking.head_track import Portrait
 
@@ -32,6 +33,7 @@ class HeadGaussians:
         detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera; None
             without priors of colour.
         photo: The photo and the face mesh on it; None without a window renderer.
+        brows: Displacement of every Gaussian per unit of the brows' rise; None without priors.
     """
 
     gaussians: Gaussians
@@ -47,6 +49,7 @@ class HeadGaussians:
     audio_code: Float[Tensor, "batch audio"] | None = None
     detail: Float[Tensor, "batch 3 padded padded"] | None = None
     photo: PhotoFace | None = None
+    brows: Float[Tensor, "batch gaussian 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,19 @@ def scattered(moved: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
         still = offsets.new_zeros(len(offsets), count, *offsets.shape[2:])
         parts[name] = still.index_copy(1, index, offsets)
     return GaussianDelta(**parts)
+
+
+def small_shift(head: HeadGaussians, small: SmallMotion) -> Float[Tensor, "frame gaussian 3"]:
+    """Shift of every Gaussian of a head made with priors: brows rise, and what does not follow the head breathes.
+
+    Args:
+        head: The person; one, or one a frame.
+        small: Small motion of each frame.
+    """
+    assert head.brows is not None
+    up = -head.rest.rotation[:, None, 1]  # in the photo, where `posed` leaves the shoulders
+    shoulders = (1 - head.head_weight)[..., None] * up
+    return small.brows[:, None, None] * head.brows + small.breath[:, None, None] * shoulders
 
 
 def posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussians:

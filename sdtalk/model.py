@@ -4,7 +4,7 @@
                           (image encoder, visible branch, completion branch, point codes)
 
     sound windows ─► listen ─► audio code ─┐
-                          eye state ───────┼─► animate ─► AnimatedHead                   once per frame
+           eye state, small motion ────────┼─► animate ─► AnimatedHead                   once per frame
                                            │   (coarse field: visible, fine field: completion; the face mesh)
                           camera ──────────┴─► render ─► Frame
                                                (rasterise 32 channels, neural renderer)
@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import GaussianDelta, Gaussians
-from sdtalk.head import AnimatedHead, Frame, HeadGaussians, posed, scattered
+from sdtalk.head import AnimatedHead, Frame, HeadGaussians, posed, scattered, small_shift
 from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
 from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
@@ -198,12 +199,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         if self.config.priors:
             image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
+        gaussians = Gaussians.concatenate([static.completion, static.visible])
+        if self.config.neural_renderer == "windows":  # looks at no learned channels, most of a rasteriser's work
+            gaussians = replace(gaussians, features=gaussians.features[..., : LEARNED.start].contiguous())
         takes_part = static.support > MIN_SUPPORT
         moving = takes_part.any(0).nonzero()[:, 0]
         visible_canonical = static.visible_canonical[:, moving]
         fine_code, coarse_code = self._codes(static.completion_canonical, visible_canonical)
         head = HeadGaussians(
-            gaussians=Gaussians.concatenate([static.completion, static.visible]),
+            gaussians=gaussians,
             completion_canonical=static.completion_canonical,
             visible_canonical=visible_canonical,
             fine_code=fine_code,
@@ -213,6 +217,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             head_weight=static.head_weight,
             rest=rest,
             eyes=track.eyes,
+            brows=static.brows,
         )
         return self._with_the_photos_own(head, image, track) if self.config.priors else head
 
@@ -251,11 +256,18 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         head: HeadGaussians,
         audio_code: Float[Tensor, "frame *field audio"],
         eyes: Float[Tensor, "frame 6"],
+        small: SmallMotion | None = None,
     ) -> AnimatedHead:
-        """Move a head's Gaussians, and its face mesh, to the state of mouth and eyes of each frame.
+        """Move a head's Gaussians, and its face mesh, to the state of each frame.
 
         In the paper the fields lead from the photo to a state. With priors they lead from the canonical face to it,
         and the difference of two states moves the photo's face, so that the photo's own state gives the photo back.
+
+        Args:
+            head: The person.
+            audio_code: State of the mouth.
+            eyes: State of the eyes.
+            small: Gaze (shown by the window renderer), brows, breath; None, and without priors: as in the photo.
         """
         bounded = not self.config.unbounded_motion
         with self._autocast():
@@ -267,8 +279,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         everywhere = torch.ones_like(head.completion_canonical[..., 0])
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
         gaussians, mesh = head.gaussians.moved_by(scattered(offsets, head), bounded), None
+        if small is not None:
+            gaussians = replace(gaussians, means=gaussians.means + small_shift(head, small))
         if head.photo is not None:
-            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes)
+            gaze, brows = (None, None) if small is None else (small.both_eyes, small.brows)
+            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes, gaze, brows)
         return AnimatedHead(gaussians, mesh)
 
     def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:

@@ -27,13 +27,17 @@ class TalkOptions:
     """How a talking video is made.
 
     Attributes:
-        pose: "idle" (small natural motion), "still", or the path of a video whose head is followed.
-        blink: "natural", "none", or the path of a video whose eyes are followed.
+        pose: "idle" (small natural motion of head, gaze, brows and breath), "still" (none of it), or the
+            path of a video whose head is followed.
+        blink: "natural", "none", or the path of a video whose eyes, with their gaze, are followed.
         background: "original", "transparent", a colour (`white`, `#rrggbb`), or the path of a picture.
         size: Side of the video in px, 64 to 1024.
-        seed: Chooses the idle motion and the moments of blinks.
+        seed: Chooses the idle motion, glances, raises of the brows and the moments of blinks.
         mouth: How far the mouth moves, 1 as learned; 0 to 2.
         label: Text in a corner of every frame, for example "AI-generated"; "": none.
+        expression: How much of a smile in the photo stays while the person speaks: 1 all of it, 0 nothing. By default
+            half: closed lips are no longer stretched, and still belong to the cheeks of a smile. A still head's mouth
+            speaks, so this counts for it, too.
 
     Raises:
         InputError: A value is of the wrong type or not possible.
@@ -50,6 +54,7 @@ class TalkOptions:
     seed: int = 0
     mouth: float = 1.0
     label: str = ""
+    expression: float = 0.5
 
     def __post_init__(self) -> None:
         _check_types(vars(self))
@@ -61,6 +66,11 @@ class TalkOptions:
         if not (math.isfinite(self.mouth) and 0 <= self.mouth <= LOUDEST_MOUTH):
             remedy = f"Choose 0 (still) to {LOUDEST_MOUTH:g}; 1 is what was learned."
             raise InputError(f"mouth {self.mouth}", "no possible strength of the mouth's motion", remedy)
+        if not 0 <= self.expression <= 1:
+            remedy = "Choose 0 (none of it while speaking) to 1 (all of it)."
+            raise InputError(
+                f"expression {self.expression}", "no possible share of the photo's smile", remedy
+            )
         if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
             remedy = f"Give one line of at most {LONGEST_LABEL} characters."
             raise InputError(f"label {self.label!r}", "it does not fit into a corner", remedy)
@@ -82,8 +92,9 @@ class TalkOptions:
             InputError: There is no such option, or its value is not possible.
 
         Examples:
-            >>> TalkOptions.of(TalkOptions(size=256), pose="still")
-            TalkOptions(pose='still', blink='natural', background='original', size=256, seed=0, mouth=1.0, label='')
+            >>> calm = TalkOptions.of(TalkOptions(size=256), pose="still")
+            >>> calm.pose, calm.size
+            ('still', 256)
         """
         if not isinstance(options, cls | None):
             problem = f"an object of type {type(options).__name__} is no TalkOptions"

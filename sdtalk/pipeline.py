@@ -23,7 +23,14 @@ from torch import Tensor
 from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
-from sdtalk.driving import DrivingSignals, camera_path, eye_states
+from sdtalk.driving import (
+    DrivingSignals,
+    camera_path,
+    eye_states,
+    following_lids,
+    relaxed,
+    small_motion,
+)
 from sdtalk.flame.tracker import tracker_for
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames
@@ -140,7 +147,7 @@ class SDTalkPipeline:
             progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
                 number; what it raises ends the work. True shows a bar.
             choices: Fields of `TalkOptions` by name, on top of `options`: pose, blink, background, size, seed, mouth,
-                label.
+                expression, label.
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
@@ -292,13 +299,21 @@ class SDTalkPipeline:
         with watch("audio"):
             code = self.speech_encoder.encode(sound, options.mouth)
             level = speech_level(sound.samples)
+        if self.model.config.hears_mouth_codes:
+            code = relaxed(code, rest.mesh, level, options.expression)
         drivers: dict[str, HeadTrack] = {}
         with watch("tracking"):
             for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
                 drivers[path] = self._driver(path, frames, progress)
         camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))
-        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, drivers.get(options.blink))
-        return DrivingSignals(code, self.eyes_for_model(eyes), camera)
+        seen = drivers.get(options.blink)
+        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen)
+        small = None
+        if self.model.config.priors:
+            small = small_motion(options.pose, rest.camera, camera, sound.samples, options.seed, seen)
+        if small is not None and seen is None and self.model.config.neural_renderer == "windows":
+            eyes = following_lids(eyes, rest.eyes, small.gaze)  # those of a video do already
+        return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)
 
     def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
         """Track as much of a video as is needed."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from sdtalk.background import TRANSPARENT, parse_background
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
-from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes, followed_mouth
+from sdtalk.driving import DrivingSignals, followed_cameras, followed_eyes, followed_gaze, followed_mouth
 from sdtalk.errors import InputError
 from sdtalk.head import HeadGaussians
 from sdtalk.image import Crop, crop_picture, read_picture, to_frames, to_tensor
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress, counted, no_progress
@@ -117,7 +118,9 @@ def prepare(
     code = _fitted(code, len(track), pipeline.speech_encoder)
     note = " ".join(n for n in notes if n)
     scene = pipeline.scene(background, person)
-    signals = DrivingSignals(code, pipeline.eyes_for_model(eyes), camera)
+    gaze = followed_gaze(track.mesh, len(track), track.mesh[:1] if picture is None else None)
+    small = replace(SmallMotion.none(len(track)), gaze=gaze)
+    signals = DrivingSignals(code, pipeline.eyes_for_model(eyes), camera, small)
     return Reenactment(clip, video.crop, head, signals, scene, note)
 
 

@@ -72,7 +72,7 @@ def _render_batch(
     watch: Stopwatch,
 ) -> UInt8[np.ndarray, "frame size size channel"]:
     with watch("motion"):
-        animated = model.animate(head, part.audio_code, part.eyes)
+        animated = model.animate(head, part.audio_code, part.eyes, part.small_motion)
     frames = []
     for index in range(len(part)):  # one at a time: feature images are large, and this is faster on a CPU
         with watch("rendering"):

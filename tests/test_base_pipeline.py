@@ -152,7 +152,8 @@ def test_eyes_reach_the_model_in_whole_px(
     given: list[torch.Tensor] = []
     animate = pipeline.model.animate
 
-    def listening(head, code, eyes):
+    def listening(head, code, eyes, small):
+        assert small is None, "the paper's model has no gaze, brows or breath of its own"
         given.append(eyes)
         return animate(head, code, eyes)
 

@@ -125,7 +125,18 @@ def help_text(words: list[str], capsys: pytest.CaptureFixture) -> str:
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
     model = ("--device", "--model", "--precision", "--compile")
-    talk = ("--pose", "--blink", "--background", "--size", "--seed", "--mouth", "--label", "--quiet", *model)
+    talk = (
+        "--pose",
+        "--blink",
+        "--background",
+        "--size",
+        "--seed",
+        "--mouth",
+        "--expression",
+        "--label",
+        "--quiet",
+        *model,
+    )
     for words, options in (
         ([], (*COMMANDS, *talk, "--version", "examples:", "sdtalk photo.jpg speech.wav -o talk.mp4")),
         (["talk"], ("--output", ".mp4", ".webm", ".mov", ".gif", "PNG", "folder", *talk)),

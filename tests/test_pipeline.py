@@ -100,11 +100,22 @@ def test_the_mouth_option_scales_the_mouth(pipeline, files) -> None:
     codes = []
     for mouth in (1.0, 0.0, 1.5):
         plan = pipeline._driving_signals(
-            person, sound, TalkOptions(mouth=mouth), lambda *_: None, Stopwatch()
+            person, sound, TalkOptions(mouth=mouth, expression=1.0), lambda *_: None, Stopwatch()
         )
         codes.append(plan.audio_code)
     assert len(codes[0]) == 5 and codes[0].any() and not codes[1].any()
     torch.testing.assert_close(codes[2], 1.5 * codes[0])
+
+
+def test_the_smile_of_the_example_relaxes_by_half_unless_it_is_to_stay(pipeline, files, tmp_path) -> None:
+    sound = read_speech(save_speech(tmp_path / "long.wav", 2))
+    person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
+    kept, half, none = (
+        pipeline._driving_signals(person, sound, options, lambda *_: None, Stopwatch()).audio_code
+        for options in (TalkOptions(expression=1.0), TalkOptions(), TalkOptions(expression=0.0))
+    )
+    assert torch.equal(kept[:, 0], none[:, 0]) and (none - kept)[-1, 1] < -1
+    torch.testing.assert_close(half, (kept + none) / 2)
 
 
 def test_pose_and_blinks_of_a_video(pipeline, files) -> None:

@@ -197,6 +197,8 @@ def test_options_by_keyword_and_by_record(pipeline: SDTalkPipeline, files: Path)
     [
         ({"mout": 1.0}, "option 'mout': there is no such option. Choose of pose, blink"),
         ({"mouth": "wide"}, "option mouth: 'wide' is no number"),
+        ({"expression": 1.5}, "expression 1.5: no possible share of the photo's smile"),
+        ({"expression": float("nan")}, "expression nan"),
         ({"size": 64.5}, "option size: 64.5 is no whole number"),
         ({"seed": True}, "option seed: True is no whole number"),
         ({"pose": None}, "option pose: None is no text"),

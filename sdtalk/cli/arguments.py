@@ -59,6 +59,12 @@ def talk_arguments(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another idle motion and other blinks (0)")
     parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
     parser.add_argument(
+        "--expression",
+        type=float,
+        default=0.5,
+        help="how much of the photo's smile stays while speaking (0.5)",
+    )
+    parser.add_argument(
         "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
     )
     _add_model(parser)

@@ -7,7 +7,7 @@ from gradio.data_classes import ImageData
 
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import CONSENT, TalkService
-from sdtalk.options import LOUDEST_MOUTH
+from sdtalk.options import LOUDEST_MOUTH, TalkOptions
 from sdtalk.video.label import AI_GENERATED
 from sdtalk.weights.assets import example
 
@@ -88,13 +88,21 @@ def choices(models: list[str]) -> list[gr.components.Component]:
         mouth = gr.Slider(
             0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 as learned"
         )
+        expression = gr.Slider(
+            0,
+            1,
+            TalkOptions.expression,
+            step=0.05,
+            label="Expression",
+            info="How much of a smile in the portrait stays while speaking",
+        )
         seed = gr.Number(0, label="Seed", info="Another number, other small motions", precision=0, minimum=0)
         model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
     picture.preprocess = file_path  # type: ignore
     shown_with(driver, pose, "video")
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")
-    return [pose, driver, blink, background, colour, picture, mouth, seed, model]
+    return [pose, driver, blink, background, colour, picture, mouth, expression, seed, model]
 
 
 def shown_with(part: gr.components.Component, choice: gr.Radio, option: str) -> None:

@@ -46,6 +46,7 @@ class TalkService:
         colour: str = "#ffffff",
         picture: str | None = None,
         mouth: float | int = 1.0,
+        expression: float | int = TalkOptions.expression,
         seed: float | int = 0,
         model: str | None = None,
         request: gr.Request = None,  # type: ignore[assignment] # Gradio fills it in
@@ -64,6 +65,7 @@ class TalkService:
             colour: Of the background.
             picture: For the background.
             mouth: How far the mouth moves, 0 to 2; 1 as learned.
+            expression: How much of a smile in the portrait stays while speaking, 0 to 1.
             seed: Another number, another idle motion and other blinks.
             model: Name of one of the models found; by default the first.
             request: Who asks; comes from Gradio.
@@ -86,7 +88,15 @@ class TalkService:
             pose = require(driver, "Video to follow") if pose == "video" else pose
             behind = as_hex(colour) if background == "colour" else background
             behind = require(picture, "Background picture") if background == "picture" else behind
-            options = TalkOptions(pose, blink, behind, seed=int(seed), mouth=float(mouth), label=AI_GENERATED)
+            options = TalkOptions(
+                pose,
+                blink,
+                behind,
+                seed=int(seed),
+                mouth=float(mouth),
+                expression=float(expression),
+                label=AI_GENERATED,
+            )
             model = known_model(model or self.models.names[0], self.models.names)
             show("preparing", 0, 0)
             with self.turn, tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:

@@ -11,6 +11,7 @@ def moved_face(
     code: Float[Tensor, "frame 5"],
     eyes: Float[Tensor, "frame 6"],
     gaze: Float[Tensor, "frame 2 3"] | None = None,
+    brows: Float[Tensor, " frame"] | None = None,
 ) -> Float[Tensor, "frame 478 3"]:
     """A photo's mesh in the state of each frame.
 
@@ -19,9 +20,12 @@ def moved_face(
         code: Change of the mouth code since the photo.
         eyes: Change of the eye state.
         gaze: Shift of the right and the left iris, head-space units; None: they stay.
+        brows: Rise of the brows, head-space units; None: they stay.
     """
     face = FaceModel.bundled().to(mesh.device)
     moved = mesh + face.mouth_displacement(code) + face.lid_displacement(eyes)
+    if brows is not None:
+        moved = moved + brows[:, None, None] * face.brow_mode
     if gaze is not None:
         for side, points in enumerate(IRIS_POINTS):
             moved[:, points] = moved[:, points] + gaze[:, side, None]

@@ -53,6 +53,7 @@ class PlanePrior:
         canonical: Position on the canonical face.
         support: How far a cell takes part in facial motion: 1 on the skin, 0 between lips and lids and far away.
         head_weight: 1 moves with the head, 0 stays with the shoulders.
+        brows: Displacement per unit of the brows' rise, as far as a cell takes part in facial motion.
     """
 
     offset: Float[Tensor, "1 size size"]
@@ -60,6 +61,7 @@ class PlanePrior:
     canonical: Float[Tensor, "3 size size"]
     support: Float[Tensor, "1 size size"]
     head_weight: Float[Tensor, "1 size size"]
+    brows: Float[Tensor, "3 size size"]
 
     def flat(self) -> "PlanePrior":
         """The same, knowing nothing of depth: the layers are planes before and behind the lifting plane."""
@@ -81,7 +83,7 @@ def plane_prior(camera: Camera, mesh: Float[Tensor, "1 478 3"], face: FaceModel,
     rays = lifting_rays(camera, plane[None])[0]
     cells = camera.project(mesh)[0] * (size / camera.width)
     heights = (mesh @ camera.plane_normal[..., None])[0, :, 0]
-    values = torch.cat([heights[:, None], face.canonical_face], dim=1)
+    values = torch.cat([heights[:, None], face.canonical_face, face.brow_mode], dim=1)
     triangles = torch.cat([face.triangles, face.mouth_triangles])
     drawn = draw_mesh(cells, heights, values, triangles, size)
     on_face = drawn.triangle >= 0
@@ -94,7 +96,7 @@ def plane_prior(camera: Camera, mesh: Float[Tensor, "1 478 3"], face: FaceModel,
     residual = fill_outwards(drawn.values[:1] - skull, on_face)
     offset = skull + residual * _fade(distance / BLEND_REACH)
     lifted = (plane + rays * offset.reshape(-1, 1)).T.reshape(3, size, size)
-    canonical = lifted + fill_outwards(drawn.values[1:] - lifted, on_face)
+    canonical = lifted + fill_outwards(drawn.values[1:4] - lifted, on_face)
     offset = offset - MOUTH_DEPTH * mouth - EYE_DEPTH * eyes
     support = _fade(distance / MOTION_REACH)[None] * ~(mouth | eyes)
     thick = _fade((NAPE_TOP - lifted[1:2]) / (NAPE_TOP - NAPE_END))
@@ -102,7 +104,8 @@ def plane_prior(camera: Camera, mesh: Float[Tensor, "1 478 3"], face: FaceModel,
         offset - MIN_THICKNESS, torch.minimum(2 * middle - skull, offset - MIN_THICKNESS), thick
     )
     weight = head_weight(lifted.reshape(3, -1).T, mesh[0]).reshape(offset.shape)
-    return PlanePrior(offset, back, canonical, support, weight)
+    brows = fill_outwards(drawn.values[4:], on_face) * support
+    return PlanePrior(offset, back, canonical, support, weight, brows)
 
 
 def lifting_rays(camera: Camera, plane: Float[Tensor, "batch point 3"]) -> Float[Tensor, "batch point 3"]:

@@ -37,6 +37,7 @@ class StaticHead:
         visible_canonical: The same for the visible ones.
         support: How far each visible Gaussian takes part in facial motion, 0 to 1.
         head_weight: How far each Gaussian (completion, then visible) moves with the head, 0 to 1.
+        brows: Displacement of each per unit of the brows' rise; None without priors.
     """
 
     completion: Gaussians
@@ -45,6 +46,7 @@ class StaticHead:
     visible_canonical: Float[Tensor, "batch visible 3"]
     support: Float[Tensor, "batch visible"]
     head_weight: Float[Tensor, "batch gaussian"]
+    brows: Float[Tensor, "batch gaussian 3"] | None = None
 
 
 class Reconstructor(nn.Module):
@@ -140,6 +142,7 @@ class Reconstructor(nn.Module):
         weight = _flat([p.head_weight for p in priors])[..., 0]
         if not c.still_shoulders:
             weight = torch.ones_like(weight)
+        brows = _flat([p.brows for p in priors])
         return StaticHead(
             completion=completion,
             visible=visible,
@@ -147,6 +150,7 @@ class Reconstructor(nn.Module):
             visible_canonical=canonical,
             support=_flat([p.support for p in priors])[..., 0].repeat(1, 2),
             head_weight=torch.cat([torch.ones_like(completion.opacities), weight, weight], dim=1),
+            brows=torch.cat([torch.zeros_like(completion.means), brows, brows], dim=1),
         )
 
     def _picture(self, image: Tensor, mask: Tensor, priors: list[PlanePrior]) -> Tensor:

@@ -10,9 +10,13 @@ from sdtalk.camera import Camera
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.window_inputs import WindowGeometry, number_count, window_inputs
 from sdtalk.rendering.window_painter import WindowPainter
+from sdtalk.tracking.face_model import FaceModel
 
 MOUTH_WIDTH, EYE_WIDTH = 24, 12
 """Channels of the painters at half the resolution."""
+
+MOUTH_CUT, EYE_CUT = 192, 128
+"""Sides of the squares of the photo that the windows are drawn from, px."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,16 @@ class PhotoFace:
     mesh: Float[Tensor, "batch 478 3"]
     xy: Float[Tensor, "batch 478 2"]
 
+    def cut(
+        self, points: list[int], side: int
+    ) -> tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch 478 2"]]:
+        """Squares of the photo around some points of the mesh, and the mesh in px of them; all that windows look at."""
+        size = self.image.new_tensor([self.image.shape[-1] - side, self.image.shape[-2] - side]).clamp_min(0)
+        corners = (self.xy[:, points].mean(1) - side / 2).round().clamp_min(0).minimum(size)
+        places = corners.int().tolist()
+        cuts = [p[:, y : y + side, x : x + side] for p, (x, y) in zip(self.image, places, strict=True)]
+        return torch.stack(cuts), self.xy - corners[:, None]
+
 
 class WindowRenderer(nn.Module):
     """Rasterised frames -> frames whose mouth and eyes are the photo's, moved on the mesh and corrected.
@@ -38,8 +52,9 @@ class WindowRenderer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mouth = WindowPainter(number_count(MOUTH), MOUTH_WIDTH)
-        self.eyes = WindowPainter(number_count(RIGHT_EYE), EYE_WIDTH)
+        fast = torch.channels_last  # of the weights, on a CPU
+        self.mouth = WindowPainter(number_count(MOUTH), MOUTH_WIDTH).to(memory_format=fast)  # type: ignore[call-overload]
+        self.eyes = WindowPainter(number_count(RIGHT_EYE), EYE_WIDTH).to(memory_format=fast)  # type: ignore[call-overload]
 
     def forward(
         self,
@@ -61,26 +76,30 @@ class WindowRenderer(nn.Module):
         Returns:
             Colours and alpha, as they came in but for the windows.
         """
-        geometry = WindowGeometry(
-            *(x.expand(len(mesh), *x.shape[1:]) for x in (photo.image, photo.xy)),
-            rest_xy=camera.project(photo.mesh.expand_as(mesh)),
-            moved_xy=camera.project(mesh),
-            heights=-camera.to_camera_space(mesh)[..., 2],
-        )
-        picture = torch.cat([colours, alpha], dim=1)
-        eyes = geometry.followed_by(geometry.mirrored(colours.shape[-1]))
-        for window, painter, faces in ((MOUTH, self.mouth, geometry), (RIGHT_EYE, self.eyes, eyes)):
-            picture = _painted(window, painter, faces, picture)
+        picture, width = torch.cat([colours, alpha], dim=1), colours.shape[-1]
+        rest, moved = camera.project(photo.mesh.expand_as(mesh)), camera.project(mesh)
+        heights = -camera.to_camera_space(mesh)[..., 2]
+        left_eye = FaceModel.bundled().mirror.tolist()
+
+        def around(points: list[int], side: int) -> WindowGeometry:
+            cut, xy = photo.cut(points, side)
+            cut, xy = (x.expand(len(mesh), *x.shape[1:]) for x in (cut, xy))
+            return WindowGeometry(cut, xy, rest, moved, heights)
+
+        lids = list(RIGHT_EYE.outline)
+        right, left = around(lids, EYE_CUT), around([left_eye[i] for i in lids], EYE_CUT)
+        _paint(MOUTH, self.mouth, around(list(MOUTH.outline), MOUTH_CUT), picture)
+        _paint(RIGHT_EYE, self.eyes, right.followed_by(left.mirrored(width)), picture)
         return picture[:, :3], picture[:, 3:]
 
 
-def _painted(
+def _paint(
     window: FaceWindow,
     painter: WindowPainter,
     geometry: WindowGeometry,
     picture: Float[Tensor, "frame 4 height width"],
-) -> Float[Tensor, "frame 4 height width"]:
-    """Frames with one kind of window painted; geometry beyond the number of frames is that of frames in the mirror."""
+) -> None:
+    """Paint one kind of window, in place; geometry beyond the number of frames is that of frames in the mirror."""
     size, frames = window.size, len(picture)
     corners = (geometry.moved_xy[:, list(window.outline)].mean(1) - size / 2).round()
     places = corners.long().tolist()
@@ -94,14 +113,12 @@ def _painted(
     opaque = torch.maximum(behind[:, 3:], inputs.mesh)
     painted = torch.cat([inputs.painted(correction.float() * opaque), opaque], dim=1)
     painted, mask = (torch.cat([x[:frames], x[frames:].flip(-1)]) for x in (painted, inputs.mask))
-    picture = picture.clone()
     for i, (left, top) in enumerate(places):
         whole, part = _overlap(picture[i % frames], left, top, size)
         before = picture[i % frames][
             whole
         ]  # the windows of both eyes may overlap: each counts as its mask says
         picture[i % frames][whole] = torch.lerp(before, painted[i][part], mask[i][part])
-    return picture
 
 
 def _cut(

@@ -66,6 +66,8 @@ LIPS = sorted({*UPPER_INNER_LIP, *LOWER_INNER_LIP, *UPPER_OUTER_LIP, *LOWER_OUTE
 # Eyes from the outer to the inner corner, subject's right eye first.
 UPPER_LIDS = ([33, 246, 161, 160, 159, 158, 157, 173, 133], [263, 466, 388, 387, 386, 385, 384, 398, 362])
 LOWER_LIDS = ([33, 7, 163, 144, 145, 153, 154, 155, 133], [263, 249, 390, 373, 374, 380, 381, 382, 362])
+# Lower and upper edge of the brows, the subject's right one first.
+BROWS = [46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336]
 IRIS_CENTRES = (468, 473)
 IRIS_POINTS = (list(range(468, 473)), list(range(473, 478)))
 
@@ -100,7 +102,9 @@ class FaceModel:
         mouth_modes: Displacement per unit of each shape coefficient; all symmetric, none changes the opening.
         mouth_readout: Inner products with what the opening leaves unexplained give the shape coefficients.
         lid_mode: Displacement of the points around the right eye per unit of its mean lid gap (measured by
-            `training/tracker/lid_mode.py`); the left eye's is the mirrored one.
+            `training/tracker/lid_and_brow_modes.py`); the left eye's is the mirrored one.
+        brow_mode: Displacement of brows and forehead per unit of the brows' mean height; symmetric (measured there,
+            too).
     """
 
     mean_face: Float[Tensor, "478 3"]
@@ -113,6 +117,7 @@ class FaceModel:
     mouth_modes: Float[Tensor, "4 478 3"]
     mouth_readout: Float[Tensor, "4 478 3"]
     lid_mode: Float[Tensor, "478 3"]
+    brow_mode: Float[Tensor, "478 3"]
 
     @classmethod
     @cache

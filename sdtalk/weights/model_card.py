@@ -31,6 +31,13 @@ SOUNDS = {
 }
 """What a model hears, by its audio encoder."""
 
+RENDERERS = {
+    "windows": "two small networks paint mouth and eyes, carried by the face mesh, into the",
+    "residual": "a small U-Net refines the",
+    "style_unet": "a StyleUNet refines the",
+}
+"""What becomes of the rasterised picture, by the neural renderer."""
+
 LIMITS = (
     "**Lip sync.** The published method itself is not the best on it: Sync-C 6.85 on HDTF, behind Wav2Lip (8.58) and "
     "EAT (7.91).",
@@ -103,7 +110,7 @@ def _parts(config: SDTalkConfig) -> str:
     lifting = "and a face mesh lift" if c.priors else "lifts"
     mouth = "with teeth and the mouth's interior" if c.template == "face_mesh" else "on FLAME's vertices"
     sound = SOUNDS[c.audio_encoder]
-    renderer = "a StyleUNet" if c.neural_renderer == "style_unet" else "a small U-Net"
+    renderer = RENDERERS[c.neural_renderer]
     tracker = (
         "Face tracking needs a FLAME file on the machine, which is not part of this repository; `sdtalk doctor` says "
         "what is there and where to get the rest."
@@ -116,6 +123,6 @@ def _parts(config: SDTalkConfig) -> str:
     return (
         f"`{c.name}`: {encoder} {lifting} the photo to 2 × {c.plane_size}² 3D Gaussians with {c.feature_channels} "
         f"features; {completion if c.completion_branch else 'no branch completes them'}; {fields} "
-        f"them with what is heard in {sound} and with the state of the eyes; {renderer} refines the rasterised "
-        f"picture. 512 × 512 pixels, 25 frames a second. {tracker}{hubert}"
+        f"them with what is heard in {sound} and with the state of the eyes; {renderer} "
+        f"rasterised picture. 512 × 512 pixels, 25 frames a second. {tracker}{hubert}"
     )

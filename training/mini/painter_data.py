@@ -14,12 +14,12 @@ from sdtalk.camera import FRAME_SIZE, Camera
 from sdtalk.motion.face_motion import moved_face
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.window_inputs import WindowGeometry
+from sdtalk.rendering.window_renderer import EYE_CUT, MOUTH_CUT
 from sdtalk.tracking.face_model import IRIS_CENTRES, UPPER_LIDS, FaceModel, eye_state
 from training.data.dataset import PreparedClip, PreparedDataset, clip_frames
 from training.data.entries import ClipEntry
 
 FRAMES_PER_CLIP = 72
-MOUTH_CROP, EYE_CROP = 192, 128
 SHIFT_PX = 10
 """Windows are shifted by up to so many px."""
 
@@ -86,8 +86,8 @@ def cut_clip(prepared: PreparedDataset, entry: ClipEntry) -> FaceCrops:
     wanted, mesh, pose = set(chosen), clip.mesh[chosen], clip.poses[chosen]
     xy = Camera.from_pose(pose[:, :3, :3], pose[:, :3, 3]).project(mesh)
     mirror = FaceModel.bundled().mirror
-    outlines = [(list(MOUTH.outline), MOUTH_CROP), (list(RIGHT_EYE.outline), EYE_CROP)]
-    outlines.append((mirror[list(RIGHT_EYE.outline)].tolist(), EYE_CROP))
+    outlines = [(list(MOUTH.outline), MOUTH_CUT), (list(RIGHT_EYE.outline), EYE_CUT)]
+    outlines.append((mirror[list(RIGHT_EYE.outline)].tolist(), EYE_CUT))
     corners = [
         (xy[:, points].mean(1) - side / 2).round().clamp(0, FRAME_SIZE - side) for points, side in outlines
     ]

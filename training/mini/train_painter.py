@@ -134,6 +134,7 @@ class PainterRun:
             plain + edges + FEATURE_WEIGHT * features, picture, retain_graph=True
         )
         if since_critic >= 0:
+            weight = weight * inputs.detail  # elsewhere the painter could not do better
             losses["critic"] = self._teach_critic(inputs, seen.detach(), target, weight)
             share = s.critic_share * min(max((since_critic - CRITIC_ALONE) / CRITIC_RAMP, 0.0), 1.0)
             losses["fooled"], towards_real = self._judged(inputs, seen, picture, weight)

@@ -220,6 +220,8 @@ def main() -> None:
         opening_mode=nothing[0],
         mouth_modes=nothing,
         mouth_readout=nothing,
+        lid_mode=nothing[0],  # `lid_and_brow_modes.py` measures these two on prepared sets
+        brow_mode=nothing[0],
     )
     replace(face, **mouth_model(speaking, face)).save(args.output)
 

@@ -1,0 +1,123 @@
+"""Head motion: a pose for every frame, made up (idle), followed from a video, or still."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sdtalk.camera import Camera
+from sdtalk.speech.audio import FRAME_RATE_HZ
+from sdtalk.tracking.head_track import HeadTrack
+
+NECK = (0.0, -0.45, -0.3)
+"""Where a head turns: the middle of the neck, head-space units."""
+
+SWAY_HZ = (0.05, 0.45)
+SWAY_DEGREES = (0.8, 1.5, 0.8)
+"""Standard deviation of idle pitch, yaw and roll."""
+SWAY_SHIFT = 0.01  # 2 mm
+NOD_HZ = (0.6, 1.2)
+NOD_DEGREES = 0.35
+"""Standard deviation of the faster pitch that goes with speech."""
+WAVES = 10
+FADE_IN_SECONDS = 1.0
+"""The first frame is the photo's own pose."""
+
+
+def idle_cameras(rest: Camera, level: Float[Tensor, " frames"], seed: int) -> Camera:
+    """Small smooth motion of a head around the pose of the photo: sums of slow waves, the same for a seed.
+
+    Args:
+        rest: The photo's camera, one.
+        level: 1 where somebody speaks, 0 in pauses; speech brings slight nods.
+        seed: Chooses the motion.
+    """
+    random = np.random.default_rng((seed, 1))
+    frames = len(level)
+    degrees = torch.stack([d * waves(frames, SWAY_HZ, random) for d in SWAY_DEGREES], dim=1)
+    shift = torch.stack([SWAY_SHIFT * waves(frames, SWAY_HZ, random) for _ in range(3)], dim=1)
+    degrees[:, 0] += NOD_DEGREES * waves(frames, NOD_HZ, random) * _slow(level)
+    fade = fade_in(frames)[:, None]
+    turn = _rotations(torch.deg2rad(degrees * fade))
+    neck = torch.tensor(NECK)
+    moved = neck - turn @ neck + shift * fade
+    rotation, translation = rest.rotation.cpu(), rest.translation.cpu()
+    return Camera.from_pose(rotation @ turn, (rotation @ moved[..., None])[..., 0] + translation, rest.width)
+
+
+def fade_in(frames: int) -> Float[Tensor, " frames"]:
+    """0 in the first frame, 1 from `FADE_IN_SECONDS` on: every video begins as the photo is."""
+    share = (torch.arange(frames) / (FADE_IN_SECONDS * FRAME_RATE_HZ)).clamp(max=1)
+    return share * share * (3 - 2 * share)
+
+
+def waves(frames: int, band_hz: tuple[float, float], random: np.random.Generator) -> Float[Tensor, " frames"]:
+    """Band-limited noise of standard deviation 1: slower waves are larger."""
+    hz = np.geomspace(*band_hz, WAVES) * random.uniform(0.9, 1.1, WAVES)
+    size = hz**-0.5 * random.uniform(0.5, 1.5, WAVES)
+    size *= math.sqrt(2 / np.square(size).sum())
+    seconds = np.arange(frames)[:, None] / FRAME_RATE_HZ
+    waves = np.sin(2 * np.pi * hz * seconds + random.uniform(0, 2 * np.pi, WAVES)) @ size
+    return torch.from_numpy(waves.astype(np.float32))
+
+
+def _slow(level: Float[Tensor, " frames"]) -> Float[Tensor, " frames"]:
+    """Average over a second, so that nods start and end gently."""
+    width = FRAME_RATE_HZ // 2 * 2 + 1
+    padded = torch.nn.functional.pad(level[None, None], (width // 2,) * 2, mode="replicate")
+    return torch.nn.functional.avg_pool1d(padded, width, 1)[0, 0]
+
+
+def _rotations(angles: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3 3"]:
+    """Rotations by pitch (about x), yaw (about y) and roll (about z), in radians: about x first."""
+    cos, sin = angles.cos().unbind(1), angles.sin().unbind(1)
+    zero, one = torch.zeros_like(cos[0]), torch.ones_like(cos[0])
+    pitch = torch.stack([one, zero, zero, zero, cos[0], -sin[0], zero, sin[0], cos[0]], dim=1)
+    yaw = torch.stack([cos[1], zero, sin[1], zero, one, zero, -sin[1], zero, cos[1]], dim=1)
+    roll = torch.stack([cos[2], -sin[2], zero, sin[2], cos[2], zero, zero, zero, one], dim=1)
+    return roll.view(-1, 3, 3) @ yaw.view(-1, 3, 3) @ pitch.view(-1, 3, 3)
+
+
+def followed_cameras(rest: Camera, driver: Camera, frames: int) -> Camera:
+    """Move a head as the head in a video moves, relative to that head's mean pose, so that any video fits.
+
+    Args:
+        rest: The photo's camera, one.
+        driver: Tracked cameras of the video; it is shown forwards and backwards until all frames are filled.
+        frames: How many frames are wanted.
+    """
+    u, _, vt = torch.linalg.svd(driver.rotation.mean(0))
+    usual = driver.translation.mean(0)
+    driver = driver[forth_and_back(len(driver), frames)]
+    turn = (u @ vt).T @ driver.rotation
+    distance = rest.translation[:, 2:].cpu() * driver.translation[:, 2:] / usual[2]
+    aside = rest.translation[:, :2].cpu() + driver.translation[:, :2] - usual[:2]
+    return Camera.from_pose(rest.rotation.cpu() @ turn, torch.cat([aside, distance], dim=1), rest.width)
+
+
+def forth_and_back(length: int, frames: int) -> Int[Tensor, " frames"]:
+    """Indices 0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... that loop a video without a jump."""
+    period = max(1, 2 * length - 2)
+    position = torch.arange(frames) % period
+    return torch.minimum(position, period - position) if length > 1 else position
+
+
+def camera_path(
+    pose: str, rest: Camera, level: Float[Tensor, " frames"], seed: int, driver: HeadTrack | None = None
+) -> Camera:
+    """One camera a frame.
+
+    Args:
+        pose: "idle" or "still"; not looked at where there is a driver.
+        rest: The photo's camera, one.
+        level: 1 where somebody speaks, 0 in pauses.
+        seed: Chooses the idle motion.
+        driver: The tracked video whose head is followed.
+    """
+    if driver is not None:
+        return followed_cameras(rest, driver.camera, len(level))
+    if pose == "idle":
+        return idle_cameras(rest, level, seed)
+    return rest[torch.zeros(len(level), dtype=torch.long)]
