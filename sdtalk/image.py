@@ -11,11 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from sdtalk.errors import InputError
-from sdtalk.inpainting import softened
 
 LONGEST_SIDE = 4096
 """Larger pictures are reduced to this on reading, in px: the models see 512 px."""
@@ -23,6 +22,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 """What is opened; Pillow's other readers run external programs or serve no photos."""
 STRIP_PX = 20
 """A picture goes on as the mirror image of only so much of its edge, px of the crop: more would show a second face."""
+CRISP_PX = 5
+"""The mirror image is sharp up to here, px of the crop."""
+SOFTENING = 0.38
+"""Farther, the standard deviation of its blur grows by so much a px: below a chin it must not show lips."""
 OTHER_FILE = "Choose a JPEG, PNG or WebP picture (a HEIC photo: save it as JPEG first)."
 
 
@@ -194,9 +197,9 @@ def crop_picture(
     window = Image.fromarray(pixels.take(rows, 0).take(columns, 1))  # a fraction of the time of np.ix_
     x, y = crop.left - left, crop.top - top
     box = (x, y, x + crop.side, y + crop.side)
-    result = np.array(window.resize((size, size), Image.Resampling.LANCZOS, box))
+    result = window.resize((size, size), Image.Resampling.LANCZOS, box)
     beyond = px_beyond_border(crop, pixels.shape[1], pixels.shape[0], size)
-    return _softened(result, beyond) if beyond.max() > 0 else result
+    return _softened(result, beyond) if beyond.max() > 0 else np.array(result)
 
 
 def px_beyond_border(crop: Crop, width: int, height: int, size: int) -> Float[np.ndarray, "{size} {size}"]:
@@ -245,11 +248,19 @@ def _mirrored(index: np.ndarray, length: int, strip: int) -> np.ndarray:
 
 
 def _softened(
-    pixels: UInt8[np.ndarray, "size size *channels"], beyond: Float[np.ndarray, "size size"]
+    picture: Image.Image, beyond: Float[np.ndarray, "size size"]
 ) -> UInt8[np.ndarray, "size size *channels"]:
-    planes = torch.from_numpy(pixels.reshape(*beyond.shape, -1)).permute(2, 0, 1)[None].float()
-    result = softened(planes, torch.from_numpy(beyond))[0].permute(1, 2, 0).round().to(torch.uint8)
-    return result.contiguous().numpy().reshape(pixels.shape)
+    """Blur what lies beyond a border the more, the farther it lies: a mirror image loses its features."""
+    level = np.log2(SOFTENING * np.maximum(beyond - CRISP_PX, 0.0) + 1)
+    result = np.array(picture)
+    for step in range(1, math.ceil(float(level.max())) + 1):
+        # deviations of 1, 3, 7, ... px; what lies between is mixed
+        blurred = np.array(picture.filter(ImageFilter.GaussianBlur(2**step - 1)))
+        here = level > step - 1
+        share = np.minimum(level[here] - (step - 1), 1.0).reshape(-1, *(1,) * (result.ndim - 2))
+        mixed = result[here] + share * (blurred[here] - result[here].astype(np.float32))
+        result[here] = mixed.round().astype(np.uint8)
+    return result
 
 
 def to_tensor(pixels: UInt8[np.ndarray, "*batch height width 3"]) -> Float[Tensor, "frames 3 height width"]:

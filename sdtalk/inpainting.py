@@ -1,4 +1,4 @@
-"""Inpainting: continues a picture into a hole or beyond its border: near by as a mirror image, farther as colours."""
+"""Inpainting: continues a picture into a hole: its texture mirrored at the hole's edge, farther in its colours."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,6 @@ SHARP_PX = 28
 
 EVEN_PX = 8
 """Positions are evened out over so many px to each side at most: the nearest pixel of a ragged edge jumps."""
-
-CRISP_PX = 5
-"""A mirror image beyond a picture's border is sharp up to here, px of the frame; below a chin it must not show lips."""
-
-SOFTENING = 1.6
-"""Farther, the blur reaches, with ever less weight, over so much of the rest of the distance, to each side."""
 
 
 @dataclass(frozen=True)
@@ -90,24 +84,6 @@ def continued(
     fade = ((nearest.distance - SHARP_PX) / (REACH_PX - SHARP_PX)).clamp(0, 1)
     weight = shown * (1 - fade * fade * (3 - 2 * fade))
     return torch.where(known, image, torch.lerp(base, mirrored, weight))
-
-
-def softened(
-    image: Float[Tensor, "1 channel height width"], beyond: Float[Tensor, "height width"]
-) -> Float[Tensor, "1 channel height width"]:
-    """Blur a picture the more, the farther a pixel lies beyond what is known: a mirror image loses its features.
-
-    Args:
-        image: A picture, and beyond its border its mirror image.
-        beyond: Distance of every pixel to the picture, px; 0 within.
-    """
-    reach = SOFTENING * (beyond - CRISP_PX).clamp(min=0)
-    level = (reach / 2 + 1).log2()  # blurs that reach over 0, 2, 6, 14, ... px; what lies between is mixed
-    result, blurred = image, image
-    for step in range(1, int(level.max().ceil()) + 1):
-        blurred = _blurred(blurred, 2 ** (step - 1))
-        result = torch.lerp(result, blurred, (level - step + 1).clamp(0, 1))
-    return torch.where(beyond > 0, result, image)
 
 
 def _mirrored_positions(

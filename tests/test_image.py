@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, ImageDraw
 from sdtalk.background import PERSON, Background, _dilated, background_frame, parse_background
 from sdtalk.errors import InputError
 from sdtalk.image import (
+    CRISP_PX,
     LONGEST_SIDE,
     STRIP_PX,
     Crop,
@@ -26,7 +27,6 @@ from sdtalk.image import (
     to_frames,
     to_tensor,
 )
-from sdtalk.inpainting import CRISP_PX
 
 RED, BLUE = (220, 30, 40), (20, 60, 200)
 
@@ -269,7 +269,7 @@ def test_crop_of_the_same_size_copies() -> None:
 
 def test_crop_beyond_the_border_is_the_mirror_image() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
-    crisp = math.floor(CRISP_PX)
+    crisp = CRISP_PX
     result = crop_picture(pixels, Crop(-40.0, -30.0, 200.0), 200)
     mirrored = np.pad(pixels, ((crisp, crisp), (crisp, crisp), (0, 0)), mode="symmetric")
     middle = (slice(30, 130), slice(40, 160))
