@@ -11,11 +11,19 @@ from jaxtyping import Float, UInt8
 from PIL import ImageColor
 from torch import Tensor
 
+from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, Picture, crop_picture, read_picture, to_tensor
+from sdtalk.inpainting import continued
 
 TRANSPARENT = "transparent"
 """The option for no background at all."""
+
+PERSON = 0.05
+"""Where the mask is above this, a pixel has colours of the person."""
+
+OUTLINE_PX = 4
+"""The person's place is so much wider, px of 512: lenses and JPEG spread colours over the outline."""
 
 
 @dataclass(frozen=True)
@@ -81,30 +89,12 @@ def background_frame(
 
 
 def _without_person(image: Tensor, person: Tensor) -> Tensor:
-    """Fill the person's place smoothly from the background around it."""
-    margin = max(1, image.shape[-1] // 25)  # 4 %: strands of hair, and shadows of the person
-    hole = _dilated((person > 0.1).float(), margin)
-    seam = max(1, margin // 4)
-    cover = F.avg_pool2d(F.pad(_dilated(hole, seam), (seam,) * 4, mode="replicate"), 2 * seam + 1, 1)
-    return torch.lerp(image, _filled(image, 1 - hole), cover)
+    """Continue the background into the person's place; elsewhere the photo's own pixels, exactly."""
+    hole = _dilated((person > PERSON).float(), max(1, image.shape[-1] * OUTLINE_PX // FRAME_SIZE))
+    return continued(image, hole[0, 0] == 0)
 
 
 def _dilated(mask: Tensor, radius: int) -> Tensor:
     """Grow by a square, row-wise and then column-wise: the same, and many times faster."""
     wide = F.max_pool2d(mask, (1, 2 * radius + 1), 1, (0, radius))
     return F.max_pool2d(wide, (2 * radius + 1, 1), 1, (radius, 0))
-
-
-def _filled(image: Tensor, known: Tensor) -> Tensor:
-    """Continue the pixels where `known` is 1 into the others, from coarse to fine (pull-push, relaxed)."""
-    if min(image.shape[-2:]) == 1:
-        total = known.sum(dim=(-2, -1), keepdim=True)
-        mean = (image * known).sum(dim=(-2, -1), keepdim=True) / total.clamp(min=1e-6)
-        return torch.where(total > 0, mean, 0.5).expand_as(image)  # all person: no background, so grey
-    weight = F.avg_pool2d(known, 2, ceil_mode=True)
-    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
-    guess = F.interpolate(_filled(coarse, (weight > 0).float()), image.shape[-2:], mode="bilinear")
-    for _ in range(8):  # towards the membrane that the known pixels span: no blocks of the coarse scales
-        guess = torch.lerp(guess, image, known)
-        guess = F.avg_pool2d(F.pad(guess, (1,) * 4, mode="replicate"), 3, 1)
-    return torch.lerp(guess, image, known)

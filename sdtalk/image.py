@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from sdtalk.errors import InputError
@@ -20,6 +20,12 @@ LONGEST_SIDE = 4096
 """Larger pictures are reduced to this on reading, in px: the models see 512 px."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is opened; Pillow's other readers run external programs or serve no photos."""
+STRIP_PX = 20
+"""A picture goes on as the mirror image of only so much of its edge, px of the crop: more would show a second face."""
+CRISP_PX = 5
+"""The mirror image is sharp up to here, px of the crop."""
+SOFTENING = 0.38
+"""Farther, the standard deviation of its blur grows by so much a px: below a chin it must not show lips."""
 OTHER_FILE = "Choose a JPEG, PNG or WebP picture (a HEIC photo: save it as JPEG first)."
 
 
@@ -179,18 +185,82 @@ def crop_picture(
 
     Args:
         picture: A picture, a video frame [H, W, 3] or an alpha channel [H, W].
-        crop: Where; beyond the border the picture goes on with its outermost pixels.
+        crop: Where; beyond the border the picture goes on as its mirror image, which blurs with the distance.
         size: Side of the result in px.
     """
     pixels = picture.pixels if isinstance(picture, Picture) else picture
     reach = math.ceil(3 * max(1.0, crop.side / size)) + 1  # Lanczos looks three (output) pixels around
     left, top = math.floor(crop.left) - reach, math.floor(crop.top) - reach
-    rows = np.arange(top, math.ceil(crop.top + crop.side) + reach).clip(0, pixels.shape[0] - 1)
-    columns = np.arange(left, math.ceil(crop.left + crop.side) + reach).clip(0, pixels.shape[1] - 1)
+    strip = math.ceil(STRIP_PX * crop.side / size)
+    rows = _mirrored(np.arange(top, math.ceil(crop.top + crop.side) + reach), pixels.shape[0], strip)
+    columns = _mirrored(np.arange(left, math.ceil(crop.left + crop.side) + reach), pixels.shape[1], strip)
     window = Image.fromarray(pixels.take(rows, 0).take(columns, 1))  # a fraction of the time of np.ix_
     x, y = crop.left - left, crop.top - top
     box = (x, y, x + crop.side, y + crop.side)
-    return np.array(window.resize((size, size), Image.Resampling.LANCZOS, box))
+    result = window.resize((size, size), Image.Resampling.LANCZOS, box)
+    beyond = px_beyond_border(crop, pixels.shape[1], pixels.shape[0], size)
+    return _softened(result, beyond) if beyond.max() > 0 else np.array(result)
+
+
+def px_beyond_border(crop: Crop, width: int, height: int, size: int) -> Float[np.ndarray, "{size} {size}"]:
+    """How far each pixel of a crop lies beyond the border of its picture, px of the crop; 0 within.
+
+    Args:
+        crop: Where it was cut out.
+        width: Width of the picture in px.
+        height: Height of the picture in px.
+        size: Side of the crop in px after resampling.
+    """
+    scale = size / crop.side
+    distances = []
+    for start, length in ((crop.top, height), (crop.left, width)):
+        centres = np.arange(size) + 0.5
+        before, after = -start * scale - centres, centres - (length - start) * scale
+        distances.append(np.maximum(np.maximum(before, after), 0.0))
+    return np.hypot(distances[0][:, None], distances[1][None]).astype(np.float32)
+
+
+def box_within(crop: Crop, width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (the last two exclusive) of the pixels of a crop that show its picture; whole px.
+
+    Args:
+        crop: Where it was cut out.
+        width: Width of the picture in px.
+        height: Height of the picture in px.
+        size: Side of the crop in px after resampling.
+    """
+    scale, slack = size / crop.side, 1e-6  # a border on a border, but for rounding
+
+    def within(start: float, length: int) -> tuple[int, int]:
+        first, last = math.ceil(-start * scale - slack), math.floor((length - start) * scale + slack)
+        return min(max(first, 0), size), min(max(last, 0), size)
+
+    (left, right), (top, bottom) = within(crop.left, width), within(crop.top, height)
+    return left, top, right, bottom
+
+
+def _mirrored(index: np.ndarray, length: int, strip: int) -> np.ndarray:
+    """Indices beyond either end run back into the outermost strip and forth again; an end is shown twice."""
+    strip = min(strip, length)
+    beyond = np.where(index < 0, -1 - index, index - length) % (2 * strip)
+    depth = np.minimum(beyond, 2 * strip - 1 - beyond)
+    return np.where(index < 0, depth, np.where(index < length, index, length - 1 - depth))
+
+
+def _softened(
+    picture: Image.Image, beyond: Float[np.ndarray, "size size"]
+) -> UInt8[np.ndarray, "size size *channels"]:
+    """Blur what lies beyond a border the more, the farther it lies: a mirror image loses its features."""
+    level = np.log2(SOFTENING * np.maximum(beyond - CRISP_PX, 0.0) + 1)
+    result = np.array(picture)
+    for step in range(1, math.ceil(float(level.max())) + 1):
+        # deviations of 1, 3, 7, ... px; what lies between is mixed
+        blurred = np.array(picture.filter(ImageFilter.GaussianBlur(2**step - 1)))
+        here = level > step - 1
+        share = np.minimum(level[here] - (step - 1), 1.0).reshape(-1, *(1,) * (result.ndim - 2))
+        mixed = result[here] + share * (blurred[here] - result[here].astype(np.float32))
+        result[here] = mixed.round().astype(np.uint8)
+    return result
 
 
 def to_tensor(pixels: UInt8[np.ndarray, "*batch height width 3"]) -> Float[Tensor, "frames 3 height width"]:

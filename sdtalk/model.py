@@ -194,13 +194,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """
         margin, rest = self.config.margin_px, track.camera
         if margin:
-            image, mask = (F.pad(x, (margin,) * 4, mode="replicate") for x in (image, mask))
+            image, mask = (F.pad(x, (margin,) * 4, mode="reflect") for x in (image, mask))
             track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         if self.config.priors:
             image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
         gaussians = Gaussians.concatenate([static.completion, static.visible])
-        if self.config.neural_renderer == "windows":  # looks at no learned channels, most of a rasteriser's work
+        if (
+            self.config.neural_renderer == "windows"
+        ):  # looks at no learned channels, most of a rasteriser's work
             gaussians = replace(gaussians, features=gaussians.features[..., : LEARNED.start].contiguous())
         takes_part = static.support > MIN_SUPPORT
         moving = takes_part.any(0).nonzero()[:, 0]

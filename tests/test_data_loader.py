@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,17 @@ def test_a_batch_is_what_the_clip_has(prepared: PreparedDataset) -> None:
             assert torch.allclose(points, target.track.completion_points[frame], atol=1e-5)
         assert torch.equal(batch["target_sound"][i], target.sound(torch.tensor([second]))[0])
         assert batch["target_own_speech"][i] == 1
+        left, top, right, bottom = target.known_box
+        known = batch["target_known"][i, 0]
+        assert known[top:bottom, left:right].all() and known.sum() == (right - left) * (bottom - top)
+
+
+def test_what_lies_beyond_the_videos_border_is_unknown(prepared: PreparedDataset) -> None:
+    clip = prepared.clip(prepared.index.clips[0])
+    crop = {"left": -10.0, "top": 20.0, "side": 100.0}
+    noted = replace(clip.metadata, crop=crop, source_size=[200, 80])
+    assert replace(clip, metadata=noted).known_box == (52, 0, 512, 307)
+    assert replace(clip, metadata=replace(noted, source_size=[])).known_box == (0, 0, 512, 512)
 
 
 def test_resuming_at_any_step_gives_the_same_batches(prepared: PreparedDataset) -> None:

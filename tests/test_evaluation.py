@@ -224,6 +224,10 @@ def test_what_cannot_be_measured_has_a_reason() -> None:
     assert "no face" in scores.missing["lmd_mesh"] and "own" in scores.missing["sync_c"]
     other = measure(RenderedClip("blank", blank, blank, None, True, source=blank[0]), networks)
     assert "another person" in other.missing["psnr"] and "another person" in other.missing["lmd_mesh"]
+    streaked = blank.copy()
+    streaked[:, 50:] = 255
+    known = measure(RenderedClip("blank", streaked, blank, None, False, known=(0, 0, 64, 50)), networks)
+    assert known.metrics["psnr"] == 100 and known.metrics["ssim"] == 1
     single = measure(RenderedClip("blank", blank[:1], blank[:1], None, True), networks)
     assert "one frame" in single.missing["psnr"]
 

@@ -11,9 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "_version", "errors", "progress", "stopwatch", "config", "camera", "gaussians", "weights", "image", "background",
-    "speech", "video", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "checkpoint",
-    "published", "driving", "options", "stream", "talk", "batch", "pipeline", "reenact", "demo", "cli", "__main__",
+    "_version", "errors", "progress", "stopwatch", "config", "camera", "gaussians", "weights", "box_filter",
+    "inpainting", "image", "background", "speech", "video", "tracking", "flame", "reconstruction", "motion",
+    "rendering", "head", "model", "checkpoint", "published", "driving", "options", "stream", "talk",
+    "batch", "pipeline", "reenact", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 

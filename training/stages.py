@@ -108,8 +108,11 @@ class Stage(nn.Module):
             camera, cut = _crop_windows(target, batch["window_offset"], self.settings.window_px)
             moved = self._animated(batch, head, target)
             frame = self.model.render(head, moved, camera)
-            mask = cut(batch["target_mask"])
+            mask, known = cut(batch["target_mask"]), cut(batch["target_known"])
             wanted = cut(batch["target_image"]) * mask
+            # what the video does not show is wanted as it is: no loss, no gradient
+            mask = torch.where(known > 0, mask, frame.alpha.detach())
+            wanted = torch.where(known > 0, wanted, frame.colours.detach())
             vertices, lifted = self._lifted(batch, head, moved.gaussians)
             face_px = camera.project(target.mesh)
             losses = self.loss_terms(RenderedBatch(frame, wanted, mask, face_px, vertices, lifted))

@@ -199,8 +199,22 @@ def _encoder(config: SDTalkConfig) -> nn.Module:
 def foreground(
     image: Float[Tensor, "batch 3 height width"], mask: Float[Tensor, "batch 1 height width"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The person's colours continued outwards, so that no rim of the old background is carried along."""
-    return torch.stack([fill_outwards(i, m[0] > SURE) for i, m in zip(image, mask, strict=True)])
+    """The person's own colours, continued outwards: no rim of the old background is carried along.
+
+    Where a pixel shows both, what the colours of person and background around it do not explain is the person's, in
+    proportion to the mask (one pass of Forte and Pitie 2021, "Approximate Fast Foreground Colour Estimation").
+
+    Args:
+        image: RGB in [0, 1].
+        mask: How far a pixel shows the person.
+    """
+    persons = []
+    for picture, share in zip(image, mask, strict=True):
+        person = fill_outwards(picture, share[0] > SURE)
+        behind = fill_outwards(picture, share[0] < 1 - SURE)
+        rest = picture - torch.lerp(behind, person, share)
+        persons.append(torch.where(share > SURE, picture, (person + share * rest).clamp(0, 1)))
+    return torch.stack(persons)
 
 
 def _flat(maps: list[Tensor]) -> Float[Tensor, "batch point channel"]:

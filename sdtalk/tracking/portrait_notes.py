@@ -32,7 +32,9 @@ def portrait_note(faces: int, side_px: float, outside: float, track: HeadTrack) 
     if side_px < SMALL_FACE_PX:
         notes.append(f"The face is only {side_px:.0f} px large; a larger picture gives a sharper video.")
     if turn := _far_turn(track):
-        notes.append(f"The head is turned by {turn:.0f} degrees; a photo from the front gives a better video.")
+        notes.append(
+            f"The head is turned by {turn:.0f} degrees; a photo from the front gives a better video."
+        )
     if _lid_gaps(track).amin() < CLOSED_LID_GAP:
         notes.append("An eye is closed in the photo; what it looks like when open is a guess.")
     return " ".join(notes)

@@ -6,7 +6,7 @@ from itertools import chain, islice
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
@@ -18,6 +18,7 @@ from sdtalk.tracking.face_model import FaceModel, eye_state
 from sdtalk.tracking.follow import follow_face
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
+from sdtalk.tracking.matting import doubt, refined_masks
 from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
 from sdtalk.tracking.smoothing import fill_gaps, smooth_track
 
@@ -30,6 +31,9 @@ a quarter outside, the mouth's corner or the chin is missing, too."""
 
 LEAST_MASKED = 0.5
 """Where less of the face is in the person's mask (drawings, statues), the mask is of no use."""
+
+MOST_DOUBT = 0.5
+"""The same where more of the mask is doubtful (see `matting.doubt`): people have .02 to .25, dogs .9 and more."""
 
 BATCH_BYTES = 64 * 2**20
 """Video frames held at once; within 8 to 32 frames."""
@@ -89,8 +93,10 @@ class Tracker:
             raise InputError(name, "too much of the face lies beyond the border of the picture", remedy)
         crop = choose_crop(landmarks, picture.shape[1], picture.shape[0])
         pixels = crop_picture(picture, crop, FRAME_SIZE)
-        mask, note = self.person_masks(pixels[None]), _note(faces, outside)
-        if _share_of_face(mask, landmarks_in_crop(landmarks, crop)) < LEAST_MASKED:
+        face = _face_pixels(landmarks_in_crop(landmarks, crop), FRAME_SIZE)
+        rough, note = self._rough_masks(pixels[None]), _note(faces, outside)
+        mask = refined_masks(to_tensor(pixels), rough, face)
+        if float(mask[face].mean()) < LEAST_MASKED or float(doubt(rough)) > MOST_DOUBT:
             mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
         return Portrait(to_tensor(pixels), mask, self.head_track(landmarks, crop), crop, note)
 
@@ -135,7 +141,21 @@ class Tracker:
     def person_masks(
         self, crops: UInt8[np.ndarray, "frame height width 3"]
     ) -> Float[Tensor, "frame 1 height width"]:
-        """Probability that a pixel shows the person, for pictures cropped around a head."""
+        """How far a pixel shows the person, for pictures cropped around a head; exact up to strands of hair.
+
+        The person is who is in the middle of the crop; others behind are background.
+        """
+        masks = self._rough_masks(crops)
+        height, width = masks.shape[-2:]
+        middle = torch.zeros_like(masks[:1], dtype=torch.bool)
+        middle[..., height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+        # one at a time: what is worked on then stays in the processor's cache
+        refined = [refined_masks(to_tensor(c), m[None], middle) for c, m in zip(crops, masks, strict=True)]
+        return torch.cat(refined)
+
+    def _rough_masks(
+        self, crops: UInt8[np.ndarray, "frame height width 3"]
+    ) -> Float[Tensor, "frame 1 height width"]:
         return self.networks.person_mask(torch.from_numpy(np.ascontiguousarray(crops))).cpu()
 
     def _follow(
@@ -159,11 +179,13 @@ class Tracker:
             yield stacked, faces
 
 
-def _share_of_face(mask: Float[Tensor, "1 1 height width"], landmarks_px: Float[Tensor, "1 478 3"]) -> float:
-    """Mean of the mask at the landmarks that lie in the picture."""
+def _face_pixels(landmarks_px: Float[Tensor, "1 478 3"], size: int) -> Bool[Tensor, "1 1 {size} {size}"]:
+    """The pixels at the landmarks that lie in a crop."""
     column, row = landmarks_px[0, :, :2].long().unbind(1)
-    inside = (column >= 0) & (row >= 0) & (column < mask.shape[3]) & (row < mask.shape[2])
-    return float(mask[0, 0, row[inside], column[inside]].mean())
+    inside = (column >= 0) & (row >= 0) & (column < size) & (row < size)
+    face = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    face[0, 0, row[inside], column[inside]] = True
+    return face
 
 
 def _share_outside(landmarks_px: Float[Tensor, "1 478 3"], width: int, height: int) -> float:

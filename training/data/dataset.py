@@ -14,10 +14,11 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from sdtalk.camera import Camera
+from sdtalk.camera import FRAME_SIZE, Camera
 from sdtalk.errors import InputError
 from sdtalk.flame.file import load_flame
 from sdtalk.flame.layer import FlameModel, FlameParameters
+from sdtalk.image import Crop, box_within
 from sdtalk.speech.audio import MELS_PER_FRAME, WINDOW_MELS
 from sdtalk.speech.hubert.windows import TOKENS_PER_FRAME, WINDOW
 from sdtalk.speech.sliding import ROWS_PER_FRAME
@@ -102,6 +103,14 @@ class PreparedClip:
         rows = flame_model().completion_rows
         points = flame_model().vertices(self.flame[frames])[:, rows]
         return HeadTrack(camera, mesh, points, self.eyes[frames], rows)
+
+    @property
+    def known_box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of what the video shows in the frames, px; beyond, its border was continued."""
+        crop, size = self.metadata.crop, self.metadata.source_size
+        if not {"left", "top", "side"} <= crop.keys() or len(size) != 2 or crop["side"] <= 0:  # not noted
+            return 0, 0, FRAME_SIZE, FRAME_SIZE
+        return box_within(Crop(crop["left"], crop["top"], crop["side"]), size[0], size[1], FRAME_SIZE)
 
     @cached_property
     def track(self) -> HeadTrack:

@@ -57,6 +57,7 @@ class PairLoader:
         {name}_eyes [b, 6], {name}_points [b, 1920, 3], {name}_mouth [b, 5];
         target_vertices [b, V, 3]: 468 of the face mesh, or FLAME's 5,023;
         target_sound [b, 37, 80] (mel), [b, 17, 512] (Whisper) or [b, 16, W] (HuBERT): what the target frame hears;
+        target_known [b, 1, 512, 512]: 1 where the video shows the target frame, 0 where its border was continued;
         target_own_speech [b]: 1 where that is the voice of the person shown, else 0;
         window_offset [b, 2] in [0, 1): see `training.data.sampler.Sample`;
         completion_rows [1920], with FLAME only.
@@ -259,6 +260,9 @@ class PairLoader:
                 f"{name}_mouth": clip.mouth[frames[i]],
             }
         tensors["target_vertices"] = clip.vertices(frames[1:])[0]
+        left, top, right, bottom = clip.known_box
+        tensors["target_known"] = torch.zeros_like(tensors["target_mask"])
+        tensors["target_known"][..., top:bottom, left:right] = 1.0
         tensors["target_own_speech"] = torch.tensor(float(clip.entry.own_speech))
         if self.with_sound:
             tensors["target_sound"] = clip.sound(frames[1:], self.sound)[0]

@@ -98,7 +98,7 @@ def _image_metrics(clip: RenderedClip, networks: MetricNetworks, scores: Scores)
     some = later[:: networks.every]
 
     def mean(compare: Callable[..., float], frames: range, ours: Callable[[int], np.ndarray]) -> float:
-        return float(np.mean([compare(ours(i), clip.real[i]) for i in frames]))
+        return float(np.mean([compare(clip.seen(ours(i)), clip.seen(clip.real[i])) for i in frames]))
 
     def frozen(_: int) -> np.ndarray:
         return clip.real[0]
@@ -120,7 +120,8 @@ def _image_metrics(clip: RenderedClip, networks: MetricNetworks, scores: Scores)
 @torch.inference_mode()
 def _lpips(networks: MetricNetworks, clip: RenderedClip, index: int) -> float:
     assert networks.lpips is not None
-    ours, theirs = (to_tensor(frames[index]).to(networks.device) for frames in (clip.predicted, clip.real))
+    pictures = (clip.seen(frames[index]) for frames in (clip.predicted, clip.real))
+    ours, theirs = (to_tensor(picture).to(networks.device) for picture in pictures)
     return float(networks.lpips(ours, theirs))
 
 

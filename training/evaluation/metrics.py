@@ -125,6 +125,8 @@ class RenderedClip:
         fps: Frames rendered a second, if known.
         measured_codes: Whether the speaker's measured mouth moves the prediction's; then mouths can be compared
             whoever speaks.
+        known: Left, top, right, bottom of what the real frames show, px; beyond it the video's border was continued,
+            which whole pictures are not compared by. None: all of it.
     """
 
     name: str
@@ -135,6 +137,12 @@ class RenderedClip:
     source: UInt8[np.ndarray, "side side 3"] | None = None
     fps: float | None = None
     measured_codes: bool = False
+    known: tuple[int, int, int, int] | None = None
+
+    def seen(self, frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "rows columns 3"]:
+        """The part of a frame that the video has."""
+        left, top, right, bottom = self.known or (0, 0, frame.shape[1], frame.shape[0])
+        return frame[top:bottom, left:right]
 
 
 @dataclass

@@ -157,4 +157,5 @@ def _rendered_clip(
             source=None if same else to_frames((image * mask)[None])[0],
             fps=timed.rate_hz,
             measured_codes=codes == MEASURED,
+            known=clip.known_box,
         )

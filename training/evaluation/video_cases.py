@@ -15,6 +15,7 @@ from PIL import Image
 
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
+from sdtalk.image import box_within
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.reenact import ReenactOptions, check_knows_mouth_codes, frame_pairs, prepare
 from sdtalk.speech.audio import read_speech
@@ -105,7 +106,7 @@ def _reenacted_clip(
             portrait = str(Path(folder) / "source.png")
             Image.fromarray(first_frame(other)).save(portrait)
         reenactment = prepare(pipeline, clip, ReenactOptions(portrait, measured_codes=codes == MEASURED))
-        count = frame_limit(len(reenactment.signals), seconds)
+        count, info = frame_limit(len(reenactment.signals), seconds), probe(clip)
         for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
             predicted.append(ours)
             real.append(theirs)
@@ -116,11 +117,12 @@ def _reenacted_clip(
             name=clip.stem,
             predicted=predicted.frames(),
             real=real.frames(),
-            samples=read_speech(clip).samples.numpy()[: count * 640] if probe(clip).has_sound else None,
+            samples=read_speech(clip).samples.numpy()[: count * 640] if info.has_sound else None,
             own_speech=own_speech,
             source=None if other is None else _source_picture(pipeline, other),
             fps=(count - BATCH) / spent if spent and count > BATCH else None,
             measured_codes=codes == MEASURED,
+            known=box_within(reenactment.crop, info.width, info.height, FRAME_SIZE),
         )
 
 
