@@ -6,10 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_heads import turned
 
+from sdtalk.camera import Camera
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, crop_picture, read_picture
-from sdtalk.tracking.tracker import SMALL_FACE_PX, Tracker
+from sdtalk.tracking.face_model import FaceModel, eye_state
+from sdtalk.tracking.head_track import HeadTrack
+from sdtalk.tracking.portrait_notes import SMALL_FACE_PX, portrait_note
+from sdtalk.tracking.tracker import Tracker
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "eileen_collins.png"
 
@@ -67,6 +72,25 @@ def test_the_largest_face_is_taken_and_the_user_told(tracker: Tracker, picture: 
     tiny = crop_picture(picture, Crop(0.0, 0.0, 480.0), 160)
     assert "larger picture gives a sharper video" in tracker.portrait(tiny, "tiny").note
     assert SMALL_FACE_PX > 60
+
+
+def test_closed_eyes_and_turned_heads_are_told() -> None:
+    face, facing = (
+        FaceModel.bundled(),
+        turned(*torch.tensor([[0.0, 33.0, 10.0], [0.0, 0.0, -30.0], [0.0, 0.0, 0.0]])),
+    )
+    shut = face.mean_face[None] + face.lid_displacement(torch.tensor([[0.0, 0, 0, -0.04, -0.04, 0]]))
+    for mesh, pose, wanted in (
+        (face.mean_face[None], 0, ""),
+        (shut, 0, "An eye is closed"),
+        (face.mean_face[None], 1, "turned by 33 degrees"),
+        (face.mean_face[None], 2, "turned by 30 degrees"),
+    ):
+        camera = Camera.from_pose(facing[pose : pose + 1], torch.tensor([[0.0, 0.0, 9.5]]))
+        track = HeadTrack(camera, mesh, torch.zeros(1, 0, 3), eye_state(mesh))
+        assert wanted in portrait_note(1, 300.0, 0.0, track) and bool(wanted) == bool(
+            portrait_note(1, 300.0, 0.0, track)
+        )
 
 
 @pytest.mark.parametrize("side", ["left", "bottom"])

@@ -5,6 +5,8 @@ import torch
 from sdtalk.tracking.head_track import HeadTrack
 
 SMALL_FACE_PX = 100
+"""Faces with a smaller longer side give a visibly blurred head."""
+
 CUT_FACE = 0.03
 """Share of the landmarks beyond the picture's border from which on a face counts as cut off."""
 

@@ -20,14 +20,12 @@ from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
 from sdtalk.tracking.matting import doubt, refined_masks
 from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
+from sdtalk.tracking.portrait_notes import portrait_note
 from sdtalk.tracking.smoothing import fill_gaps, smooth_track
 
-SMALL_FACE_PX = 100
-"""Faces with a smaller longer side give a visibly blurred head; the user is told."""
-
-CUT_FACE, LOST_FACE = 0.03, 0.25
-"""Shares of the mesh outside of the picture from which the user is told, and from which there is no head to make: with
-a quarter outside, the mouth's corner or the chin is missing, too."""
+LOST_FACE = 0.25
+"""Share of the mesh outside of the picture from which there is no head to make: the mouth's corner or the chin is
+missing, too."""
 
 LEAST_MASKED = 0.5
 """Where less of the face is in the person's mask (drawings, statues), the mask is of no use."""
@@ -94,11 +92,12 @@ class Tracker:
         crop = choose_crop(landmarks, picture.shape[1], picture.shape[0])
         pixels = crop_picture(picture, crop, FRAME_SIZE)
         face = _face_pixels(landmarks_in_crop(landmarks, crop), FRAME_SIZE)
-        rough, note = self._rough_masks(pixels[None]), _note(faces, outside)
+        rough, track = self._rough_masks(pixels[None]), self.head_track(landmarks, crop)
+        note = portrait_note(len(faces), faces[0].side, outside, track)
         mask = refined_masks(to_tensor(pixels), rough, face)
         if float(mask[face].mean()) < LEAST_MASKED or float(doubt(rough)) > MOST_DOUBT:
             mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
-        return Portrait(to_tensor(pixels), mask, self.head_track(landmarks, crop), crop, note)
+        return Portrait(to_tensor(pixels), mask, track, crop, note)
 
     def video(self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], name: str) -> VideoTrack:
         """Track the largest face of the first frame through a video; frames are read once and not kept.
@@ -193,17 +192,3 @@ def _share_outside(landmarks_px: Float[Tensor, "1 478 3"], width: int, height: i
     points = landmarks_px[0, :, :2] + 0.5
     beyond = (points < 0) | (points > points.new_tensor([width, height]))
     return float(beyond.any(dim=1).float().mean())
-
-
-def _note(faces: list[FaceLandmarks], outside: float) -> str:
-    """What the user should know about the faces found, the largest first, and how much of that is outside."""
-    notes = []
-    if len(faces) > 1:
-        notes.append(f"{len(faces)} faces were found; the largest is used.")
-    if outside > CUT_FACE:
-        notes.append("The face is cut off by the border of the picture; the result may look wrong.")
-    if faces[0].side < SMALL_FACE_PX:
-        notes.append(
-            f"The face is only {faces[0].side:.0f} px large; a larger picture gives a sharper video."
-        )
-    return " ".join(notes)
