@@ -141,7 +141,7 @@ class Stage(nn.Module):
 
     def _animated(self, batch: dict[str, Tensor], head: HeadGaussians, target: HeadTrack) -> AnimatedHead:
         if self.without_motion:
-            return AnimatedHead(head.gaussians, None if head.photo is None else head.photo.mesh)
+            return AnimatedHead(head.gaussians, target.mesh)  # as the completion points
         return self.model.animate(head, self._mouth_code(batch), target.eyes)
 
     def _lifted(
