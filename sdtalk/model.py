@@ -37,6 +37,7 @@ from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
+from sdtalk.rendering.photo_detail import carried_detail, photo_detail
 from sdtalk.rendering.rasteriser import rasterise
 from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
@@ -50,15 +51,9 @@ from sdtalk.weights.model_card import Card, card_text
 MIN_SUPPORT = 0.02
 """Visible Gaussians that take less part in facial motion than this are never evaluated."""
 
-MIN_SOURCE_WEIGHT = 0.2
-"""Where less of a pixel comes from the photo, the photo's fine detail is not trusted."""
-
 FAITH = 0.9
 """Where a pixel comes from the photo, the neural renderer may change it by so much less: left alone it learns to blur
 what it cannot place exactly (seen in training), while mouths and what turns into view need it."""
-
-DETAIL_RANGE = 0.5
-"""Limit on the fine detail carried from the photo."""
 
 
 class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
@@ -229,7 +224,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
         shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
         code = torch.cat([opening[:, None], shape], dim=1)
-        detail = self._detail(image, head.gaussians, track.camera) if self.config.prior_colour else None
+        detail = photo_detail(image, head.gaussians, track.camera) if self.config.prior_colour else None
         photo = None
         if self.config.neural_renderer == "windows":
             photo = PhotoFace(image, track.mesh, track.camera.project(track.mesh))
@@ -314,7 +309,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         picture = rasterise(posed(animated.gaussians, head, camera), camera)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
-        colours = rasterised if head.detail is None else rasterised + _carried_detail(source, head.detail)
+        colours = rasterised if head.detail is None else rasterised + carried_detail(source, head.detail)
         if self.config.neural_renderer == "windows":
             assert head.photo is not None and animated.mesh is not None
             painted, alpha = self.neural_renderer(head.photo, animated.mesh, camera, colours, picture.alpha)
@@ -334,19 +329,6 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """Animate and render; what both the pipeline and the training stages run per frame."""
         return self.render(head, self.animate(head, audio_code, eyes), camera)
 
-    @staticmethod
-    @torch.no_grad()
-    def _detail(
-        image: Float[Tensor, "batch 3 height width"], gaussians: Gaussians, camera: Camera
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """What the Gaussians miss of the photo from its own camera; carried along by every later frame."""
-        # the learned channels are not looked at, and would be most of the work
-        picture = rasterise(replace(gaussians, features=gaussians.features[..., : LEARNED.start]), camera)
-        weight = picture.features[:, SOURCE][:, 2:]
-        missing = image * picture.alpha - picture.features[:, RGB]
-        trusted = weight > MIN_SOURCE_WEIGHT
-        return (missing / weight.clamp_min(MIN_SOURCE_WEIGHT)).clamp(-DETAIL_RANGE, DETAIL_RANGE) * trusted
-
 
 def _audio_encoder(config: SDTalkConfig) -> nn.Module:
     """The audio encoder a config names."""
@@ -365,13 +347,3 @@ def _neural_renderer(config: SDTalkConfig) -> nn.Module:
     if c.neural_renderer == "windows":
         return WindowRenderer()
     return NeuralRenderer(learned_channels(c.feature_channels), c.renderer_width)
-
-
-def _carried_detail(
-    source: Float[Tensor, "frame 3 height width"], detail: Float[Tensor, "batch 3 padded padded"]
-) -> Float[Tensor, "frame 3 height width"]:
-    """The photo's fine detail at the positions the rasterised Gaussians come from."""
-    weight = source[:, 2:]
-    grid = (source[:, :2] / weight.clamp_min(1e-4)).permute(0, 2, 3, 1)
-    carried = F.grid_sample(detail.expand(grid.shape[0], -1, -1, -1), grid, align_corners=False)
-    return carried * weight

@@ -16,7 +16,6 @@ from sdtalk.image import read_picture
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import open_writer
-from training.evaluation.box_metrics import gradient_energy
 from training.evaluation.photo_checks import main, photo_sources
 from training.evaluation.photo_metrics import (
     EDGE_PX,
@@ -30,6 +29,7 @@ from training.evaluation.photo_metrics import (
 )
 from training.evaluation.photo_report import PhotoResult, PhotoResults, as_markdown
 from training.evaluation.tracked_face import see_face
+from training.image_metrics import gradient_energy
 
 
 def disc(size: int = 120) -> np.ndarray:

@@ -34,6 +34,20 @@ def ssim(
     return float(similarity[edge:-edge, edge:-edge].mean())
 
 
+def gradient_energy(picture: UInt8[np.ndarray, "height width 3"]) -> float:
+    """Mean square of the differences of neighbours along a row, plus the same along a column; grey levels squared."""
+    x = picture.astype(np.float32)
+    return float(np.square(np.diff(x, axis=0)).mean() + np.square(np.diff(x, axis=1)).mean())
+
+
+def relative_sharpness(
+    ours: UInt8[np.ndarray, "height width 3"], real: UInt8[np.ndarray, "height width 3"]
+) -> float:
+    """Energy of the gradient over the real one's; NaN where that has none."""
+    wanted = gradient_energy(real)
+    return gradient_energy(ours) / wanted if wanted > 0 else np.nan
+
+
 def best_lag_correlation(
     ours: Float[np.ndarray, " frame"], theirs: Float[np.ndarray, " frame"], max_lag: int
 ) -> tuple[float, int | None]:

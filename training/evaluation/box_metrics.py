@@ -23,7 +23,7 @@ from training.evaluation.face_boxes import (
 )
 from training.evaluation.metrics import RenderedClip, Scores
 from training.evaluation.tracked_face import FacePair, TrackedFaces, both_faces
-from training.image_metrics import psnr, ssim
+from training.image_metrics import psnr, relative_sharpness, ssim
 
 OPENED = 0.25
 """A mouth counts as opened (closed) where its opening is by so much larger (smaller) than that of the source frame."""
@@ -61,18 +61,6 @@ class BoxScores:
     ssim: Float[np.ndarray, " frame"]
     ssim_frozen: Float[np.ndarray, " frame"]
     sharpness: Float[np.ndarray, " frame"]
-
-
-def gradient_energy(picture: UInt8[np.ndarray, "height width 3"]) -> float:
-    """Mean square of the differences of neighbours along a row, plus the same along a column; grey levels squared."""
-    x = picture.astype(np.float32)
-    return float(np.square(np.diff(x, axis=0)).mean() + np.square(np.diff(x, axis=1)).mean())
-
-
-def relative_sharpness(ours: Picture, real: Picture) -> float:
-    """Energy of the gradient over the real one's; NaN where that has none."""
-    wanted = gradient_energy(real)
-    return gradient_energy(ours) / wanted if wanted > 0 else np.nan
 
 
 def compare_boxes(clip: RenderedClip, boxes: Int[np.ndarray, "frame 4"], frames: Iterable[int]) -> BoxScores:

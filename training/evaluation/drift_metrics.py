@@ -11,10 +11,10 @@ from sdtalk.camera import UNIT_M
 from sdtalk.errors import InputError
 from sdtalk.tracking.tracker import Tracker
 from training.evaluation import identity
-from training.evaluation.box_metrics import gradient_energy
 from training.evaluation.face_boxes import cut, large_enough
 from training.evaluation.identity import IrSe50, align_faces
 from training.evaluation.tracked_face import SeenFace, see_face
+from training.image_metrics import gradient_energy
 from training.optional_networks import missing_network_reason
 
 REFERENCE_S = 5.0

@@ -16,11 +16,10 @@ from sdtalk.head import Frame
 from sdtalk.image import to_frames
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.tracking.head_track import Portrait
-from training.evaluation.box_metrics import relative_sharpness
 from training.evaluation.face_boxes import cut, face_boxes, inside_polygon, large_enough
 from training.evaluation.metrics import Metric
 from training.evaluation.tracked_face import see_face
-from training.image_metrics import psnr
+from training.image_metrics import psnr, relative_sharpness
 
 TURN_DEGREES = 25.0
 SOLID, OPAQUE = 0.5, 0.9
@@ -133,7 +132,7 @@ def _turned(
 def energy_within(
     picture: UInt8[np.ndarray, "height width 3"], area: Bool[np.ndarray, "height width"]
 ) -> float:
-    """Gradient energy of neighbours that are both within an area, as `box_metrics.gradient_energy`."""
+    """Gradient energy of neighbours that are both within an area, as `image_metrics.gradient_energy`."""
     x, total = picture.astype(np.float32), 0.0
     for axis in (0, 1):
         both = np.diff(area.astype(np.int8), axis=axis) == 0

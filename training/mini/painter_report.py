@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdtalk.rendering.face_windows import FaceWindow
 from sdtalk.rendering.window_inputs import WindowInputs, window_inputs
-from training.image_metrics import psnr, ssim
+from training.image_metrics import psnr, relative_sharpness, ssim
 from training.mini.painter_data import FaceCrops, Pairs, PairSampler
 
 BOX_MARGIN = 0.12
@@ -80,9 +80,7 @@ def score_windows(
         inner = inputs.distances[i, 0] < 0
         error = (pictures[i] - real[i]).abs().mean(0)[inner]
         inside = error.mean().item() if now > WIDE_OPEN and len(error) else math.nan
-        scores.append(
-            WindowScore(psnr(a, b), ssim(a, b), _energy(a) / max(_energy(b), 1e-8), inside, now - before)
-        )
+        scores.append(WindowScore(psnr(a, b), ssim(a, b), relative_sharpness(a, b), inside, now - before))
     return scores
 
 
@@ -92,11 +90,6 @@ def _box(outline: Float[Tensor, "point 2"], size: int) -> tuple[int, int, int, i
     left, top = (low - margin).floor().clamp(0, size).int().tolist()
     right, bottom = (high + margin).ceil().clamp(0, size).int().tolist()
     return top, left, bottom, right
-
-
-def _energy(picture: np.ndarray) -> float:
-    steps = [np.diff(picture.astype(np.float32), axis=axis) for axis in (0, 1)]
-    return float(sum(np.square(step).mean() for step in steps))
 
 
 def summary(scores: Sequence[WindowScore]) -> str:
