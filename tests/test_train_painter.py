@@ -15,6 +15,7 @@ from sdtalk.rendering.window_inputs import window_inputs
 from training.data.dataset import PreparedDataset, clip_frames
 from training.mini import assemble_checkpoint, train_painter
 from training.mini.painter_data import FaceCrops, PairSampler, chosen_frames, load_crops
+from training.mini.painter_fit import CRITIC_ALONE, PainterRun, PainterSettings
 from training.mini.painter_losses import (
     Critic,
     FeatureLoss,
@@ -24,7 +25,6 @@ from training.mini.painter_losses import (
     pixel_weight,
 )
 from training.mini.painter_report import report_pairs, score_windows, summary
-from training.mini.train_painter import CRITIC_ALONE, PainterRun, PainterSettings
 
 
 @pytest.fixture(scope="module")
