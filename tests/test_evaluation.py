@@ -14,8 +14,10 @@ from made_up_data import make_prepared
 from toy import save_speech, toy_base, toy_model
 
 from sdtalk.checkpoint import load_model
+from sdtalk.driving import followed_gaze
 from sdtalk.errors import InputError
 from sdtalk.image import to_frames
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.reenact import ReenactOptions, check_knows_mouth_codes, prepare
 from sdtalk.speech.audio import speech_level
@@ -79,7 +81,9 @@ def test_a_clip_is_repeated_as_the_model_computes_it(faces: PreparedDataset) -> 
         head = model.reconstruct(*source)
         code = model.encode_audio(clip.sound(torch.tensor([3]), "whisper")) * speech_level(clip.audio)[3]
         track = clip.track[3:4]
-        frame = model(head, code, track.eyes, track.camera)
+        gaze = followed_gaze(track.mesh, 1, source[2].mesh)  # the clip lends its gaze, too
+        small = replace(SmallMotion.none(1), gaze=gaze)
+        frame = model.render(head, model.animate(head, code, track.eyes, small), track.camera)
         wanted = to_frames(frame.over(torch.zeros(1, 3, 512, 512)))[0]
     assert np.abs(found[1].astype(int) - wanted).max() <= 1
     first = next(predicted_frames(model, clip, source, range(1), clip.mouth[:1]))

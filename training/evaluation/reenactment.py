@@ -10,9 +10,10 @@ from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
-from sdtalk.driving import followed_cameras, followed_eyes, followed_mouth
+from sdtalk.driving import followed_cameras, followed_eyes, followed_gaze, followed_mouth
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.speech.audio import speech_level
 from sdtalk.speech.encoder import SpeechEncoder, hold_in_silence
 from sdtalk.stream import BATCH, DrivingSignals, render_frames
@@ -89,7 +90,11 @@ def predicted_frames(
         camera = followed_cameras(track.camera, camera, len(chosen))
         eyes = followed_eyes(model_eyes(model.config, track), eyes, len(chosen))
         eyes = eyes.trunc() if model.config.eyes_in_px else eyes
-    signals = DrivingSignals(codes.cpu(), eyes, camera)
+    small = None
+    if model.config.priors:
+        gaze = followed_gaze(moved.mesh, len(chosen), None if relative else track.mesh)
+        small = replace(SmallMotion.none(len(chosen)), gaze=gaze)
+    signals = DrivingSignals(codes.cpu(), eyes, camera, small)
     black = torch.zeros(1, 3, FRAME_SIZE, FRAME_SIZE)
     for rendered in render_frames(model, head, signals, black, FRAME_SIZE, batch=batch):
         yield from rendered
