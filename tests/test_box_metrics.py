@@ -13,14 +13,13 @@ from training.evaluation.box_metrics import (
     INSIDE,
     MOUTH,
     SHARPNESS,
-    gradient_energy,
     measure_boxes,
     shift_to,
 )
 from training.evaluation.face_boxes import MARGIN, OUTER_LIPS, cut, eye_points, face_boxes, inside_polygon
 from training.evaluation.metrics import RenderedClip, Scores
 from training.evaluation.tracked_face import TrackedFace, TrackedFaces, track_face
-from training.image_metrics import psnr
+from training.image_metrics import gradient_energy, psnr
 
 FRAMES = np.stack(wandering(4))
 HEIGHT, WIDTH = FRAMES.shape[1:3]
