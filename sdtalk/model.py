@@ -195,9 +195,8 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
         gaussians = Gaussians.concatenate([static.completion, static.visible])
-        if (
-            self.config.neural_renderer == "windows"
-        ):  # looks at no learned channels, most of a rasteriser's work
+        # windows look at no learned channels, which would be most of a rasteriser's work
+        if self.config.neural_renderer == "windows":
             gaussians = replace(gaussians, features=gaussians.features[..., : LEARNED.start].contiguous())
         takes_part = static.support > MIN_SUPPORT
         moving = takes_part.any(0).nonzero()[:, 0]

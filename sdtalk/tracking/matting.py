@@ -76,9 +76,8 @@ def one_person(
     trunk = ~_grown(~person, TWIG)
     meant = _grown(connected(trunk, sown), TWIG + 1)
     person &= meant | ~(sown & trunk).any(dim=(2, 3), keepdim=True)
-    filled = person & _grown(
-        person & (coarse <= 0.5), 1
-    )  # with a hole's rim, in cells that are mostly person
+    # with a hole's rim, in cells that are mostly person
+    filled = person & _grown(person & (coarse <= 0.5), 1)
     near, holes = (_enlarged(x, COARSE, masks.shape[-2:]) for x in (_grown(person, 1), filled))
     return (near & (masks > 0.5)) | holes
 

@@ -7,15 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from sdtalk.tracking.face_model import (
-    LOWER_INNER_LIP,
-    LOWER_LIDS,
-    LOWER_OUTER_LIP,
-    UPPER_INNER_LIP,
-    UPPER_LIDS,
-    UPPER_OUTER_LIP,
-    FaceModel,
-)
+from sdtalk.rendering.face_windows import MOUTH
+from sdtalk.tracking.completion import LID_RINGS
+from sdtalk.tracking.face_model import LOWER_LIDS, UPPER_LIDS, FaceModel
 
 MARGIN = 0.12
 """What a box has around its points on every side, in parts of their width."""
@@ -23,11 +17,10 @@ MARGIN = 0.12
 SMALLEST_BOX_PX = 8
 """SSIM looks at windows of 7 px; what is smaller is not measured."""
 
-OUTER_LIPS = [*UPPER_OUTER_LIP, *LOWER_OUTER_LIP]
-INNER_LIP_RING = UPPER_INNER_LIP + LOWER_INNER_LIP[-2:0:-1]
-"""The inner lips once around, a closed polygon."""
+OUTER_LIPS, INNER_LIP_RING = list(MOUTH.outline), list(MOUTH.opening)
+"""Points of the lips once around, closed polygons."""
 
-UPPER_CREASE, LOWER_CREASE = [247, 30, 29, 27, 28, 56, 190], [25, 110, 24, 23, 22, 26, 112]
+UPPER_CREASE, LOWER_CREASE = LID_RINGS[9:16], LID_RINGS[1:8]
 """Mesh points of the subject's right eye above the upper lid, along its crease, and below the lower lid."""
 
 

@@ -71,9 +71,8 @@ def chosen_frames(clip: PreparedClip, count: int = FRAMES_PER_CLIP) -> list[int]
     gaps = clip.eyes[:, [0, 1, 3, 4]].mean(1)
     orders = torch.arange(frames), clip.mouth[:, 0].argsort(), gaps.argsort()
     chosen: set[int] = set()
-    for order, power in zip(
-        orders, (1.0, 1.0, 2.5), strict=True
-    ):  # blinks are rare: denser where eyes are shut
+    # blinks are rare: denser where eyes are shut
+    for order, power in zip(orders, (1.0, 1.0, 2.5), strict=True):
         at = torch.linspace(0, 1, min(third, frames)) ** power * (frames - 1)
         chosen.update(order[at.round().long()].tolist())
     return sorted(chosen)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
-from sdtalk.rendering.window_inputs import WindowInputs, number_count, window_inputs
+from sdtalk.rendering.window_inputs import DISTANCE_PX, WindowInputs, number_count, window_inputs
 from sdtalk.rendering.window_painter import WindowPainter
 from sdtalk.rendering.window_renderer import EYE_WIDTH, MOUTH_WIDTH
 from training.mini.painter_data import FaceCrops, Pairs, PairSampler
@@ -107,10 +107,9 @@ class PainterRun:
         for group in self.optimiser.param_groups:
             group["lr"] = s.rate * _schedule(step, s.steps)
         picture = inputs.painted(self._correction(inputs))
-        seen = torch.lerp(
-            target, picture, inputs.mask
-        )  # outside the mask the real picture: no edge to be seen
-        weight = pixel_weight(inputs.mask, 16 * inputs.distances[:, 1:])
+        # outside the mask the real picture: no edge to be seen
+        seen = torch.lerp(target, picture, inputs.mask)
+        weight = pixel_weight(inputs.mask, DISTANCE_PX * inputs.distances[:, 1:])
         plain, edges = pixel_losses(picture, target, weight)
         with torch.autocast("cpu", torch.bfloat16):
             features = self.features(seen, target)
