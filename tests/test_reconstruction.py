@@ -109,7 +109,11 @@ def test_head_weight_falls_from_chin_to_shoulders() -> None:
 
 def test_raw_zeros_give_the_prior() -> None:
     prior = GaussianPrior(
-        torch.rand(1, 9, 3) + 0.01, torch.rand(1, 9) * 0.9 + 0.05, torch.rand(1, 9, 3), torch.randn(1, 9, 3)
+        torch.nn.functional.normalize(torch.randn(1, 9, 4), dim=-1),
+        torch.rand(1, 9, 3) + 0.01,
+        torch.rand(1, 9) * 0.9 + 0.05,
+        torch.rand(1, 9, 3),
+        torch.randn(1, 9, 3),
     )
     means = torch.randn(1, 9, 3)
     gaussians = gaussians_from(means, torch.zeros(1, 9, raw_channels(12)), prior)
@@ -117,14 +121,16 @@ def test_raw_zeros_give_the_prior() -> None:
     torch.testing.assert_close(gaussians.scales, prior.scales)
     torch.testing.assert_close(gaussians.opacities, prior.opacities)
     torch.testing.assert_close(gaussians.features[..., :6], torch.cat([prior.colours, prior.source], -1))
-    assert (gaussians.quats == torch.tensor([1.0, 0, 0, 0])).all() and gaussians.features.shape[-1] == 12
+    torch.testing.assert_close(gaussians.quats, prior.quats)
+    assert gaussians.features.shape[-1] == 12
     assert torch.equal(lifted_offset(torch.zeros(4), torch.arange(4.0)), torch.arange(4.0))
 
 
 @pytest.mark.parametrize("priors", [True, False])
 @pytest.mark.parametrize("size", [0.5, 30.0])
 def test_any_raw_values_give_valid_gaussians(size: float, priors: bool) -> None:
-    prior = GaussianPrior(*(torch.rand(1, 200, *n) for n in ((3,), (), (3,), (3,))))
+    quats = torch.nn.functional.normalize(torch.randn(1, 200, 4), dim=-1)
+    prior = GaussianPrior(quats, *(torch.rand(1, 200, *n) for n in ((3,), (), (3,), (3,))))
     means, raw = torch.rand(1, 200, 3), torch.randn(1, 200, raw_channels(12)) * size
     gaussians = gaussians_from(means, raw, prior) if priors else free_gaussians(means, raw)
     torch.testing.assert_close(gaussians.quats.norm(dim=-1), torch.ones(1, 200))

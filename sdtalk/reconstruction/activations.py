@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdtalk.gaussians import Gaussians
+from sdtalk.reconstruction.surface import quat_product
 
 COLOUR_RANGE = 0.3
 """How far a learned residual may move a prior colour."""
@@ -43,13 +44,15 @@ class GaussianPrior:
     """What Gaussians are before anything is learned; raw channels of zero give exactly this.
 
     Attributes:
-        scales: Standard deviations, > 0.
+        quats: Rotations wxyz, unit length; what is learned turns Gaussians within these.
+        scales: Standard deviations along the rotated axes, > 0.
         opacities: In (0, 1).
         colours: RGB in [0, 1].
         source: Position in the photo times weight, and the weight (1 for pixels of the photo, 0 for made-up points).
         colour_range: How far a learned residual may move the colours.
     """
 
+    quats: Float[Tensor, "batch gaussian 4"]
     scales: Float[Tensor, "batch gaussian 3"]
     opacities: Float[Tensor, "batch gaussian"]
     colours: Float[Tensor, "batch gaussian 3"]
@@ -81,7 +84,7 @@ def gaussians_from(
     rgb = (prior.colours + prior.colour_range * torch.tanh(colours)).clamp(0, 1)
     return Gaussians(
         means=means,
-        quats=F.normalize(identity + quats, dim=-1),
+        quats=quat_product(prior.quats, F.normalize(identity + quats, dim=-1)),
         scales=prior.scales * torch.exp(SCALE_RANGE * torch.tanh(scales)),
         opacities=torch.sigmoid(torch.logit(prior.opacities, eps=1e-4) + opacities[..., 0]),
         features=torch.cat([rgb, prior.source, learned], dim=-1),

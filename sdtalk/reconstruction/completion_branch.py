@@ -163,6 +163,7 @@ class PartPriors(nn.Module):
         batch = points.shape[0]
         light = skin.clamp_max(BRIGHTEST_SKIN)[:, None]
         prior = GaussianPrior(
+            quats=points.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*points.shape[:2], 4),
             scales=self.scales[None, :, None].expand(batch, -1, 3),
             opacities=torch.full_like(points[..., 0], PART_OPACITY),
             colours=torch.where(self.from_photo[:, None], photo_colours, (self.tint * light).clamp_max(1.0)),

@@ -10,6 +10,7 @@ from sdtalk.camera import Camera
 from sdtalk.reconstruction.activations import GaussianPrior
 from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
+from sdtalk.reconstruction.surface import surface_frames
 
 CELL_SIGMA = 0.55
 """Standard deviation of a front Gaussian in cells: wide enough to close the surface, narrow enough to stay sharp."""
@@ -19,9 +20,6 @@ BACK_SIGMA = 1.2
 
 FRONT_SHARPNESS, BACK_SHARPNESS = 2.0, 8.0
 """Opacity is the mask to this power: neighbours overlap, and what is hidden must not widen the outline."""
-
-MAX_STRETCH = 6.0
-"""Limit on how far a Gaussian is stretched in depth where the surface is steep."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +68,21 @@ def layer_priors(
     size = colours.shape[-1]
     rays = lifting_rays(camera, plane)
     cell = (plane[:, 1] - plane[:, 0]).norm(dim=-1)[:, None]
-    stretch = torch.stack([_steepness(p.offset[0]) for p in priors]).reshape(len(priors), -1) / cell
+    frames = [surface_frames(p.offset[0], *x) for p, *x in zip(priors, plane, rays, strict=True)]
+    upright = plane.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*plane.shape[:2], 4)
+    lying = torch.stack([f.quats for f in frames]), torch.stack([f.lengths for f in frames])
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
     hidden = _around_the_face(colours, mask, priors)
     layers = {}
-    for name, offset, hues, sigma, sharpness, seen in (
-        ("back", back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
-        ("front", front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
+    for name, offset, (quats, lengths), hues, sigma, sharpness, seen in (
+        ("back", back, (upright, torch.ones_like(back)), hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
+        ("front", front, lying, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
     ):
         spread = (sigma * cell).expand_as(offset)
-        depth = spread * (stretch.clamp(1, MAX_STRETCH) if seen else 1.0)
         gaussians = GaussianPrior(
-            scales=torch.stack([spread, spread, depth], dim=-1),
+            quats=quats,
+            scales=torch.stack([spread * lengths, spread, spread], dim=-1),
             opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
             colours=hues.flatten(2).transpose(1, 2),
             source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,
@@ -103,18 +103,6 @@ def _around_the_face(
             for c, m, p in zip(colours, mask, priors, strict=True)
         ]
     )
-
-
-def _steepness(offset: Float[Tensor, "size size"]) -> Float[Tensor, "size size"]:
-    """Largest step in height to a neighbour cell, head-space units."""
-    steps = torch.zeros_like(offset)
-    for dim in (0, 1):
-        step = offset.diff(dim=dim).abs()
-        low, high = [slice(None)] * 2, [slice(None)] * 2
-        low[dim], high[dim] = slice(None, -1), slice(1, None)
-        steps[tuple(low)] = torch.maximum(steps[tuple(low)], step)
-        steps[tuple(high)] = torch.maximum(steps[tuple(high)], step)
-    return steps
 
 
 def _source_positions(size: int, like: Tensor) -> Float[Tensor, "point 3"]:
