@@ -196,12 +196,12 @@ def test_without_the_prior_depth_the_photo_lies_on_a_flat_layer() -> None:
     assert {k for k in shapes[0] if shapes[0][k] != shapes[1][k]} == {stem}
     assert shapes[0][stem][1] - shapes[1][stem][1] == 4  # depth and canonical position
     head = head_of(flat)
-    assert differing(head, head_of(whole)) == {"means", "scales", "detail"}
+    assert differing(head, head_of(whole)) == {"means", "quats", "scales", "detail"}
     back, front = heights(head)
     torch.testing.assert_close(front, torch.full_like(front, 0.5), atol=1e-4, rtol=0)
     torch.testing.assert_close(back, torch.full_like(back, -0.5), atol=1e-4, rtol=0)
     scales = head.gaussians.scales[:, COMPLETION_POINTS:]
-    torch.testing.assert_close(scales[..., 2], scales[..., 0])  # nothing steep to close
+    torch.testing.assert_close(scales[..., 0], scales[..., 2])  # nothing steep to close
     assert shows_the_photo(flat) and shows_the_photo(whole)
 
 
