@@ -1,0 +1,53 @@
+"""Processes of their own for tests of scripts: forked from a server that has imported once what all of them import."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+IMPORTED = ["training.prepare", "training.train", "training.evaluate", "torch._dynamo", __name__]
+"""By the server, which takes as long as one of these processes would; torch._dynamo comes with an optimiser."""
+
+
+def start_process(run: Callable[..., object], *arguments: object, **environment: str) -> BaseProcess:
+    """Run a function in a fresh process, whose environment is today's with some variables changed."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(IMPORTED)
+    process = server.Process(target=_run, args=(run, arguments, {**os.environ, **environment}))
+    process.start()
+    return process
+
+
+def _run(run: Callable[..., object], arguments: tuple, environment: dict[str, str]) -> None:
+    os.environ.clear()  # the server has that of the test for which it was started
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    sys.exit(run(*arguments))
+
+
+def start_script(output: Path, script: str, *arguments: object, **environment: str) -> BaseProcess:
+    """Run a script of the repository by its path; what it prints goes into a file."""
+    return start_process(_run_script, output, script, [str(a) for a in arguments], **environment)
+
+
+def _run_script(output: Path, script: str, arguments: list[str]) -> None:
+    file = os.open(output, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.dup2(file, 1), os.dup2(file, 2)
+    os.chdir(ROOT)
+    sys.argv = [script, *arguments]
+    sys.path.insert(0, str((ROOT / script).parent))  # as Python does
+    runpy.run_path(script, run_name="__main__")
+
+
+def await_script(process: BaseProcess, output: Path) -> str:
+    """What a script has printed when it has ended well."""
+    process.join()
+    printed = output.read_text()
+    assert process.exitcode == 0, printed
+    return printed
