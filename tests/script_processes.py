@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -31,18 +32,47 @@ def _run(run: Callable[..., object], arguments: tuple, environment: dict[str, st
     sys.exit(run(*arguments))
 
 
-def start_script(output: Path, script: str, *arguments: object, **environment: str) -> BaseProcess:
-    """Run a script of the repository by its path; what it prints goes into a file."""
-    return start_process(_run_script, output, script, [str(a) for a in arguments], **environment)
+def start_script(
+    output: Path,
+    script: str,
+    *arguments: object,
+    killer: tuple[str, int] | None = None,
+    **environment: str,
+) -> BaseProcess:
+    """Run a script of the repository by its path, in a fresh process.
+
+    Args:
+        output: A file that what it prints is added to.
+        script: Its path.
+        arguments: Of its command line.
+        killer: A function of `os` and a number: the process kills itself at that call of it.
+        environment: Variables to change.
+    """
+    words = [str(argument) for argument in arguments]
+    return start_process(_run_script, output, script, words, killer, **environment)
 
 
-def _run_script(output: Path, script: str, arguments: list[str]) -> None:
+def _run_script(output: Path, script: str, arguments: list[str], killer: tuple[str, int] | None) -> None:
+    if killer is not None:
+        _die_at(*killer)
     file = os.open(output, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.dup2(file, 1), os.dup2(file, 2)
     os.chdir(ROOT)
     sys.argv = [script, *arguments]
     sys.path.insert(0, str((ROOT / script).parent))  # as Python does
     runpy.run_path(script, run_name="__main__")
+
+
+def _die_at(name: str, count: int) -> None:
+    real, calls = getattr(os, name), []
+
+    def deadly(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+
+    setattr(os, name, deadly)
 
 
 def await_script(process: BaseProcess, output: Path) -> str:
