@@ -26,30 +26,36 @@ if TYPE_CHECKING:
 LARGE_FIXTURES = {"published_file", "converted", "published_model"}
 """Session fixtures that take long to make: the tests of all files that want them stay together."""
 
+SCRIPTS = {"test_smoke_training.py", "test_prepare.py", "test_train_processes.py"}
+"""Files that fork their processes from one server, see script_processes.py: they stay together, too."""
+
 ORDER = (
     "test_cli.py",  # measures its process's memory, so it comes before the large fixtures
-    "large",
-    "test_smoke_training.py",
-    "test_docs.py",
+    "scripts",
     "test_train.py",
+    "large",
     "test_base_pipeline.py",
-    "test_prepare.py",
-    "test_hub.py",
+    "test_docs.py",
+    "test_train_lips.py",
     "test_demo.py",
-    "test_published_losses.py",
     "test_batch.py",
-    "test_train_processes.py",
+    "test_pipeline.py",
+    "test_published_losses.py",
+    "test_evaluation.py",
+    "test_ablations.py",
     "test_hubert.py",
     "test_python_interface.py",
-    "test_ablations.py",
-    "test_evaluation.py",
-    "test_train_lips.py",
+    "test_hub.py",
     "test_unpickle.py",
     "test_bad_input.py",
-    "test_pipeline.py",
-    "test_dino_encoder.py",
-    "test_video.py",
     "test_hub_training.py",
+    "test_video.py",
+    "test_video_formats.py",
+    "test_flame_file.py",
+    "test_distribution.py",
+    "test_train_painter.py",
+    "test_data_loader.py",
+    "test_flame_tracker.py",
     "test_hub_data.py",
 )
 """Groups to begin with, longest first: what begins last should be short. Only speed depends on it."""
@@ -65,7 +71,9 @@ GROUPS = pytest.StashKey[tempfile.TemporaryDirectory]()
 def _group(item: pytest.Item) -> str:
     if item.get_closest_marker("serial"):
         return "serial"
-    return "large" if LARGE_FIXTURES.intersection(getattr(item, "fixturenames", ())) else item.path.name
+    if LARGE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        return "large"
+    return "scripts" if item.path.name in SCRIPTS else item.path.name
 
 
 def _place(item: pytest.Item) -> int:

@@ -1,4 +1,4 @@
-"""Processes of their own for tests of scripts: forked from a server that has imported once what all of them import."""
+"""Fresh processes for tests, without their type checks: forked from a server that has imported what they want."""
 
 import multiprocessing
 import os
@@ -39,11 +39,11 @@ def start_script(
     killer: tuple[str, int] | None = None,
     **environment: str,
 ) -> BaseProcess:
-    """Run a script of the repository by its path, in a fresh process.
+    """Run a script of the repository by its path, or a module by its name, in a fresh process.
 
     Args:
         output: A file that what it prints is added to.
-        script: Its path.
+        script: Its path or name.
         arguments: Of its command line.
         killer: A function of `os` and a number: the process kills itself at that call of it.
         environment: Variables to change.
@@ -55,12 +55,29 @@ def start_script(
 def _run_script(output: Path, script: str, arguments: list[str], killer: tuple[str, int] | None) -> None:
     if killer is not None:
         _die_at(*killer)
-    file = os.open(output, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    os.dup2(file, 1), os.dup2(file, 2)
+    _print_into(output)
     os.chdir(ROOT)
     sys.argv = [script, *arguments]
+    if not script.endswith(".py"):
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
+        return
     sys.path.insert(0, str((ROOT / script).parent))  # as Python does
     runpy.run_path(script, run_name="__main__")
+
+
+def start_code(output: Path, code: str) -> BaseProcess:
+    """Run a piece of Python; what it prints goes into a file."""
+    return start_process(_run_code, output, code)
+
+
+def _run_code(output: Path, code: str) -> None:
+    _print_into(output)
+    exec(code, {"__name__": "__main__"})
+
+
+def _print_into(output: Path) -> None:
+    file = os.open(output, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.dup2(file, 1), os.dup2(file, 2)
 
 
 def _die_at(name: str, count: int) -> None:
@@ -75,8 +92,8 @@ def _die_at(name: str, count: int) -> None:
     setattr(os, name, deadly)
 
 
-def await_script(process: BaseProcess, output: Path) -> str:
-    """What a script has printed when it has ended well."""
+def awaited(process: BaseProcess, output: Path) -> str:
+    """What a process has printed when it has ended well."""
     process.join()
     printed = output.read_text()
     assert process.exitcode == 0, printed

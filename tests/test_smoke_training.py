@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from script_processes import await_script, start_script
+from script_processes import awaited, start_script
 from test_prepare import film, scene  # noqa: F401 - the fixture
 from test_video import ffmpeg
 from toy_training import changed, weights
@@ -58,7 +58,7 @@ def test_from_raw_videos_to_an_evaluated_checkpoint(tmp_path: Path, manifest: Pa
     data, runs, results, printed = (tmp_path / name for name in ("data", "runs", "results", "printed"))
 
     def run(*command: object) -> None:
-        await_script(start_script(printed, *command), printed)
+        awaited(start_script(printed, *command), printed)
 
     run("training/prepare.py", manifest, "-o", data)
     for stage, start in ((1, "mini"), (2, runs / "1" / "model")):

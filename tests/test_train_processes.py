@@ -7,7 +7,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from script_processes import await_script, start_script
+from script_processes import awaited, start_script
 from toy_training import RATES, changed, farthest, prepared_for, settings_file, weights
 
 from training.checkpoints import RunFolder
@@ -33,7 +33,7 @@ def launch(path: Path, processes: int) -> RunFolder:
     for rank, output in enumerate(outputs):
         own = together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
         started.append(start_script(output, "training/train.py", path, **ALONE, **own))
-    printed = "".join(await_script(*both) for both in zip(started, outputs, strict=True))
+    printed = "".join(awaited(*both) for both in zip(started, outputs, strict=True))
     assert printed.count("holds the model") == 1
     return RunFolder(path.parent / "run")
 

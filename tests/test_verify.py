@@ -26,7 +26,6 @@ from sdtalk.published.verify import (
     verify,
 )
 
-
 SMALL_PX = 126
 """Side of the pictures that the model is shown here: 9 patches in place of 37, which all weights can look at."""
 
