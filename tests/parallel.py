@@ -4,8 +4,11 @@ A file's tests stay on one worker, so that its fixtures are made once; tests mar
 other workers wait. Without xdist (plain `python -m pytest`) nothing here does anything.
 """
 
+import json
 import os
+import tempfile
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,35 +20,42 @@ except ImportError:  # Windows: serial tests are still the last ones of one work
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
-    from xdist.scheduler import LoadGroupScheduling
+    from xdist.scheduler import LoadScopeScheduling
+    from xdist.workermanage import WorkerController
 
 LARGE_FIXTURES = {"published_file", "converted", "published_model"}
 """Session fixtures that take long to make: the tests of all files that want them stay together."""
 
+SCRIPTS = {"test_smoke_training.py", "test_prepare.py", "test_train_processes.py"}
+"""Files that fork their processes from one server, see script_processes.py: they stay together, too."""
+
 ORDER = (
     "test_cli.py",  # measures its process's memory, so it comes before the large fixtures
-    "large",
-    "test_smoke_training.py",
-    "test_docs.py",
+    "scripts",
     "test_train.py",
+    "large",
     "test_base_pipeline.py",
-    "test_prepare.py",
-    "test_hub.py",
+    "test_docs.py",
+    "test_train_lips.py",
     "test_demo.py",
-    "test_published_losses.py",
     "test_batch.py",
-    "test_train_processes.py",
+    "test_pipeline.py",
+    "test_published_losses.py",
+    "test_evaluation.py",
+    "test_ablations.py",
     "test_hubert.py",
     "test_python_interface.py",
-    "test_ablations.py",
-    "test_evaluation.py",
-    "test_train_lips.py",
+    "test_hub.py",
     "test_unpickle.py",
     "test_bad_input.py",
-    "test_pipeline.py",
-    "test_dino_encoder.py",
-    "test_video.py",
     "test_hub_training.py",
+    "test_video.py",
+    "test_video_formats.py",
+    "test_flame_file.py",
+    "test_distribution.py",
+    "test_train_painter.py",
+    "test_data_loader.py",
+    "test_flame_tracker.py",
     "test_hub_data.py",
 )
 """Groups to begin with, longest first: what begins last should be short. Only speed depends on it."""
@@ -54,40 +64,66 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers and the processes of their te
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group and order the tests; every worker comes to the same list."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        if item.get_closest_marker("serial"):
-            item.add_marker(pytest.mark.xdist_group("serial"))
-        elif LARGE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("large"))
-    items.sort(key=_place)  # stable: inside a group the order stays
+GROUPS = pytest.StashKey[tempfile.TemporaryDirectory]()
+"""Of the process that shares out: the folder in which a worker tells it each test's group."""
+
+
+def _group(item: pytest.Item) -> str:
+    if item.get_closest_marker("serial"):
+        return "serial"
+    if LARGE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        return "large"
+    return "scripts" if item.path.name in SCRIPTS else item.path.name
 
 
 def _place(item: pytest.Item) -> int:
-    mark = item.get_closest_marker("xdist_group")
-    group = mark.args[0] if mark else item.path.name
+    group = _group(item)
     if group == "serial":
         return len(ORDER) + 1
     return ORDER.index(group) if group in ORDER else len(ORDER)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests; every worker comes to the same list."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)  # stable: inside a group the order stays
+
+
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadGroupScheduling | None":
-    """For `--dist loadgroup`: tests without a group are grouped by their file, and the order is kept."""
+def pytest_configure_node(node: "WorkerController") -> None:
+    """Tell a worker where to write the groups: of a test, it sends no more than the name."""
+    if GROUPS not in node.config.stash:
+        node.config.stash[GROUPS] = tempfile.TemporaryDirectory(prefix="groups-")
+    node.workerinput["groups"] = str(Path(node.config.stash[GROUPS].name, "groups.json"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist tells that the tests are collected
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Write the group of every test, all workers the same."""
+    if path := getattr(session.config, "workerinput", {}).get("groups"):
+        written = Path(f"{path}.{os.getpid()}")
+        written.write_text(json.dumps({item.nodeid: _group(item) for item in session.items}))
+        written.replace(path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling | None":
+    """For `--dist loadgroup`: one group after the other, in their order. What xdist calls a group is not used."""
     if config.getoption("dist") != "loadgroup":
         return None
-    from xdist.scheduler import LoadGroupScheduling
+    from xdist.scheduler import LoadScopeScheduling
 
-    class GroupsThenFiles(LoadGroupScheduling):
+    class InGroups(LoadScopeScheduling):
+        groups: dict[str, str] = {}
+
         def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).split("::")[0]
+            if not self.groups:
+                self.groups = json.loads(Path(config.stash[GROUPS].name, "groups.json").read_text())
+            return self.groups[nodeid]
 
     config.option.loadscopereorder = False
-    return GroupsThenFiles(config, log)
+    return InGroups(config, log)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

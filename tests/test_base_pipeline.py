@@ -1,10 +1,7 @@
 """Tests of the pipeline with the paper's model: a toy of it, a made-up FLAME and a narrow HuBERT, all else real."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from script_processes import awaited, start_code
 from test_pipeline import frames_of
 from toy import EXAMPLE, TOY_BASE, save_portrait, save_speech, toy_base
 
@@ -347,7 +345,7 @@ def test_mini_has_no_use_for_what_only_base_hears_and_sees(tmp_path: Path) -> No
         SDTalkPipeline.from_pretrained("mini", "cpu", "bfloat16")
 
 
-def test_the_networks_of_a_frame_compile_as_whole_graphs() -> None:
+def test_the_networks_of_a_frame_compile_as_whole_graphs(tmp_path: Path) -> None:
     """In a process of its own, without the tests' type checks; captured, not turned into machine code."""
     check = """
 import torch
@@ -364,6 +362,5 @@ with torch.inference_mode():
     assert torch.equal(frame, model.neural_renderer(features))
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    printed = tmp_path / "printed"
+    awaited(start_code(printed, check), printed)

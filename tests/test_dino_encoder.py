@@ -4,9 +4,10 @@ import numpy as np
 import parity_rule
 import pytest
 import torch
-from published import FIXTURES, assert_sampled, with_rule_weights
+from published import FIXTURES, assert_sampled
 from torch import Tensor
 
+from sdtalk.model import SDTalk
 from sdtalk.published.keys import our_tensors
 from sdtalk.reconstruction.dino_encoder import DinoEncoder
 
@@ -29,22 +30,25 @@ def fixture_e():
 
 
 @pytest.fixture(scope="module")
-def stages() -> dict[str, Tensor]:
+def stages(published_model: SDTalk) -> dict[str, Tensor]:
     """What the full-size encoder computes on the way, by the names of the fixture."""
-    encoder = with_rule_weights(DinoEncoder(first_patch_as_global=True), "reconstructor.encoder.")
+    encoder = published_model.reconstructor.encoder
     seen: dict[str, Tensor] = {}
 
     def watch(name):
         return lambda module, inputs, output: seen.update({f"{name}_in": inputs[0], name: output})
 
     normalised: list[Tensor] = []
-    encoder.backbone.layernorm.register_forward_hook(lambda module, inputs, output: normalised.append(output))
+    watches = {encoder.backbone.layernorm: lambda module, inputs, output: normalised.append(output)}
     for i in range(4):
-        encoder.pyramid.mixers[i].register_forward_hook(watch(f"layer_rn{i}"))
-        encoder.pyramid.fusions[i].register_forward_hook(watch(f"refinenet{i}"))
+        watches[encoder.pyramid.mixers[i]] = watch(f"layer_rn{i}")
+        watches[encoder.pyramid.fusions[i]] = watch(f"refinenet{i}")
+    hooks = [module.register_forward_hook(report) for module, report in watches.items()]
     with torch.inference_mode():
         image = torch.from_numpy(parity_rule.image("in/e/image", 3, 518, 518))
         seen["local"], seen["global"] = encoder(image)
+    for hook in hooks:
+        hook.remove()
     for i, tokens in enumerate(normalised[-4:]):
         seen[f"layer{i}_patch"], seen[f"layer{i}_cls"] = tokens[:, 1:], tokens[:, 0]
         seen[f"layer_rn{i}_in_rgb"] = seen[f"layer_rn{i}_in"][:, :3]

@@ -1,5 +1,7 @@
 """Tests of the published losses and the loader's resize, against the authors' code (fixtures j and k)."""
 
+from collections import deque
+
 import numpy as np
 import parity_rule
 import pytest
@@ -40,8 +42,20 @@ def percep_tensors() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def perceptual() -> FacePerceptualLoss:
+    """The published one; a target of two predictions in a row is looked at once."""
     loss = FacePerceptualLoss()
     loss.load_published(percep_tensors())
+    look = loss._feature_maps
+    last: deque[tuple[torch.Tensor, list[torch.Tensor]]] = deque(maxlen=2)  # a target and a prediction
+
+    def once(images: torch.Tensor) -> list[torch.Tensor]:
+        if torch.is_grad_enabled():
+            return look(images)
+        if not any(torch.equal(images, known) for known, _ in last):
+            last.append((images, look(images)))
+        return next(maps for known, maps in last if torch.equal(images, known))
+
+    loss._feature_maps = once
     return loss
 
 

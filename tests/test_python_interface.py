@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from script_processes import awaited, start_code
 from toy import save_portrait, save_speech, toy_model
 
 import sdtalk
@@ -259,13 +260,11 @@ except InputError as error:
 """
 
 
-def test_wrong_types_get_a_sentence_where_nothing_else_checks_them(files: Path) -> None:
+def test_wrong_types_get_a_sentence_where_nothing_else_checks_them(files: Path, tmp_path: Path) -> None:
     """In a process of its own: here the tests' type checker would speak first."""
     code = WRONG.format(portrait=files / "portrait.png", speech=files / "speech.wav")
-    folder = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    printed = tmp_path / "printed"
+    assert awaited(start_code(printed, code), printed).splitlines() == [
         f"portrait: an object of type int is no picture. {PICTURE}",
         f"portrait: an object of type NoneType is no picture. {PICTURE}",
         f"speech: an object of type int is no sound. {SOUND_REMEDY}",

@@ -1,8 +1,6 @@
 """Tests of the lip training: metrics, examples, the fit, its report, and the scripts."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 import torch
 from made_up_data import packed, write_work
 from safetensors.torch import load_file
+from script_processes import awaited, start_script
 
 from sdtalk.errors import InputError
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
@@ -29,8 +28,6 @@ from training.mini.lips_metrics import best_lag, closures, correlation, count_cl
 from training.mini.lips_report import score
 from training.mini.measure_lips import main as measure_lips
 from training.mini.train_lips import Heard, calibrate, codes_by, main
-
-ROOT = Path(__file__).parent.parent
 
 
 def babble(seconds: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -203,10 +200,9 @@ def test_the_script_runs_and_repeats(tmp_path: Path) -> None:
     clips = [write_work(tmp_path / "work" / f"clip{n}", s, 50, seed=n) for n, s in enumerate(splits)]
     packed(tmp_path / "set", clips)
     options = ["--clips", str(tmp_path / "set"), "--steps", "2", "--quiet-seconds", "1"]
-    command = [sys.executable, "-m", "training.mini.train_lips", *options, "--output", str(tmp_path / "a")]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
-    assert "cross-validation" in first.stdout and "dev, live chunks" in first.stdout
+    words, printed = [*options, "--output", str(tmp_path / "a")], tmp_path / "printed"
+    told = awaited(start_script(printed, "training.mini.train_lips", *words), printed)
+    assert "cross-validation" in told and "dev, live chunks" in told
     assert main([*options, "--output", str(tmp_path / "b")]) == 0
     one, other = load_file(tmp_path / "a"), load_file(tmp_path / "b")
     assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)

@@ -1,19 +1,17 @@
 """Tests of training in several processes, and of runs killed at any moment."""
 
-import multiprocessing
-import os
 import random
 import signal
-import subprocess
-import sys
+import socket
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from script_processes import awaited, start_script
 from toy_training import RATES, changed, farthest, prepared_for, settings_file, weights
 
 from training.checkpoints import RunFolder
 
-ROOT = Path(__file__).parent.parent
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 STEPS = 24
 
@@ -24,14 +22,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def launch(path: Path, processes: int) -> RunFolder:
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-        command += ["--master_port", str(random.randint(20000, 40000))]
-    command += ["training/train.py", str(path)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | ALONE, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("holds the model") == 1
+    """As torchrun does it, whose variables tell every process which of them it is."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    together = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    outputs = [path.with_name(f"printed-{rank}") for rank in range(processes)]
+    started = []
+    for rank, output in enumerate(outputs):
+        own = together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+        started.append(start_script(output, "training/train.py", path, **ALONE, **own))
+    printed = "".join(awaited(*both) for both in zip(started, outputs, strict=True))
+    assert printed.count("holds the model") == 1
     return RunFolder(path.parent / "run")
 
 
@@ -51,37 +54,14 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, data: Path
     assert 0 < farthest(weights(one.checkpoint(2)), weights(two.checkpoint(2))) < 1e-5
 
 
-def train_here(path: str, resume: bool, killer: tuple[str, int] | None) -> None:
+def start(path: Path, killer: tuple[str, int] | None = None) -> BaseProcess:
     """In a process of its own, which may kill itself at the n-th call of a function of `os`."""
-    import torch
-
-    from training import train
-
-    torch.set_num_threads(1)
-    if killer is not None:
-        name, count = killer
-        real, calls = getattr(os, name), []
-
-        def deadly(*arguments: object, **options: object) -> object:
-            calls.append(arguments)
-            if len(calls) == count:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
-
-        setattr(os, name, deadly)
-    os._exit(train.main([path, *(["--resume", "latest"] if resume else [])]))
+    resume = ["--resume", "latest"] if RunFolder(path.parent / "run").checkpoints() else []
+    output = path.with_name("printed")
+    return start_script(output, "training/train.py", path, *resume, killer=killer, **ALONE)
 
 
-def start(path: Path, killer: tuple[str, int] | None = None) -> multiprocessing.process.BaseProcess:
-    context = multiprocessing.get_context("forkserver")  # imports once, so that a run begins in no time
-    context.set_forkserver_preload(["training.train", "torch._dynamo"])  # the latter comes with an optimiser
-    resume = bool(RunFolder(path.parent / "run").checkpoints())
-    process = context.Process(target=train_here, args=(str(path), resume, killer))
-    process.start()
-    return process
-
-
-def await_a_step(run: RunFolder, process: multiprocessing.process.BaseProcess) -> None:
+def await_a_step(run: RunFolder, process: BaseProcess) -> None:
     """Until something is logged: a process that is still importing has nothing to lose."""
     log = run.path / "metrics.jsonl"
     before = log.stat().st_size if log.is_file() else 0
@@ -89,10 +69,7 @@ def await_a_step(run: RunFolder, process: multiprocessing.process.BaseProcess) -
         process.join(0.05)
 
 
-@pytest.mark.serial
-def test_a_run_killed_at_any_moment_ends_as_if_never_stopped(tmp_path, data, monkeypatch) -> None:
-    for name, value in (ALONE | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}).items():
-        monkeypatch.setenv(name, value)
+def test_a_run_killed_at_any_moment_ends_as_if_never_stopped(tmp_path, data) -> None:
     often = {"checkpoints": {"every": 1, "keep": 2}, "steps": STEPS, "losses": {"image": 1}}
     straight = start(settings_file(tmp_path / "straight", data, **often))
     straight.join()
