@@ -65,6 +65,9 @@ class SDTalkConfig:
     # False: the motion fields see head-space positions as they are
     canonical_positions: bool = added(True, since=2, before=True)
 
+    # False: Gaussians that the photo shows are upright instead of lying in its surface, and leave stripes when it turns
+    lying_gaussians: bool = added(True, since=2, before=False)
+
     # image encoder: a small U-Net, or DINOv2 with a feature pyramid
     image_encoder: str = "unet"
     encoder_width: int = 16  # of the U-Net at its finest level, doubled at each coarser one

@@ -38,6 +38,7 @@ LATER = (
     "prior_colour",
     "still_shoulders",
     "canonical_positions",
+    "lying_gaussians",
 )
 """Fields that came after the first models were saved, and before config.json had a number."""
 

@@ -10,7 +10,7 @@ from sdtalk.camera import Camera
 from sdtalk.reconstruction.activations import GaussianPrior
 from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
-from sdtalk.reconstruction.surface import surface_frames
+from sdtalk.reconstruction.surface import level_quats, surface_frames, upright_frames
 
 CELL_SIGMA = 0.55
 """Standard deviation of a front Gaussian in cells: wide enough to close the surface, narrow enough to stay sharp."""
@@ -55,6 +55,7 @@ def layer_priors(
     plane: Float[Tensor, "batch point 3"],
     camera: Camera,
     priors: list[PlanePrior],
+    lying: bool = True,
 ) -> LayerPriors:
     """Lay the photo's pixels on the surface of each head, and what they leave to guess behind it.
 
@@ -64,25 +65,28 @@ def layer_priors(
         plane: The lifting plane of each person.
         camera: The source camera of each person.
         priors: The plane priors of each person.
+        lying: Gaussians that the photo shows lie in its surface; False: they are upright, as in SDTalk 0.1.
     """
     size = colours.shape[-1]
     rays = lifting_rays(camera, plane)
     cell = (plane[:, 1] - plane[:, 0]).norm(dim=-1)[:, None]
-    frames = [surface_frames(p.offset[0], *x) for p, *x in zip(priors, plane, rays, strict=True)]
-    upright = plane.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*plane.shape[:2], 4)
-    lying = torch.stack([f.quats for f in frames]), torch.stack([f.lengths for f in frames])
+    if lying:
+        frames = [surface_frames(p.offset[0], *x) for p, *x in zip(priors, plane, rays, strict=True)]
+    else:
+        frames = [upright_frames(p.offset[0], points) for p, points in zip(priors, plane, strict=True)]
+    of_front = torch.stack([f.quats for f in frames]), torch.stack([f.stretch for f in frames])
+    of_back = level_quats(plane), torch.ones_like(plane)
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
     hidden = _around_the_face(colours, mask, priors)
     layers = {}
-    for name, offset, (quats, lengths), hues, sigma, sharpness, seen in (
-        ("back", back, (upright, torch.ones_like(back)), hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
-        ("front", front, lying, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
+    for name, offset, (quats, stretch), hues, sigma, sharpness, seen in (
+        ("back", back, of_back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
+        ("front", front, of_front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
     ):
-        spread = (sigma * cell).expand_as(offset)
         gaussians = GaussianPrior(
             quats=quats,
-            scales=torch.stack([spread * lengths, spread, spread], dim=-1),
+            scales=sigma * cell[..., None] * stretch,
             opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
             colours=hues.flatten(2).transpose(1, 2),
             source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,

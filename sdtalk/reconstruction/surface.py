@@ -22,12 +22,12 @@ class SurfaceFrames:
     """The frame of each cell.
 
     Attributes:
-        quats: Rotations wxyz: x points uphill along the surface, y along its level, z out of it.
-        lengths: How far one goes along the surface per unit of the plane, uphill; >= 1.
+        quats: Rotations wxyz. In a surface x points uphill, y along its level, z out of it.
+        stretch: How far a Gaussian is stretched along each of these, to cover its cell from every side.
     """
 
     quats: Float[Tensor, "point 4"]
-    lengths: Float[Tensor, " point"]
+    stretch: Float[Tensor, "point 3"]
 
 
 def surface_frames(
@@ -46,13 +46,28 @@ def surface_frames(
     slope, steepest = _slopes(offset / cell)
     steep = slope.norm(dim=-1, keepdim=True)
     uphill = torch.where(steep > LEVEL, slope / steep.clamp_min(LEVEL), slope.new_tensor([1.0, 0.0]))
-    rise = torch.where(steep > LEVEL, steepest[:, None].clamp(max=MAX_STRETCH), 0.0)
+    rise = torch.where(steep > LEVEL, steepest[:, None].maximum(steep).clamp(max=MAX_STRETCH), 0.0)
     along = uphill[:, :1] * u + uphill[:, 1:] * v + rise * rays
     level = uphill[:, :1] * v - uphill[:, 1:] * u
     x = F.normalize(along, dim=-1)
     y = F.normalize(level - (level * x).sum(-1, keepdim=True) * x, dim=-1)
     axes = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
-    return SurfaceFrames(quats_of(axes), along.norm(dim=-1).clamp_min(1.0))
+    one = torch.ones_like(rise[:, 0])
+    stretch = torch.stack([along.norm(dim=-1).clamp_min(1.0), one, one], dim=-1)
+    return SurfaceFrames(quats_of(axes), stretch)
+
+
+def upright_frames(offset: Float[Tensor, "size size"], plane: Float[Tensor, "point 3"]) -> SurfaceFrames:
+    """Frames of head space, stretched along its z where the surface is steep: what SDTalk 0.1 had."""
+    _, steepest = _slopes(offset / (plane[1] - plane[0]).norm())
+    one = torch.ones_like(steepest)
+    stretch = torch.stack([one, one, steepest.clamp(1, MAX_STRETCH)], dim=-1)
+    return SurfaceFrames(level_quats(plane[None])[0], stretch)
+
+
+def level_quats(points: Float[Tensor, "batch point 3"]) -> Float[Tensor, "batch point 4"]:
+    """The frame of head space for each point."""
+    return points.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*points.shape[:2], 4)
 
 
 def _slopes(height: Float[Tensor, "size size"]) -> tuple[Float[Tensor, "point 2"], Float[Tensor, " point"]]:
@@ -61,8 +76,7 @@ def _slopes(height: Float[Tensor, "size size"]) -> tuple[Float[Tensor, "point 2"
     middle = padded[1:-1, 1:-1]
     left, right, above, below = padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]
     slope = torch.stack([right - left, below - above], dim=-1).reshape(-1, 2) / 2
-    steps = torch.stack([(x - middle).abs() for x in (left, right, above, below)]).amax(0).flatten()
-    return slope, steps.maximum(slope.norm(dim=-1))
+    return slope, torch.stack([(x - middle).abs() for x in (left, right, above, below)]).amax(0).flatten()
 
 
 def quats_of(matrices: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
