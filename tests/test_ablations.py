@@ -17,7 +17,9 @@ from sdtalk.published.convert import published_config
 from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
 
 TABLE_4 = ("completion_branch", "fine_field")
-ALL = [(size, switch) for size in ("mini", "base") for switch in TABLE_4] + [("mini", s) for s in PRIORS]
+ALL = [(size, switch) for size in ("mini", "base") for switch in TABLE_4] + [
+    ("mini", s) for s in (*PRIORS, "lying_gaussians")
+]
 TWO_SIZES = pytest.mark.parametrize("size", ["mini", "base"])
 GAUSSIANS = tuple(Gaussians.__annotations__)
 HEADS = (
@@ -246,6 +248,15 @@ def test_without_the_prior_colour_the_renderer_is_free_everywhere() -> None:
         after = model(head, head.audio_code, head.eyes, head.rest)
         added = (after.colours - before.colours).mean(1, keepdim=True) / 0.1 / before.alpha
         assert added.mean() < 0.3 if prior_colour else (added - 1).abs().amax() < 1e-3
+
+
+@torch.no_grad()
+def test_without_lying_gaussians_they_are_upright_and_only_deep() -> None:
+    whole, upright = whole_and_ablated("mini", "lying_gaussians")
+    head, lying = head_of(upright), head_of(whole)
+    assert differing(head, lying) == {"quats", "scales", "detail"}
+    moved = [h.gaussians.scales[:, COMPLETION_POINTS:].mean((0, 1)) for h in (head, lying)]
+    assert moved[0].argmax() == 2 and moved[1].argmax() == 0
 
 
 @torch.no_grad()
