@@ -34,6 +34,8 @@ class HeadGaussians:
             without priors of colour.
         photo: The photo and the face mesh on it; None without a window renderer.
         brows: Displacement of every Gaussian per unit of the brows' rise; None without priors.
+        rest_offsets: What the fields say of the photo's own state; None without priors, and while gradients are
+            wanted, since fields that learn change their mind.
     """
 
     gaussians: Gaussians
@@ -50,6 +52,7 @@ class HeadGaussians:
     detail: Float[Tensor, "batch 3 padded padded"] | None = None
     photo: PhotoFace | None = None
     brows: Float[Tensor, "batch gaussian 3"] | None = None
+    rest_offsets: GaussianDelta | None = None
 
 
 @dataclass(frozen=True)

@@ -227,12 +227,13 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         photo = None
         if self.config.neural_renderer == "windows":
             photo = PhotoFace(image, track.mesh, track.camera.project(track.mesh))
-        return replace(head, audio_code=code, detail=detail, photo=photo)
+        offsets = None if torch.is_grad_enabled() else self._offsets(head, code, head.eyes)
+        return replace(head, audio_code=code, detail=detail, photo=photo, rest_offsets=offsets)
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
         """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
         fine_code, coarse_code = self._codes(head.completion_canonical, head.visible_canonical)
-        return replace(head, fine_code=fine_code, coarse_code=coarse_code)
+        return replace(head, fine_code=fine_code, coarse_code=coarse_code, rest_offsets=None)
 
     def _codes(self, completion: Tensor, visible: Tensor) -> tuple[PointCode | None, PointCode]:
         """What the fine and the coarse field make of canonical positions."""
@@ -271,7 +272,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         if not self.config.priors:
             return AnimatedHead(head.gaussians.moved_by(offsets, bounded))
         assert head.audio_code is not None
-        of_photo = self._offsets(head, head.audio_code, head.eyes)
+        of_photo = head.rest_offsets or self._offsets(head, head.audio_code, head.eyes)
         everywhere = torch.ones_like(head.completion_canonical[..., 0])
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
         gaussians, mesh = head.gaussians.moved_by(scattered(offsets, head), bounded), None

@@ -55,6 +55,19 @@ def test_another_state_moves_the_face_but_not_the_background(model: SDTalk) -> N
 
 
 @torch.no_grad()
+def test_what_is_kept_of_the_photos_own_state_is_what_the_fields_say(model: SDTalk) -> None:
+    """Training, whose fields change, keeps nothing of it."""
+    code, eyes, _ = state(2)
+    head = head_of(model)
+    assert head.rest_offsets is not None and model.recoded(head).rest_offsets is None
+    kept, asked = (model.animate(h, code, eyes).gaussians for h in (head, model.recoded(head)))
+    torch.testing.assert_close(kept.means, asked.means, atol=1e-6, rtol=0)
+    torch.testing.assert_close(kept.scales, asked.scales, atol=1e-6, rtol=0)
+    with torch.enable_grad():
+        assert head_of(model).rest_offsets is None
+
+
+@torch.no_grad()
 def test_two_portraits_do_not_mix(model: SDTalk) -> None:
     code, eyes, camera = state(1)
     head = head_of(model, 0)
