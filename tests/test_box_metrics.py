@@ -16,10 +16,10 @@ from training.evaluation.box_metrics import (
     measure_boxes,
     shift_to,
 )
-from training.evaluation.face_boxes import MARGIN, OUTER_LIPS, cut, eye_points, face_boxes, inside_polygon
+from training.evaluation.face_boxes import OUTER_LIPS, cut, eye_points, face_boxes, inside_polygon
 from training.evaluation.metrics import RenderedClip, Scores
 from training.evaluation.tracked_face import TrackedFace, TrackedFaces, track_face
-from training.image_metrics import gradient_energy, psnr
+from training.image_metrics import BOX_MARGIN, gradient_energy, psnr
 
 FRAMES = np.stack(wandering(4))
 HEIGHT, WIDTH = FRAMES.shape[1:3]
@@ -48,7 +48,7 @@ def test_boxes_hold_their_points_and_a_margin_within_the_picture(seen: TrackedFa
     boxes = face_boxes(seen.mesh_px, WIDTH, HEIGHT)
     for box, points in zip(boxes.mouth, seen.mesh_px[:, OUTER_LIPS].numpy(), strict=True):
         low, high = points.min(0), points.max(0)
-        margin = MARGIN * (high[0] - low[0])
+        margin = BOX_MARGIN * (high[0] - low[0])
         wanted = [*(low - margin), *(high + margin)]
         assert (
             np.abs(box - wanted).max() <= 1

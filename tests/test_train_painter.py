@@ -23,6 +23,7 @@ from training.mini.painter_losses import (
     patch_weight,
     pixel_losses,
     pixel_weight,
+    shade_loss,
 )
 from training.mini.painter_report import report_pairs, score_windows, summary
 
@@ -104,6 +105,20 @@ def test_pixel_losses_are_weighted_means() -> None:
     assert pixel_losses(wrong, target, weight)[0] == pytest.approx(0.15, abs=1e-6)
     inside = pixel_weight(weight.new_full((1, 1, 1, 2), 0.5), torch.tensor([[[[-30.0, 30.0]]]]))
     torch.testing.assert_close(inside, torch.tensor([[[[2.0, 0.5]]]]), atol=1e-4, rtol=0)
+
+
+def test_where_the_photo_is_silent_light_and_shade_count_and_detail_does_not() -> None:
+    target, weight = torch.full((1, 3, 64, 64), 0.4), torch.ones(1, 1, 64, 64)
+    silent = torch.zeros(1, 1, 64, 64)
+    silent[..., 16:48, 16:48] = 1
+    stripes = target.clone()
+    stripes[..., ::2] += 0.2
+    stripes[..., 1::2] -= 0.2
+    assert shade_loss(stripes, target, silent, weight) == pytest.approx(0, abs=1e-6)
+    outside = torch.where(silent.bool(), target, target + 0.5)
+    assert shade_loss(outside, target, silent, weight) == pytest.approx(0, abs=1e-6)
+    darker = shade_loss(target - 0.1, target, silent, weight)
+    assert darker == pytest.approx(0.1 * float(silent.mean()), rel=0.1)
 
 
 def test_feature_loss_sees_differences_and_its_gradients_are_bounded() -> None:

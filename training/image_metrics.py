@@ -1,10 +1,15 @@
-"""Image and mouth metrics: PSNR, SSIM, and the correlation of two mouths at their best lag."""
+"""Image and mouth metrics: PSNR, SSIM, sharpness, boxes around parts of a face, and how well two mouths go together."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import uniform_filter
+from torch import Tensor
 
 SSIM_WINDOW = 7
+
+BOX_MARGIN = 0.12
+"""What a box has around its points on every side, in parts of their width."""
 
 
 def psnr(
@@ -60,3 +65,11 @@ def best_lag_correlation(
         if len(a) > 2 and a.std() > 1e-9 and b.std() > 1e-9:
             best = max(best, (float(np.corrcoef(a, b)[0, 1]), lag), key=lambda pair: pair[0])
     return best
+
+
+def box_around(points: Float[Tensor, "frame point 2"], width: int, height: int) -> Int[np.ndarray, "frame 4"]:
+    """The box around points of each frame, with its margin, within the picture."""
+    low, high = points.amin(1), points.amax(1)
+    margin = BOX_MARGIN * (high - low)[:, :1]
+    ends = torch.cat([(low - margin).floor(), (high + margin).ceil()], dim=1)
+    return ends.long().clamp_min(0).minimum(torch.tensor([width, height] * 2)).numpy()

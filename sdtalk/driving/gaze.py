@@ -14,7 +14,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.driving.head_motion import fade_in, forth_and_back, waves
 from sdtalk.speech.audio import FRAME_RATE_HZ
-from sdtalk.tracking.face_model import IRIS_POINTS, UPPER_LIDS
+from sdtalk.tracking.face_model import iris_places
 
 EYES_MIDDLE = (0.0, 0.165, 0.17)
 """Between the eyeballs' centres, head-space units."""
@@ -79,18 +79,9 @@ def followed_gaze(
         frames: How many frames are wanted.
         start: Mesh of the photo, where it shows the person of the video; None: the video's usual gaze is the photo's.
     """
-    place = _iris_place(driver)
-    usual = place.median(0).values if start is None else _iris_place(start)[0]
+    place = iris_places(driver).mean(1)[:, :2]
+    usual = place.median(0).values if start is None else iris_places(start)[0].mean(0)[:2]
     return _limited((place - usual)[forth_and_back(len(driver), frames)])
-
-
-def _iris_place(mesh: Float[Tensor, "frame 478 3"]) -> Float[Tensor, "frame 2"]:
-    """Where the irises are against the middle between the corners of their eyes; mean of both eyes, x and y."""
-    seen = [
-        mesh[:, iris].mean(1) - mesh[:, [lids[0], lids[-1]]].mean(1)
-        for iris, lids in zip(IRIS_POINTS, UPPER_LIDS, strict=True)
-    ]
-    return torch.stack(seen).mean(0)[:, :2]
 
 
 def _limited(shift: Float[Tensor, "frames 2"]) -> Float[Tensor, "frames 3"]:

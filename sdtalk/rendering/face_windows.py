@@ -31,8 +31,7 @@ class FaceWindow:
         lower: The same for the lower part: lower teeth follow the jaw.
         full_px: So far outside of the outline the painted picture counts fully,
         none_px: and from so far on not at all.
-        unseen: The inside where the photo does not show it, relative to the photo's mean colour around; None: what the
-            lids or lips show, stretched.
+        teeth: Whether a cavity and teeth are drawn inside where the photo does not show it; otherwise it is stretched.
     """
 
     size: int
@@ -42,7 +41,7 @@ class FaceWindow:
     lower: tuple[int, ...]
     full_px: float
     none_px: float
-    unseen: tuple[float, float, float] | None
+    teeth: bool
 
 
 MOUTH = FaceWindow(
@@ -53,7 +52,7 @@ MOUTH = FaceWindow(
     lower=tuple(JAW[:4]),
     full_px=8.0,
     none_px=20.0,
-    unseen=(0.34, 0.2, 0.2),
+    teeth=True,
 )
 
 RIGHT_EYE = FaceWindow(
@@ -64,5 +63,5 @@ RIGHT_EYE = FaceWindow(
     lower=(IRIS_CENTRES[0],),
     full_px=4.0,
     none_px=12.0,
-    unseen=None,
+    teeth=False,
 )

@@ -1,6 +1,6 @@
 """Window inputs: what the window painter corrects, and what it is told; all of it drawn from the photo and the mesh."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +9,15 @@ from torch import Tensor
 
 from sdtalk.rendering.face_windows import FaceWindow
 from sdtalk.rendering.moved_photo import moved_photo, polygon_distance
+from sdtalk.rendering.unseen_mouth import unseen_mouth
+from sdtalk.rendering.window_geometry import FaceAxes, WindowGeometry, carried_photo
 from sdtalk.tracking.face_model import FaceModel
 
 PLANES = 17
 """Base, where the mesh is, photo as its upper and its lower anchor moved, four distances, three coordinates."""
 
-EYE_CORNERS = (33, 263)
-"""Outer corners of the eyes: their distance is the unit of length of what the painter is told."""
+TEETH_PLANES = 3
+"""Where there are teeth: those drawn of both jaws, and where the photo is silent."""
 
 DISTANCE_PX = 16.0
 """Distances are told up to here."""
@@ -28,7 +30,7 @@ STILL_PX = 1.0
 
 DETAIL_PX = 2.5
 """So far around an opening the painter may change fine detail; further out, light and shade only: left free, it
-learns to blur what the mesh does not place exactly."""
+learns to blur what the mesh does not place exactly. The same goes for drawn teeth."""
 
 SHADE_PX = 8
 """What is finer than about this counts as detail; divides the sides of all windows."""
@@ -36,52 +38,26 @@ SHADE_PX = 8
 LOWER_TEETH_GAP = (0.25, 0.45)
 """Only mouths that stand as far open in the photo, height over width, show lower teeth that could follow the jaw."""
 
+EDGE_PX = 0.7
+"""Softness of the edges of openings."""
+
+SILENT_PX = 1.5
+"""The photo is silent so far inside of the opening; nearer to its edge lips are painted."""
+
+FADE = 0.7
+"""The painter may show so much more or less of drawn teeth. Free to hide them, it paints a flat light band instead."""
+
+LIGHT = 1.5
+"""Largest logarithm of light."""
+
+GREY_BELOW = 0.08
+"""Saturation below which a photo has ever less colour; skin has 0.3 and more."""
+
+SHUT_PX = 2.0
+"""Openings less than so high in the photo show a line and nothing inside; such twice as high show all they show."""
+
 SEEN_PX = (1.0, 0.5)
 """The photo's inside counts as seen up to the first distance outside of its opening, softened over the second."""
-
-
-@dataclass(frozen=True)
-class WindowGeometry:
-    """Where the mesh lies in a photo and in frames, or in windows of them.
-
-    Attributes:
-        photo: The photo, or a cut of it, RGB in [0, 1].
-        photo_xy: The photo's mesh, px of `photo`.
-        rest_xy: The photo's mesh in the frame's pose, px of the frame (or window).
-        moved_xy: The frame's mesh, px of the same.
-        heights: Of the frame's mesh towards the camera.
-    """
-
-    photo: Float[Tensor, "window 3 height width"]
-    photo_xy: Float[Tensor, "window 478 2"]
-    rest_xy: Float[Tensor, "window 478 2"]
-    moved_xy: Float[Tensor, "window 478 2"]
-    heights: Float[Tensor, "window 478"]
-
-    def mirrored(self, width: int) -> "WindowGeometry":
-        """The same in the mirror, where a left eye is a right one; `width` of the frame (or window) in px."""
-        mirror = FaceModel.bundled().mirror.to(self.photo.device)
-        flip = self.photo_xy.new_tensor([-1.0, 1.0])
-
-        def reflected(xy: Tensor, across: int) -> Tensor:
-            return xy[:, mirror] * flip + xy.new_tensor([across, 0.0])
-
-        return WindowGeometry(
-            self.photo.flip(-1),
-            reflected(self.photo_xy, self.photo.shape[-1]),
-            reflected(self.rest_xy, width),
-            reflected(self.moved_xy, width),
-            self.heights[:, mirror],
-        )
-
-    def within(self, corners: Float[Tensor, "window 2"]) -> "WindowGeometry":
-        """Px of windows instead of px of frames; `corners`: left and top of each."""
-        offset = corners[:, None].to(self.rest_xy)
-        return replace(self, rest_xy=self.rest_xy - offset, moved_xy=self.moved_xy - offset)
-
-    def followed_by(self, other: "WindowGeometry") -> "WindowGeometry":
-        """Both, one after the other."""
-        return WindowGeometry(*(torch.cat([getattr(g, f.name) for g in (self, other)]) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -95,32 +71,64 @@ class WindowInputs:
         mesh: 1 where the mesh is.
         mask: How far the painted picture counts.
         freedom: How far it may differ from the base: 0 in the photo's own state.
+        colourful: How far the photo has colours; where it has none, a correction has none either.
         detail: How far a correction counts with its fine detail, not only with its light and shade.
+        silent: How far a pixel shows the inside of a mouth that the photo does not show.
+        teeth: What drawn upper and lower teeth add to the base there; None for windows without teeth.
     """
 
-    planes: Float[Tensor, "window 17 size size"]
+    planes: Float[Tensor, "window plane size size"]
     numbers: Float[Tensor, "window number"]
     base: Float[Tensor, "window 3 size size"]
     mesh: Float[Tensor, "window 1 size size"]
     mask: Float[Tensor, "window 1 size size"]
     freedom: Float[Tensor, "window 1 1 1"]
+    colourful: Float[Tensor, "window 1 1 1"]
     detail: Float[Tensor, "window 1 size size"]
+    silent: Float[Tensor, "window 1 size size"]
+    teeth: Float[Tensor, "window 2 3 size size"] | None
 
     @property
     def distances(self) -> Float[Tensor, "window 2 size size"]:
         """Signed distances to opening and outline in units of 16 px, within [-1, 1], negative inside."""
         return self.planes[:, 10:12]
 
-    def painted(self, correction: Float[Tensor, "window 3 size size"]) -> Float[Tensor, "window 3 size size"]:
-        """The finished window."""
+    def painted(
+        self, correction: Float[Tensor, "window channel size size"]
+    ) -> Float[Tensor, "window 3 size size"]:
+        """The finished window.
+
+        Args:
+            correction: RGB to add, or where the photo is silent the logarithm of the light that falls there; for
+                mouths also how much more or less of the upper and of the lower teeth to show.
+        """
         coarse = F.avg_pool2d(correction, SHADE_PX)
         shade = F.interpolate(coarse, scale_factor=float(SHADE_PX), mode="bilinear", align_corners=False)
-        return self.base + self.freedom * torch.lerp(shade, correction, self.detail)
+        light, detail = (
+            x.mean(1, keepdim=True).lerp(x, self.colourful) for x in (shade[:, :3], correction[:, :3])
+        )
+        added = torch.lerp(light, detail, self.detail)
+        if self.teeth is None:
+            return self.base + self.freedom * added
+        shown = (FADE * torch.tanh(shade[:, 3:, None]) * self.teeth).sum(1)
+        mouth = self.base + self.freedom * shown
+        lit = mouth * (light.clamp(-LIGHT, LIGHT).exp() - 1)
+        return mouth + self.freedom * torch.lerp(added, lit, self.silent)
 
 
 def number_count(window: FaceWindow) -> int:
     """Length of `WindowInputs.numbers`."""
     return 4 * (len(window.opening) + len(window.outline))
+
+
+def plane_count(window: FaceWindow) -> int:
+    """Channels of `WindowInputs.planes`."""
+    return PLANES + (TEETH_PLANES if window.teeth else 0)
+
+
+def correction_count(window: FaceWindow) -> int:
+    """Channels of what `WindowInputs.painted` takes."""
+    return 5 if window.teeth else 3
 
 
 @torch.no_grad()
@@ -142,100 +150,77 @@ def window_inputs(
     drawn, mesh = moved_photo(g.photo, g.photo_xy, g.moved_xy, g.heights, triangles, size)
     opening, outline = list(window.opening), list(window.outline)
     shifts = [(g.moved_xy - g.rest_xy)[:, list(p)].mean(1)[:, None] for p in (window.upper, window.lower)]
-    upper, lower = _carried_photo(g, opening + outline, shifts, size)
+    upper, lower = carried_photo(g, opening + outline, shifts, size)
     base = drawn + (1 - mesh) * (upper if behind is None else behind)
     polygons = [g.moved_xy[:, opening], g.moved_xy[:, outline], g.rest_xy[:, outline]]
     polygons += [g.rest_xy[:, opening] + shift for shift in shifts]
-    inner, outer, outer_of_photo, seen_upper, seen_lower = polygon_distance(torch.cat(polygons), size).chunk(
-        5
-    )
-    axes = _Axes.of(g.rest_xy)
-    middle = g.rest_xy[:, opening].mean(1)[:, None] + (shifts[0] + shifts[1]) / 2
-    below = torch.sigmoid(axes.along(axes.down, middle, size) * axes.span[:, :, None, None] / 2)
-    low, high = LOWER_TEETH_GAP
-    shows_lower = ((_aspect(g.rest_xy[:, opening], axes) - low) / (high - low)).clamp(0, 1)[
-        :, None, None, None
-    ]
-    from_lower = below * shows_lower * _seen(seen_lower)
-    shares = [(1 - from_lower) * _seen(seen_upper), from_lower]
-    left = (1 - shares[0] - shares[1]).clamp_min(0)
+    distances = polygon_distance(torch.cat(polygons), size).chunk(5)
+    inner, outer, outer_of_photo, seen_upper, seen_lower = distances
+    axes = FaceAxes.of(g.rest_xy)
+    aspect, from_upper, from_lower = _shown_inside(window, g, axes, shifts, seen_upper, seen_lower)
+    left = (1 - from_upper - from_lower).clamp_min(0)
     change = (g.moved_xy - g.rest_xy)[:, opening + outline].square().sum(-1).mean(1)
     freedom = (1 - torch.exp(-change / STILL_PX**2))[:, None, None, None]
-    inside = shares[0] * upper + shares[1] * lower + left * _unseen(window, base, upper, freedom)
-    base = torch.lerp(base, inside, torch.sigmoid(-inner / 0.7))
-    distances = [(d / DISTANCE_PX).clamp(-1, 1) for d in (inner, outer, seen_upper, seen_lower)]
+    colourful = (_saturation(g.photo) / GREY_BELOW).clamp(max=1)[:, None, None, None]
+    unseen, teeth, silent, told = base, None, torch.zeros_like(inner), list[Tensor]()
+    if window.teeth:
+        mouth = unseen_mouth(
+            g.photo, colourful, g.rest_xy, g.moved_xy, g.heights, -inner / axes.span[..., None, None], aspect
+        )
+        share = freedom * left * torch.sigmoid(-inner / EDGE_PX)
+        silent = left * torch.sigmoid((-inner - SILENT_PX) / EDGE_PX)
+        unseen, teeth = torch.lerp(base, mouth.cavity, freedom), share[:, None] * mouth.teeth
+        told = [share * mouth.drawn, silent]
+    inside = from_upper * upper + from_lower * lower + left * unseen
+    base = torch.lerp(base, inside, torch.sigmoid(-inner / EDGE_PX))
+    if teeth is not None:
+        base = base + teeth.sum(1)
+    distances = tuple((d / DISTANCE_PX).clamp(-1, 1) for d in (inner, outer, seen_upper, seen_lower))
     anchors = [axes.along(axes.across, g.moved_xy[:, list(window.upper)].mean(1)[:, None], size)]
     anchors += [
         axes.along(axes.down, g.moved_xy[:, list(p)].mean(1)[:, None], size)
         for p in (window.upper, window.lower)
     ]
-    planes = torch.cat([base, mesh, upper, lower, *distances, *[4 * a for a in anchors]], 1)
+    planes = torch.cat([base, mesh, upper, lower, *distances, *[4 * a for a in anchors], *told], 1)
     mask = _soft_mask(window, torch.minimum(outer, outer_of_photo))
-    detail = torch.sigmoid(DETAIL_PX - inner)
-    return WindowInputs(planes, _numbers(g, opening + outline, axes), base, mesh, mask, freedom, detail)
+    detail = torch.sigmoid(DETAIL_PX - inner) * (1 - silent)
+    numbers = _numbers(g, opening + outline, axes)
+    return WindowInputs(planes, numbers, base, mesh, mask, freedom, colourful, detail, silent, teeth)
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Directions of a face in the picture, from the photo's eyes in the frame's pose."""
+def _shown_inside(
+    window: FaceWindow,
+    g: WindowGeometry,
+    axes: FaceAxes,
+    shifts: list[Tensor],
+    seen_upper: Float[Tensor, "window 1 size size"],
+    seen_lower: Float[Tensor, "window 1 size size"],
+) -> tuple[Float[Tensor, " window"], Tensor, Tensor]:
+    """Height over width of the photo's opening, and how far its inside shows as upper and as lower anchor moved.
 
-    across: Float[Tensor, "window 1 2"]
-    down: Float[Tensor, "window 1 2"]
-    span: Float[Tensor, "window 1"]
-
-    @classmethod
-    def of(cls, xy: Tensor) -> "_Axes":
-        right = xy[:, EYE_CORNERS[1]] - xy[:, EYE_CORNERS[0]]
-        span = right.norm(dim=-1, keepdim=True).clamp_min(1.0)
-        across = (right / span)[:, None]
-        return cls(across, torch.stack([-across[..., 1], across[..., 0]], -1), span)
-
-    def along(self, axis: Tensor, start: Tensor, size: int) -> Float[Tensor, "window 1 size size"]:
-        """Coordinate of every pixel along an axis, from a point on, in spans of the eyes."""
-        steps = torch.arange(size, device=axis.device) + 0.5
-        x = (steps - start[..., 0]) * axis[..., 0]
-        y = (steps - start[..., 1]) * axis[..., 1]
-        return ((y[:, :, None] + x[:, None, :]) / self.span[:, :, None])[:, None]
-
-
-def _carried_photo(
-    g: WindowGeometry, points: list[int], shifts: list[Tensor], size: int
-) -> list[Float[Tensor, "window 3 size size"]]:
-    """The photo as a rigid head carries it around some points (affine, least squares), shifted by each of `shifts`."""
-    rest, photo = g.rest_xy[:, points], g.photo_xy[:, points]
-    middle, target = rest.mean(1, keepdim=True), photo.mean(1, keepdim=True)
-    a, b = rest - middle, photo - target
-    turn = torch.linalg.solve(a.mT @ a, a.mT @ b)  # row vectors: photo = target + (p - middle) @ turn
-    steps = torch.arange(size, device=rest.device) + 0.5
-    across = steps[None, None, :, None] * turn[:, None, :1]
-    down = steps[None, :, None, None] * turn[:, None, 1:]
-    carried = []
-    for shift in shifts:
-        start = target - (middle + shift) @ turn
-        xy = across + down + start[:, None]
-        grid = xy / xy.new_tensor([g.photo.shape[3], g.photo.shape[2]]) * 2 - 1
-        carried.append(F.grid_sample(g.photo, grid, align_corners=False, padding_mode="border"))
-    return carried
+    The distances are those to the photo's opening, moved with either.
+    """
+    opening = g.rest_xy[:, list(window.opening)]
+    width, height = axes.extent(opening).unbind(-1)
+    aspect = height / width.clamp_min(1.0)
+    low, high = LOWER_TEETH_GAP
+    shows_lower = ((aspect - low) / (high - low)).clamp(0, 1)[:, None, None, None]
+    shows = ((height - SHUT_PX) / SHUT_PX).clamp(0, 1)[:, None, None, None]
+    middle = opening.mean(1)[:, None] + (shifts[0] + shifts[1]) / 2
+    below = torch.sigmoid(axes.along(axes.down, middle, window.size) * axes.span[:, :, None, None] / 2)
+    from_lower = shows * below * shows_lower * _seen(seen_lower)
+    return aspect, (1 - from_lower) * shows * _seen(seen_upper), from_lower
 
 
-def _aspect(polygon: Float[Tensor, "window corner 2"], axes: _Axes) -> Float[Tensor, " window"]:
-    """Height over width of an opening."""
-    sides = polygon @ torch.cat([axes.across, axes.down], 1).mT
-    width, height = (sides.amax(1) - sides.amin(1)).unbind(-1)
-    return height / width.clamp_min(1.0)
+def _saturation(photo: Float[Tensor, "window 3 height width"]) -> Float[Tensor, " window"]:
+    """Mean difference between the largest and the smallest channel, over the largest."""
+    high, low = photo.amax(1), photo.amin(1)
+    return (high - low).mean((1, 2)) / high.mean((1, 2)).clamp_min(1e-3)
 
 
 def _seen(distance: Tensor) -> Tensor:
     """How far the photo shows the inside at a distance from its opening."""
     return torch.sigmoid((SEEN_PX[0] - distance) / SEEN_PX[1])
-
-
-def _unseen(window: FaceWindow, base: Tensor, around: Tensor, freedom: Tensor) -> Tensor:
-    """The inside where the photo does not show it."""
-    if window.unseen is None:
-        return base
-    tone = around.mean((2, 3), keepdim=True) * base.new_tensor(window.unseen)[:, None, None]
-    return torch.lerp(base, tone, freedom)
 
 
 def _soft_mask(window: FaceWindow, outer: Tensor) -> Tensor:
@@ -245,7 +230,7 @@ def _soft_mask(window: FaceWindow, outer: Tensor) -> Tensor:
     return share * share * (3 - 2 * share) * edge[:, None] * edge
 
 
-def _numbers(g: WindowGeometry, points: list[int], axes: _Axes) -> Float[Tensor, "window number"]:
+def _numbers(g: WindowGeometry, points: list[int], axes: FaceAxes) -> Float[Tensor, "window number"]:
     rest = g.rest_xy[:, points]
     turn = torch.cat([axes.across, axes.down], 1).mT / axes.span[..., None]
     shape = (rest - rest.mean(1, keepdim=True)) @ turn

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sdtalk.rendering.window_inputs import PLANES
+from sdtalk.rendering.face_windows import FaceWindow
+from sdtalk.rendering.window_inputs import correction_count, number_count, plane_count
 
 
 class ResidualBlock(nn.Module):
@@ -20,35 +21,37 @@ class ResidualBlock(nn.Module):
 
 
 class WindowPainter(nn.Module):
-    """Planes and numbers -> what to add to the base; starts at zero.
+    """Planes and numbers -> how to change the base; starts at zero.
 
     It works at half the resolution and below: pixels are folded into channels first.
 
     Args:
-        numbers: Length of the vector that says how the face has moved.
+        window: What it paints.
         width: Channels at half the resolution; 2, 4 and 6 times as many at each further halving.
     """
 
-    def __init__(self, numbers: int, width: int = 24) -> None:
+    def __init__(self, window: FaceWindow, width: int = 24) -> None:
         super().__init__()
         w1, w2, w3, w4 = width, 2 * width, 4 * width, 6 * width
-        self.stem = nn.Conv2d(4 * PLANES, w1, 1)
+        self.stem = nn.Conv2d(4 * plane_count(window), w1, 1)
         self.at_half, self.to_quarter = ResidualBlock(w1), nn.Conv2d(w1, w2, 3, 2, 1)
         self.at_quarter, self.to_eighth = ResidualBlock(w2), nn.Conv2d(w2, w3, 3, 2, 1)
         self.at_eighth, self.to_sixteenth = ResidualBlock(w3), nn.Conv2d(w3, w4, 3, 2, 1)
         self.at_sixteenth = nn.Sequential(ResidualBlock(w4), ResidualBlock(w4))
-        self.motion = nn.Sequential(nn.Linear(numbers, 64), nn.SiLU(), nn.Linear(64, 2 * (w3 + w4)))
+        self.motion = nn.Sequential(
+            nn.Linear(number_count(window), 64), nn.SiLU(), nn.Linear(64, 2 * (w3 + w4))
+        )
         self.from_sixteenth, self.eighth_up = nn.Conv2d(w4, w3, 3, 1, 1), ResidualBlock(w3)
         self.from_eighth, self.quarter_up = nn.Conv2d(w3, w2, 3, 1, 1), ResidualBlock(w2)
         self.from_quarter, self.half_up = nn.Conv2d(w2, w1, 3, 1, 1), ResidualBlock(w1)
-        self.out = nn.Conv2d(w1, 12, 3, 1, 1)
+        self.out = nn.Conv2d(w1, 4 * correction_count(window), 3, 1, 1)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
     def forward(
-        self, planes: Float[Tensor, "window 17 size size"], numbers: Float[Tensor, "window number"]
-    ) -> Float[Tensor, "window 3 size size"]:
-        """The correction, RGB.
+        self, planes: Float[Tensor, "window plane size size"], numbers: Float[Tensor, "window number"]
+    ) -> Float[Tensor, "window channel size size"]:
+        """The correction, for `WindowInputs.painted`.
 
         Args:
             planes: From `window_inputs`; the size is a multiple of 16.

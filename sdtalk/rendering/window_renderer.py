@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sdtalk.camera import Camera
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
-from sdtalk.rendering.window_inputs import WindowGeometry, number_count, window_inputs
+from sdtalk.rendering.window_geometry import WindowGeometry
+from sdtalk.rendering.window_inputs import window_inputs
 from sdtalk.rendering.window_painter import WindowPainter
 from sdtalk.tracking.face_model import FaceModel
 
@@ -53,8 +54,8 @@ class WindowRenderer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         fast = torch.channels_last  # of the weights, on a CPU
-        self.mouth = WindowPainter(number_count(MOUTH), MOUTH_WIDTH).to(memory_format=fast)  # type: ignore[call-overload]
-        self.eyes = WindowPainter(number_count(RIGHT_EYE), EYE_WIDTH).to(memory_format=fast)  # type: ignore[call-overload]
+        self.mouth = WindowPainter(MOUTH, MOUTH_WIDTH).to(memory_format=fast)  # type: ignore[call-overload]
+        self.eyes = WindowPainter(RIGHT_EYE, EYE_WIDTH).to(memory_format=fast)  # type: ignore[call-overload]
 
     def forward(
         self,

@@ -176,3 +176,12 @@ def eye_state(mesh: Float[Tensor, "frame 478 3"]) -> Float[Tensor, "frame 6"]:
     """
     ends = torch.tensor(EYE_PAIRS, device=mesh.device)
     return (mesh[:, ends[:, 0]] - mesh[:, ends[:, 1]]).norm(dim=-1)
+
+
+def iris_places(mesh: Float[Tensor, "frame 478 3"]) -> Float[Tensor, "frame 2 3"]:
+    """Where the subject's right, then left iris is, from the middle between the corners of its eye."""
+    seen = [
+        mesh[:, iris].mean(1) - mesh[:, [lids[0], lids[-1]]].mean(1)
+        for iris, lids in zip(IRIS_POINTS, UPPER_LIDS, strict=True)
+    ]
+    return torch.stack(seen, dim=1)

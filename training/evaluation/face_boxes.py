@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from sdtalk.rendering.face_windows import MOUTH
 from sdtalk.tracking.completion import LID_RINGS
 from sdtalk.tracking.face_model import LOWER_LIDS, UPPER_LIDS, FaceModel
-
-MARGIN = 0.12
-"""What a box has around its points on every side, in parts of their width."""
+from training.image_metrics import box_around
 
 SMALLEST_BOX_PX = 8
 """SSIM looks at windows of 7 px; what is smaller is not measured."""
@@ -45,21 +42,14 @@ def face_boxes(mesh_px: Float[Tensor, "frame 478 2"], width: int, height: int) -
         width: Of the frames, px.
         height: Of the frames, px.
     """
-    eyes = [_box(mesh_px[:, points], width, height) for points in eye_points()]
-    return FaceBoxes(_box(mesh_px[:, OUTER_LIPS], width, height), np.stack(eyes, axis=1))
+    eyes = [box_around(mesh_px[:, points], width, height) for points in eye_points()]
+    return FaceBoxes(box_around(mesh_px[:, OUTER_LIPS], width, height), np.stack(eyes, axis=1))
 
 
 def eye_points() -> tuple[list[int], list[int]]:
     """Mesh points of lids and creases: of the subject's right eye, then of the left one."""
     right = sorted({*UPPER_LIDS[0], *LOWER_LIDS[0], *UPPER_CREASE, *LOWER_CREASE})
     return right, FaceModel.bundled().mirror[right].tolist()
-
-
-def _box(points: Float[Tensor, "frame point 2"], width: int, height: int) -> Int[np.ndarray, "frame 4"]:
-    low, high = points.amin(1), points.amax(1)
-    margin = MARGIN * (high - low)[:, :1]
-    ends = torch.cat([(low - margin).floor(), (high + margin).ceil()], dim=1)
-    return ends.long().clamp_min(0).minimum(torch.tensor([width, height] * 2)).numpy()
 
 
 def cut(

@@ -13,9 +13,9 @@ from torch import Tensor
 from sdtalk.camera import FRAME_SIZE, Camera
 from sdtalk.motion.face_motion import moved_face
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
-from sdtalk.rendering.window_inputs import WindowGeometry
+from sdtalk.rendering.window_geometry import WindowGeometry
 from sdtalk.rendering.window_renderer import EYE_CUT, MOUTH_CUT
-from sdtalk.tracking.face_model import IRIS_CENTRES, UPPER_LIDS, FaceModel, eye_state
+from sdtalk.tracking.face_model import FaceModel, eye_state, iris_places
 from training.data.dataset import PreparedClip, PreparedDataset, clip_frames
 from training.data.entries import ClipEntry
 
@@ -233,13 +233,5 @@ def moved_mesh(
     """The photo's mesh in the state of a frame, as far as mouth code and eye state describe it: as a product has it."""
     both = torch.stack([photo, frame])
     code, eyes = face.mouth_code(both), eye_state(both)
-    return moved_face(both[:1], code[1:] - code[:1], eyes[1:] - eyes[:1], iris_shift(both)[None])[0]
-
-
-def iris_shift(both: Float[Tensor, "2 478 3"]) -> Float[Tensor, "2 3"]:
-    """How far each iris moves between two meshes, relative to the corners of its eye."""
-    corners = [[lids[0], lids[-1]] for lids in UPPER_LIDS]
-    seen = torch.stack(
-        [both[:, i] - both[:, c].mean(1) for i, c in zip(IRIS_CENTRES, corners, strict=True)], 1
-    )
-    return seen[1] - seen[0]
+    gaze = iris_places(both).diff(dim=0)
+    return moved_face(both[:1], code[1:] - code[:1], eyes[1:] - eyes[:1], gaze)[0]

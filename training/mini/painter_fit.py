@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
-from sdtalk.rendering.window_inputs import DISTANCE_PX, WindowInputs, number_count, window_inputs
+from sdtalk.rendering.window_inputs import DISTANCE_PX, WindowInputs, window_inputs
 from sdtalk.rendering.window_painter import WindowPainter
 from sdtalk.rendering.window_renderer import EYE_WIDTH, MOUTH_WIDTH
 from training.mini.painter_data import FaceCrops, Pairs, PairSampler
@@ -23,6 +23,7 @@ from training.mini.painter_losses import (
     patch_weight,
     pixel_losses,
     pixel_weight,
+    shade_loss,
 )
 from training.mini.painter_report import report_pairs, score_windows, summary
 
@@ -67,10 +68,8 @@ class PainterRun:
     def __init__(self, name: str, settings: PainterSettings) -> None:
         torch.manual_seed(settings.seed)
         self.window, self.settings, self.step = WINDOWS[name], settings, 0
-        self.painter = WindowPainter(number_count(self.window), WIDTHS[name]).to(
-            memory_format=torch.channels_last
-        )
-        self.average = WindowPainter(number_count(self.window), WIDTHS[name]).requires_grad_(False)
+        self.painter = WindowPainter(self.window, WIDTHS[name]).to(memory_format=torch.channels_last)
+        self.average = WindowPainter(self.window, WIDTHS[name]).requires_grad_(False)
         self.average.load_state_dict(self.painter.state_dict())
         self.critic, self.features = Critic(), FeatureLoss()
         self.optimiser = torch.optim.AdamW(
@@ -110,15 +109,18 @@ class PainterRun:
         # outside the mask the real picture: no edge to be seen
         seen = torch.lerp(target, picture, inputs.mask)
         weight = pixel_weight(inputs.mask, DISTANCE_PX * inputs.distances[:, 1:])
-        plain, edges = pixel_losses(picture, target, weight)
+        plain, edges = pixel_losses(picture, target, weight * (1 - inputs.silent))
+        plain = plain + shade_loss(picture, target, inputs.silent, weight)
         with torch.autocast("cpu", torch.bfloat16):
-            features = self.features(seen, target)
+            features = self.features(torch.lerp(seen, target, inputs.silent), target)
         losses = {"pixels": plain, "edges": edges, "features": features}
         (gradient,) = torch.autograd.grad(
             plain + edges + FEATURE_WEIGHT * features, picture, retain_graph=True
         )
         if since_critic >= 0:
-            weight = weight * inputs.detail  # elsewhere the painter could not do better
+            weight = weight * inputs.detail.maximum(
+                inputs.silent
+            )  # elsewhere the painter could not do better
             losses["critic"] = self._teach_critic(inputs, seen.detach(), target, weight)
             share = s.critic_share * min(max((since_critic - CRITIC_ALONE) / CRITIC_RAMP, 0.0), 1.0)
             losses["fooled"], towards_real = self._judged(inputs, seen, picture, weight)

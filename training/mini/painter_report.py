@@ -7,16 +7,12 @@ from statistics import fmean, median
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sdtalk.rendering.face_windows import FaceWindow
 from sdtalk.rendering.window_inputs import WindowInputs, window_inputs
-from training.image_metrics import psnr, relative_sharpness, ssim
+from training.image_metrics import box_around, psnr, relative_sharpness, ssim
 from training.mini.painter_data import FaceCrops, Pairs, PairSampler
-
-BOX_MARGIN = 0.12
-"""The box around the outline is larger by this share of its width on every side."""
 
 WIDE_OPEN = 0.3
 """The inside is measured where the real opening is larger, as `FaceModel.mouth_opening`."""
@@ -75,21 +71,14 @@ def score_windows(
     real = (pairs.target * 255).round()
     scores = []
     for i, (before, now) in enumerate(pairs.states.tolist()):
-        top, left, bottom, right = _box(pairs.geometry.moved_xy[i, list(window.outline)], window.size)
+        outline = pairs.geometry.moved_xy[i : i + 1, list(window.outline)]
+        left, top, right, bottom = box_around(outline, window.size, window.size)[0]
         a, b = (p[i, :, top:bottom, left:right].permute(1, 2, 0).byte().numpy() for p in (pictures, real))
         inner = inputs.distances[i, 0] < 0
         error = (pictures[i] - real[i]).abs().mean(0)[inner]
         inside = error.mean().item() if now > WIDE_OPEN and len(error) else math.nan
         scores.append(WindowScore(psnr(a, b), ssim(a, b), relative_sharpness(a, b), inside, now - before))
     return scores
-
-
-def _box(outline: Float[Tensor, "point 2"], size: int) -> tuple[int, int, int, int]:
-    low, high = outline.amin(0), outline.amax(0)
-    margin = BOX_MARGIN * (high - low)[0]
-    left, top = (low - margin).floor().clamp(0, size).int().tolist()
-    right, bottom = (high + margin).ceil().clamp(0, size).int().tolist()
-    return top, left, bottom, right
 
 
 def summary(scores: Sequence[WindowScore]) -> str:

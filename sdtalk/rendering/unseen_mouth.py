@@ -1,0 +1,100 @@
+"""Unseen mouth: the inside of an open mouth where the photo does not show it, as colours relative to the face's."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdtalk.rendering.dental_arch import DentalArches
+from sdtalk.rendering.moved_photo import moved_photo
+from sdtalk.tracking.completion import JAW, SKULL
+from sdtalk.tracking.face_model import LOWER_INNER_LIP, UPPER_INNER_LIP
+
+CAVITY_COLOUR = (0.42, 0.26, 0.26)
+GUM_COLOUR = (0.7, 0.42, 0.42)
+"""Of an open mouth, relative to the photo's mean colour around it."""
+
+TEETH_BRIGHTNESS = (1.15, 0.7)
+"""Of upper and lower teeth, relative to that colour."""
+
+TEETH_GREY = 0.6
+"""How far the colour of teeth lies from that of skin in this light towards grey."""
+
+ENAMEL = (1.03, 1.0, 0.9)
+"""Teeth in white light."""
+
+LIP_SHADE, LIP_SHADE_SPANS = 0.55, 0.05
+"""Teeth are so bright at the lips' edge; full light begins so far inside, in distances between the eyes."""
+
+UPPER_TEETH_GAP = (0.15, 0.3)
+"""Mouths that stand further open in the photo, height over width, show the edges of their own upper teeth."""
+
+JAW_DROP = 0.8
+"""So much of the gap between the photo's lips its lower teeth have sunk."""
+
+
+@dataclass(frozen=True)
+class UnseenMouth:
+    """Drawn insides.
+
+    Attributes:
+        cavity: Colours without teeth.
+        teeth: What upper and lower teeth add to these.
+        drawn: Where they are: how bright upper and lower teeth are drawn.
+    """
+
+    cavity: Float[Tensor, "window 3 size size"]
+    teeth: Float[Tensor, "window 2 3 size size"]
+    drawn: Float[Tensor, "window 2 size size"]
+
+
+def unseen_mouth(
+    around: Float[Tensor, "window 3 height width"],
+    colourful: Float[Tensor, "window 1 1 1"],
+    rest_xy: Float[Tensor, "window 478 2"],
+    moved_xy: Float[Tensor, "window 478 2"],
+    heights: Float[Tensor, "window 478"],
+    depth: Float[Tensor, "window 1 size size"],
+    aspect: Float[Tensor, " window"],
+) -> UnseenMouth:
+    """Draw insides.
+
+    Args:
+        around: The photo around the mouth.
+        colourful: How far it has colours: a grey photo has a grey mouth.
+        rest_xy: The photo's mesh in the frame's pose, px of the window.
+        moved_xy: The frame's mesh there.
+        heights: Of the mesh towards the camera.
+        depth: How far inside of the lips a pixel lies, in distances between the eyes.
+        aspect: Height over width of the photo's opening.
+    """
+    arches, size = DentalArches.average().to(rest_xy.device), depth.shape[-1]
+    gap = (rest_xy[:, LOWER_INNER_LIP].mean(1) - rest_xy[:, UPPER_INNER_LIP].mean(1))[:, None]
+    moved = moved_xy - rest_xy
+    skull, jaw = (moved[:, points].mean(1, keepdim=True) for points in (SKULL, JAW))
+    xy = arches.placed(rest_xy, skull, jaw + JAW_DROP * gap)
+    count = len(xy)
+    drawn, _ = moved_photo(
+        arches.picture.expand(count, -1, -1, -1),
+        arches.picture_xy.expand(count, -1, -1),
+        xy,
+        heights @ arches.weights.T,
+        arches.triangles,
+        size,
+    )
+    tone = around.mean((2, 3), keepdim=True)
+    light = LIP_SHADE + (1 - LIP_SHADE) * (depth / LIP_SHADE_SPANS).clamp(0, 1)
+    low, high = UPPER_TEETH_GAP
+    own = ((aspect - low) / (high - low)).clamp(0, 1)[:, None, None]
+    teeth = torch.stack([drawn[:, 0] * (1 - own), drawn[:, 1]], 1)
+
+    def coloured(colour: tuple[float, float, float]) -> Tensor:
+        relative = tone.new_tensor(colour)[:, None, None]
+        return tone * relative.mean().lerp(relative, colourful)
+
+    cavity = torch.lerp(coloured(CAVITY_COLOUR), coloured(GUM_COLOUR) * light, drawn[:, 2:])
+    skin = torch.lerp(tone, tone.mean(1, keepdim=True), TEETH_GREY)
+    enamel = light * skin * skin.new_tensor(ENAMEL)[:, None, None].pow(colourful)
+    colours = torch.stack([enamel * brightness for brightness in TEETH_BRIGHTNESS], 1)
+    return UnseenMouth(cavity, teeth[:, :, None] * (colours - cavity[:, None]), teeth)
