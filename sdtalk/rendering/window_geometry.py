@@ -108,5 +108,7 @@ def carried_photo(
         start = target - (middle + shift) @ turn
         xy = across + down + start[:, None]
         grid = xy / xy.new_tensor([g.photo.shape[3], g.photo.shape[2]]) * 2 - 1
-        carried.append(F.grid_sample(g.photo, grid, align_corners=False, padding_mode="border"))
+        carried.append(
+            F.grid_sample(g.photo, grid, mode="bicubic", padding_mode="border", align_corners=False)
+        )
     return carried

@@ -11,22 +11,39 @@ EDGE_TOLERANCE = np.float32(-1e-4)
 
 
 @fast_kernel
-def sample(photo, x, y, out, row, column):
-    """Bilinear sample of photo [3, height, width] at px (x, y), pixel centres at + 0.5; border colours continue."""
-    height, width = photo.shape[1], photo.shape[2]
-    x = min(max(x - np.float32(0.5), np.float32(0)), np.float32(width - 1))
-    y = min(max(y - np.float32(0.5), np.float32(0)), np.float32(height - 1))
-    left, top = int(x), int(y)
-    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-    u, v = x - np.float32(left), y - np.float32(top)
-    for c in range(3):
-        above = photo[c, top, left] + u * (photo[c, top, right] - photo[c, top, left])
-        below = photo[c, bottom, left] + u * (photo[c, bottom, right] - photo[c, bottom, left])
-        out[c, row, column] = above + v * (below - above)
+def cubic_weights(t, out):
+    """Weights of the four neighbours of a place t behind the second one: cubic convolution, as PyTorch's."""
+    a = np.float32(-0.75)
+    one = np.float32(1)
+    for k, d in enumerate((t + one, t, one - t, np.float32(2) - t)):
+        if 1 <= k <= 2:
+            out[k] = ((a + np.float32(2)) * d - (a + np.float32(3))) * d * d + one
+        else:
+            out[k] = ((a * d - np.float32(5) * a) * d + np.float32(8) * a) * d - np.float32(4) * a
 
 
 @fast_kernel
-def draw_triangle(photo, corners, source, height, nearest, out, shown):
+def sample(photo, x, y, out, row, column, across, down):
+    """Bicubic sample of photo [3, height, width] at px (x, y), pixel centres at + 0.5; border colours continue."""
+    height, width = photo.shape[1], photo.shape[2]
+    x, y = x - np.float32(0.5), y - np.float32(0.5)
+    left, top = int(math.floor(x)), int(math.floor(y))
+    cubic_weights(x - np.float32(left), across)
+    cubic_weights(y - np.float32(top), down)
+    for c in range(3):
+        total = np.float32(0)
+        for j in range(4):
+            v = min(max(top + j - 1, 0), height - 1)
+            line = np.float32(0)
+            for i in range(4):
+                u = min(max(left + i - 1, 0), width - 1)
+                line += across[i] * photo[c, v, u]
+            total += down[j] * line
+        out[c, row, column] = total
+
+
+@fast_kernel
+def draw_triangle(photo, corners, source, height, nearest, out, shown, across, down):
     """Draw one triangle: corners [3, 2] in px of the window, source [3, 2] in px of the photo, height [3]."""
     x0, y0 = corners[0, 0], corners[0, 1]
     ux, uy = corners[1, 0] - x0, corners[1, 1] - y0
@@ -57,7 +74,7 @@ def draw_triangle(photo, corners, source, height, nearest, out, shown):
             shown[row, column] = 1
             x = a * source[0, 0] + b * source[1, 0] + c * source[2, 0]
             y = a * source[0, 1] + b * source[1, 1] + c * source[2, 1]
-            sample(photo, x, y, out, row, column)
+            sample(photo, x, y, out, row, column, across, down)
 
 
 @fast_kernel
@@ -79,6 +96,7 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
     nearest = np.empty((size, size), np.float32)
     corners, source = np.empty((3, 2), np.float32), np.empty((3, 2), np.float32)
     height = np.empty(3, np.float32)
+    across, down = np.empty(4, np.float32), np.empty(4, np.float32)
     for w in range(first, last):
         nearest[:] = -np.inf
         for t in range(len(triangles)):
@@ -87,7 +105,7 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
                 corners[k, 0], corners[k, 1] = xy[w, point, 0], xy[w, point, 1]
                 source[k, 0], source[k, 1] = photo_xy[w, point, 0], photo_xy[w, point, 1]
                 height[k] = heights[w, point]
-            draw_triangle(photos[w], corners, source, height, nearest, out[w], shown[w])
+            draw_triangle(photos[w], corners, source, height, nearest, out[w], shown[w], across, down)
 
 
 @fast_kernel
