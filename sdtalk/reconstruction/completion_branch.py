@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import GaussianPrior, free_gaussians, gaussians_from, raw_channels
 from sdtalk.reconstruction.direction import DIRECTION_CODE_WIDTH, direction_code
-from sdtalk.reconstruction.surface import level_quats
+from sdtalk.reconstruction.surface import identity_quats
 from sdtalk.tracking.completion import COMPLETION_PARTS
 
 SIGMA = {"eyeball": 0.01, "lids": 0.008, "lips": 0.008, "teeth": 0.008, "oral_cavity": 0.02}
@@ -164,7 +164,7 @@ class PartPriors(nn.Module):
         batch = points.shape[0]
         light = skin.clamp_max(BRIGHTEST_SKIN)[:, None]
         prior = GaussianPrior(
-            quats=level_quats(points),
+            quats=identity_quats(points),
             scales=self.scales[None, :, None].expand(batch, -1, 3),
             opacities=torch.full_like(points[..., 0], PART_OPACITY),
             colours=torch.where(self.from_photo[:, None], photo_colours, (self.tint * light).clamp_max(1.0)),

@@ -10,7 +10,7 @@ from sdtalk.camera import Camera
 from sdtalk.reconstruction.activations import GaussianPrior
 from sdtalk.reconstruction.mesh_raster import fill_outwards
 from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
-from sdtalk.reconstruction.surface import level_quats, surface_frames, upright_frames
+from sdtalk.reconstruction.surface import identity_quats, surface_frames, upright_frames
 
 CELL_SIGMA = 0.55
 """Standard deviation of a front Gaussian in cells: wide enough to close the surface, narrow enough to stay sharp."""
@@ -75,7 +75,7 @@ def layer_priors(
     else:
         frames = [upright_frames(p.offset[0], points) for p, points in zip(priors, plane, strict=True)]
     of_front = torch.stack([f.quats for f in frames]), torch.stack([f.stretch for f in frames])
-    of_back = level_quats(plane), torch.ones_like(plane)
+    of_back = identity_quats(plane), torch.ones_like(plane)
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
     hidden = _around_the_face(colours, mask, priors)

@@ -62,11 +62,11 @@ def upright_frames(offset: Float[Tensor, "size size"], plane: Float[Tensor, "poi
     _, steepest = _slopes(offset / (plane[1] - plane[0]).norm())
     one = torch.ones_like(steepest)
     stretch = torch.stack([one, one, steepest.clamp(1, MAX_STRETCH)], dim=-1)
-    return SurfaceFrames(level_quats(plane[None])[0], stretch)
+    return SurfaceFrames(identity_quats(plane[None])[0], stretch)
 
 
-def level_quats(points: Float[Tensor, "batch point 3"]) -> Float[Tensor, "batch point 4"]:
-    """The frame of head space for each point."""
+def identity_quats(points: Float[Tensor, "batch point 3"]) -> Float[Tensor, "batch point 4"]:
+    """No rotation, for each point: the frame of head space."""
     return points.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*points.shape[:2], 4)
 
 

@@ -5,7 +5,7 @@ that a person does not show; without them it paints the mean of all teeth, a sof
 crowns are the usual means of dental anatomy; where the edges lie was found by correlation with people talking.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
@@ -87,12 +87,7 @@ class DentalArches:
 
     def to(self, device: torch.device | str) -> "DentalArches":
         """Move to a device."""
-        return DentalArches(
-            self.picture.to(device),
-            self.picture_xy.to(device),
-            self.weights.to(device),
-            self.triangles.to(device),
-        )
+        return DentalArches(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def placed(
         self,
@@ -159,9 +154,8 @@ def _drawn(
     ends = torch.tensor(widths).cumsum(0)
     tooth = torch.searchsorted(ends, along.abs()).clamp(max=len(widths) - 1)
     width, height, edge = (torch.tensor(x)[tooth] for x in (widths, heights, edges))
-    aside = (
-        (along.abs() - ends[tooth]) / width * 2 + 1
-    ).abs()  # 0 in the middle of a tooth, 1 at its neighbours
+    # 0 in the middle of a tooth, 1 at its neighbours
+    aside = ((along.abs() - ends[tooth]) / width * 2 + 1).abs()
     bottom = edge + 1.3 * aside**6 + 0.3 * aside.square()  # round corners
     neck = edge + height - 3.2 * aside**2.5  # gum reaches down between teeth
     share = (up - bottom) / height

@@ -118,9 +118,8 @@ class PainterRun:
             plain + edges + FEATURE_WEIGHT * features, picture, retain_graph=True
         )
         if since_critic >= 0:
-            weight = weight * inputs.detail.maximum(
-                inputs.silent
-            )  # elsewhere the painter could not do better
+            # elsewhere the painter could not do better
+            weight = weight * inputs.detail.maximum(inputs.silent)
             losses["critic"] = self._teach_critic(inputs, seen.detach(), target, weight)
             share = s.critic_share * min(max((since_critic - CRITIC_ALONE) / CRITIC_RAMP, 0.0), 1.0)
             losses["fooled"], towards_real = self._judged(inputs, seen, picture, weight)
