@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 MIN_SCALE = 1e-5
@@ -19,6 +19,10 @@ class GaussianDelta:
     quats: Float[Tensor, "batch gaussian 4"]
     scales: Float[Tensor, "batch gaussian 3"]
     opacities: Float[Tensor, "batch gaussian"]
+
+    def only(self, index: Int[Tensor, " kept"]) -> "GaussianDelta":
+        """Those of some of the Gaussians."""
+        return GaussianDelta(**{f.name: getattr(self, f.name)[:, index] for f in fields(self)})
 
     @staticmethod
     def concatenate(parts: "list[GaussianDelta]") -> "GaussianDelta":
@@ -73,6 +77,10 @@ class Gaussians:
     def to(self, device: torch.device | str) -> "Gaussians":
         """Move every field to a device."""
         return Gaussians(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def only(self, index: Int[Tensor, " kept"]) -> "Gaussians":
+        """Some of the Gaussians."""
+        return Gaussians(**{f.name: getattr(self, f.name)[:, index] for f in fields(self)})
 
     def none(self) -> "Gaussians":
         """No Gaussians, for the same batch."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdtalk.camera import Camera
@@ -53,6 +53,28 @@ class HeadGaussians:
     photo: PhotoFace | None = None
     brows: Float[Tensor, "batch gaussian 3"] | None = None
     rest_offsets: GaussianDelta | None = None
+
+    def only(self, index: Int[Tensor, " kept"]) -> "HeadGaussians":
+        """The same person of some of the Gaussians; `index`: which, in ascending order."""
+        first = self.completion_canonical.shape[1]
+        completion, visible = index[index < first], index[index >= first] - first
+        moves = torch.isin(self.moving, visible)
+        moving = torch.searchsorted(visible, self.moving[moves])
+        moves = moves.nonzero()[:, 0]
+        asked = torch.cat([completion, first + moves])  # of what both fields are asked, one after the other
+        return replace(
+            self,
+            gaussians=self.gaussians.only(index),
+            completion_canonical=self.completion_canonical[:, completion],
+            visible_canonical=self.visible_canonical[:, moves],
+            fine_code=None if self.fine_code is None else self.fine_code[completion],
+            coarse_code=self.coarse_code[asked if self.fine_code is None else moves],
+            moving=moving,
+            support=self.support[:, moves],
+            head_weight=self.head_weight[:, index],
+            brows=None if self.brows is None else self.brows[:, index],
+            rest_offsets=None if self.rest_offsets is None else self.rest_offsets.only(asked),
+        )
 
 
 @dataclass(frozen=True)

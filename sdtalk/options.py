@@ -149,6 +149,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def knows_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> torch.dtype:
     """Turn "auto", "float32" or "bfloat16" into what a model computes in.
 
@@ -159,8 +164,7 @@ def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> t
     """
     large = not config.priors
     if name == "auto":
-        cpu_knows = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        knows = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_knows
+        knows = torch.cuda.is_bf16_supported() if device.type == "cuda" else knows_bfloat16()
         return torch.bfloat16 if large and knows else torch.float32
     if name == "bfloat16" and not large:
         raise InputError(

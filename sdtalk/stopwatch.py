@@ -1,5 +1,6 @@
 """Stopwatch: seconds by named stage."""
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._turn = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -23,7 +25,8 @@ class Stopwatch:
             yield
         finally:
             _wait_for_gpu()
-            self.seconds[stage] += time.perf_counter() - start
+            with self._turn:
+                self.seconds[stage] += time.perf_counter() - start
 
 
 def _wait_for_gpu() -> None:

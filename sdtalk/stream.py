@@ -14,6 +14,8 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_frames
+from sdtalk.live.in_flight import in_flight
+from sdtalk.live.renderer import LiveRenderer, composed
 from sdtalk.model import SDTalk
 from sdtalk.progress import Progress
 from sdtalk.stopwatch import Stopwatch
@@ -21,6 +23,9 @@ from sdtalk.video import VideoWriter
 
 BATCH = 4
 """Frames animated and handed on at once; more gain nothing and need more memory."""
+
+MOST_WORKERS = 8
+"""Parts of a video that are made at the same time, however many cores there are: each needs memory of its own."""
 
 
 def render_frames(
@@ -32,6 +37,7 @@ def render_frames(
     watch: Stopwatch | None = None,
     seed: int = 0,
     batch: int = BATCH,
+    exact: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
     """Render a signals in batches; memory does not depend on its length.
 
@@ -41,17 +47,30 @@ def render_frames(
         signals: What happens; on the CPU.
         background: What stands behind, as large as the model's frames; None: frames are RGBA, with straight alpha.
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
-        watch: Measures "motion", "rendering" and "finishing".
+        watch: Measures "motion", "rasterising", "painting" and "finishing", or for the exact way "rendering" instead
+            of the two in the middle.
         seed: Of the noise, where the model's renderer draws it anew for every frame.
         batch: Frames animated at once.
+        exact: Render as `SDTalk.render` does, also where there is a faster way, see `sdtalk.live`.
     """
     watch, where = watch or Stopwatch(), head.eyes.device
     background = None if background is None else background.to(where)
-    for start in range(0, len(signals), batch):
-        part = signals[start : start + batch].to(where)
-        with _own_noise(where, seed, start):
-            frames = _render_batch(model, head, part, background, size, watch)
-        yield frames
+    parts = [signals[start : start + batch] for start in range(0, len(signals), batch)]
+    if exact or not LiveRenderer.suits(model, where):
+        for number, part in enumerate(parts):
+            with _own_noise(where, seed, number * batch):
+                frames = _render_exactly(model, head, part.to(where), background, size, watch)
+            yield frames
+        return
+    with watch("preparing"):
+        renderer = LiveRenderer(model, head, signals)
+
+    def render(part: DrivingSignals) -> UInt8[np.ndarray, "frame size size channel"]:
+        pictures = renderer.pictures(part, watch)
+        with watch("finishing"):
+            return _finished(pictures, background, size)
+
+    yield from in_flight(render, parts, min(torch.get_num_threads(), MOST_WORKERS))
 
 
 @contextmanager
@@ -63,7 +82,7 @@ def _own_noise(device: torch.device, seed: int, start: int) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _render_batch(
+def _render_exactly(
     model: SDTalk,
     head: HeadGaussians,
     part: DrivingSignals,
@@ -80,11 +99,30 @@ def _render_batch(
         with watch("rendering"):
             frame = model.render(head, animated[index : index + step], part.camera[index : index + step])
         with watch("finishing"):
-            picture = frame.rgba() if background is None else frame.over(background)
-            if size != picture.shape[-1]:  # still premultiplied, or transparent pixels' colours would leak
-                picture = F.interpolate(picture, size=(size, size), mode="bicubic", antialias=True)
-            frames.append(to_frames(straight_alpha(picture.clamp(0, 1)) if background is None else picture))
+            frames.append(_finished(torch.cat([frame.colours, frame.alpha], dim=1), background, size))
     return np.concatenate(frames)
+
+
+@torch.inference_mode()
+def _finished(
+    pictures: Float[Tensor, "frame 4 height width"], background: Tensor | None, size: int
+) -> UInt8[np.ndarray, "frame size size channel"]:
+    """Frames of a size, over the background or with straight alpha.
+
+    Args:
+        pictures: Colours, premultiplied, and alpha.
+        background: None: there is none.
+        size: In px.
+    """
+    resized = size != pictures.shape[-1]
+    if background is not None and not resized and background.device.type == "cpu":
+        return composed(pictures, background)
+    alpha = pictures[:, 3:]
+    frames = pictures if background is None else pictures[:, :3] + (1 - alpha) * background
+    frames = frames.clamp(0, 1)
+    if resized:  # still premultiplied, or transparent pixels' colours would leak
+        frames = F.interpolate(frames, size=(size, size), mode="bicubic", antialias=True)
+    return to_frames(straight_alpha(frames.clamp(0, 1)) if background is None else frames)
 
 
 def write_video(

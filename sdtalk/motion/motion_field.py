@@ -4,7 +4,7 @@ The coarse field moves the visible Gaussians, the fine field the completion Gaus
 fine field (an ablation of the paper) the coarse one moves them all.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -15,14 +15,32 @@ from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 
 DELTA_CHANNELS = 11  # means 3, quats 4, scales 3, opacity 1
 
+BLOCK = 2048
+"""Points worked on at once where no gradient is wanted: what lies between two layers stays in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class PointCode:
-    """What the field needs of its points; they stay while a person talks, so computed once per person."""
+    """What the field needs of its points; they stay while a person talks, so computed once per person.
+
+    Attributes:
+        position: Hash features.
+        hidden: What the first layer makes of these alone.
+        audio_gate: How far each number of an audio code counts.
+        eye_gate: How far each number of an encoded eye state counts.
+    """
 
     position: Float[Tensor, "batch point code"]
+    hidden: Float[Tensor, "batch point hidden"]
     audio_gate: Float[Tensor, "batch point audio"]
     eye_gate: Float[Tensor, "batch point eye"]
+
+    def __getitem__(self, points: slice | Tensor) -> "PointCode":
+        """Some of the points."""
+        return PointCode(*(getattr(self, f.name)[:, points] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return self.position.shape[1]
 
 
 def _mlp(widths: list[int], activation: nn.Module, bias: bool) -> nn.Sequential:
@@ -59,7 +77,15 @@ class MotionField(nn.Module):
     def encode(self, positions: Float[Tensor, "batch point 3"]) -> PointCode:
         """Encode canonical positions and compute their gates; once per person."""
         position = self.encoding(positions)
-        return PointCode(position, self.audio_gate(position), self.eye_gate(position))
+        hidden = position @ self._first_weights[0].T
+        return PointCode(position, hidden, self.audio_gate(position), self.eye_gate(position))
+
+    @property
+    def _first_weights(self) -> tuple[Tensor, ...]:
+        """Weights of the first layer for hash features, audio code and eye code; it is linear in each."""
+        weight, gates = self.mlp[0].get_parameter("weight"), [self.audio_gate[-1], self.eye_gate[-1]]
+        audio, eye = (len(gate.get_parameter("weight")) for gate in gates)
+        return weight.split([weight.shape[1] - audio - eye, audio, eye], dim=1)
 
     def forward(
         self, points: PointCode, audio: Float[Tensor, "frame audio"], eyes: Float[Tensor, "frame eye"]
@@ -72,23 +98,32 @@ class MotionField(nn.Module):
             eyes: Eye state of each frame.
         """
         eyes = self.eye_encoder(self.eye_scale * eyes)
-        frames, count = audio.shape[0], points.position.shape[1]
-        first, rest = self.mlp[0], self.mlp[1:]
-        # the first layer is linear, so the person's own share needs no copy per frame
-        widths = [points.position.shape[-1], audio.shape[-1], eyes.shape[-1]]
-        position_weight, audio_weight, eye_weight = torch.split(first.get_parameter("weight"), widths, dim=1)
+        several_people = len(points.position) > 1
+        if several_people or torch.is_grad_enabled() or eyes.is_cuda or torch.compiler.is_compiling():
+            offsets = self._offsets(points, audio, eyes)
+        else:
+            blocks = [slice(i, i + BLOCK) for i in range(0, len(points), BLOCK)]
+            one_by_one = [
+                torch.cat([self._offsets(points[b], *frame) for b in blocks], dim=1)
+                for frame in zip(audio.split(1), eyes.split(1), strict=True)
+            ]
+            offsets = torch.cat(one_by_one)
+        return GaussianDelta(
+            means=offsets[..., 0:3],
+            quats=offsets[..., 3:7],
+            scales=offsets[..., 7:10],
+            opacities=offsets[..., 10],
+        )
+
+    def _offsets(self, points: PointCode, audio: Tensor, eyes: Tensor) -> Float[Tensor, "frame point 11"]:
+        """What the network says, eyes already encoded."""
+        _, audio_weight, eye_weight = self._first_weights
         hidden = (
-            points.position @ position_weight.T
+            points.hidden
             + (points.audio_gate * audio[:, None]) @ audio_weight.T
             + (points.eye_gate * eyes[:, None]) @ eye_weight.T
         )
-        hidden = rest(hidden).expand(frames, count, DELTA_CHANNELS)
-        return GaussianDelta(
-            means=hidden[..., 0:3],
-            quats=hidden[..., 3:7],
-            scales=hidden[..., 7:10],
-            opacities=hidden[..., 10],
-        )
+        return self.mlp[1:](hidden).expand(len(audio), -1, -1)
 
 
 def scaled_difference(after: GaussianDelta, before: GaussianDelta, weight: Tensor) -> GaussianDelta:

@@ -1,9 +1,10 @@
-"""Moved photo: the photo drawn on the moved face mesh, and signed distances to the lines of a face.
+"""Moved photo: the photo drawn on the moved face mesh or through affine maps, and signed distances to a face's lines.
 
 Lips and lids stay whole however far they open or close, since a triangle's corners move together; Gaussians lifted from
 single pixels tear there.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -13,8 +14,12 @@ from sdtalk.reconstruction.mesh_raster import draw_mesh
 from sdtalk.rendering.cpu import backend, face_window
 
 
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().float().contiguous().numpy()
+
+
 def moved_photo(
-    photo: Float[Tensor, "window 3 height width"],
+    photo: Float[Tensor, "photo 3 height width"],
     photo_xy: Float[Tensor, "window point 2"],
     xy: Float[Tensor, "window point 2"],
     heights: Float[Tensor, "window point"],
@@ -26,7 +31,7 @@ def moved_photo(
     Sampling is bicubic, since bilinear sampling takes a tenth of a photo's sharpness; it may go a little beyond [0, 1].
 
     Args:
-        photo: RGB.
+        photo: RGB; where there are fewer than windows, each is that of as many windows in a row.
         photo_xy: The mesh in px of the photo.
         xy: The moved mesh in px of the window.
         heights: Of the points towards the camera; the highest triangle wins a pixel.
@@ -40,7 +45,7 @@ def moved_photo(
         return moved_photo_reference(photo, photo_xy, xy, heights, triangles, size)
     count = len(xy)
     drawn, shown = torch.zeros(count, 3, size, size), torch.zeros(count, 1, size, size)
-    inputs = [x.detach().float().contiguous().numpy() for x in (photo, photo_xy, xy, heights)]
+    inputs = [_array(x) for x in (photo.permute(0, 2, 3, 1), photo_xy, xy, heights)]
     backend.spread(
         face_window.draw_photo,
         count,
@@ -59,6 +64,7 @@ def moved_photo_reference(
 ) -> tuple[Tensor, Tensor]:
     """`moved_photo` in plain PyTorch, on any device."""
     span = photo.new_tensor([photo.shape[3], photo.shape[2]])
+    photo = photo.repeat_interleave(len(xy) // len(photo), 0)
     pictures, masks = [], []
     for one, source, points, height in zip(photo, photo_xy, xy, heights, strict=True):
         drawn = draw_mesh(points, height, source, triangles, size)
@@ -72,14 +78,42 @@ def moved_photo_reference(
     return torch.stack(pictures), torch.stack(masks)
 
 
+def affine_photo(
+    photo: Float[Tensor, "photo 3 height width"], maps: Float[Tensor, "window 2 3"], size: int
+) -> Float[Tensor, "window 3 size size"]:
+    """Draw photos through affine maps, bicubically; without gradients, border colours continue.
+
+    Args:
+        photo: RGB, as for `moved_photo`.
+        maps: From (x, y, 1) in px of the window to px of the photo.
+        size: Side of the window in px.
+    """
+    if photo.device.type != "cpu":
+        return affine_photo_reference(photo, maps, size)
+    out = torch.empty(len(maps), 3, size, size)
+    inputs = [_array(x) for x in (photo.permute(0, 2, 3, 1), maps)]
+    backend.spread(face_window.draw_affinely, len(maps), *inputs, out.numpy(), chunks=1)
+    return out
+
+
+@torch.no_grad()
+def affine_photo_reference(photo: Tensor, maps: Tensor, size: int) -> Tensor:
+    """`affine_photo` in plain PyTorch, on any device."""
+    steps = torch.arange(size, device=photo.device) + 0.5
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    xy = torch.stack([x, y, torch.ones_like(x)], -1) @ maps[:, None].mT
+    grid = xy / xy.new_tensor([photo.shape[3], photo.shape[2]]) * 2 - 1
+    photo = photo.repeat_interleave(len(maps) // len(photo), 0)
+    return F.grid_sample(photo, grid, mode="bicubic", padding_mode="border", align_corners=False)
+
+
 def polygon_distance(
     corners: Float[Tensor, "polygon corner 2"], size: int
 ) -> Float[Tensor, "polygon 1 size size"]:
     """Signed distance of pixels to closed polygons, px, negative inside; measured at every second pixel."""
     if corners.device.type == "cpu":
         half = torch.empty(len(corners), size // 2, size // 2)
-        points = corners.detach().float().contiguous().numpy()
-        backend.spread(face_window.polygon_distance, len(corners), points, half.numpy(), chunks=1)
+        backend.spread(face_window.polygon_distance, len(corners), _array(corners), half.numpy(), chunks=1)
     else:
         half = polygon_distance_reference(corners, size)
     return F.interpolate(half[:, None], scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -41,7 +41,10 @@ def covariances(
 
 
 def projected_covariances(
-    points: Float[Tensor, "gaussian 3"], covariance: Float[Tensor, "gaussian 3 3"], camera: Camera
+    points: Float[Tensor, "gaussian 3"],
+    covariance: Float[Tensor, "gaussian 3 3"],
+    camera: Camera,
+    dilation: float = DILATION,
 ) -> Float[Tensor, "gaussian 2 2"]:
     """Covariance in px^2 of Gaussians in camera space, dilated.
 
@@ -49,6 +52,7 @@ def projected_covariances(
         points: Centres in camera space.
         covariance: Covariances in camera space.
         camera: One view.
+        dilation: `RasterRules.dilation`.
     """
     x, y, z = points.unbind(-1)
     (fx, _, cx), (_, fy, cy) = camera.intrinsics[0, :2]
@@ -59,7 +63,7 @@ def projected_covariances(
     along_x = torch.stack([fx / z, zero, -fx * tangent_x / z], -1)
     along_y = torch.stack([zero, fy / z, -fy * tangent_y / z], -1)
     jacobian = torch.stack([along_x, along_y], -2)
-    return jacobian @ covariance @ jacobian.transpose(-1, -2) + DILATION * torch.eye(2).to(z)
+    return jacobian @ covariance @ jacobian.transpose(-1, -2) + dilation * torch.eye(2).to(z)
 
 
 def square_radii(covariance: Float[Tensor, "*batch 2 2"]) -> Float[Tensor, "*batch"]:
@@ -108,7 +112,7 @@ def _one_view(
     centres = camera.project(means)[0]
     rotated = camera.rotation @ covariances(gaussians.quats[0, seen], gaussians.scales[0, seen])
     rotated = rotated @ camera.rotation.transpose(-1, -2)
-    projected = projected_covariances(camera.to_camera_space(means)[0], rotated, camera)
+    projected = projected_covariances(camera.to_camera_space(means)[0], rotated, camera, rules.dilation)
     conics = torch.linalg.inv(projected)
 
     rows, columns = torch.arange(camera.height).to(means) + 0.5, torch.arange(camera.width).to(means) + 0.5

@@ -6,7 +6,7 @@ and a slow, obvious one in plain PyTorch for the tests (`rendering.reference`). 
 1. A centre with camera depth z <= NEAR is dropped, one with opacity < MIN_ALPHA never shows.
 2. The covariance R S S^T R^T (R from the quaternion *as given*, see `rasteriser.rasterise`) is projected with the
    perspective Jacobian at the centre, whose tangents are clamped to the image enlarged by TANGENT_MARGIN half-widths.
-   DILATION is added to the diagonal, so that no Gaussian falls between the pixel centres.
+   The dilation is added to the diagonal, so that no Gaussian falls between the pixel centres.
 3. At a pixel, alpha = min(max_alpha, opacity * exp(-d^T C^-1 d / 2)) with d from the centre to the pixel's
    centre (i + 0.5, j + 0.5). An alpha < MIN_ALPHA is skipped.
 4. Front to back by camera z, ties by index: weight = alpha * T, then T becomes T * (1 - alpha). The pixel stops
@@ -31,7 +31,7 @@ NEAR = 0.2
 """Depth at or below which a Gaussian is dropped, head-space units (published kernels)."""
 
 DILATION = 0.3
-"""Variance added to both axes of a projected Gaussian, px^2."""
+"""Variance added to both axes of a projected Gaussian, px^2, unless `RasterRules` say otherwise."""
 
 TANGENT_MARGIN = 0.3
 """How far beyond the image, in half-widths, the Jacobian still follows the centre."""
@@ -58,10 +58,12 @@ class RasterRules:
         square_extent: Whether a Gaussian counts only in the tiles of 16 x 16 px that a square around its centre
             touches, of half side ceil(3 sqrt(largest eigenvalue of its projected covariance)) px. Otherwise it counts
             wherever its alpha is at least MIN_ALPHA, up to 3.33 standard deviations for an opacity of 1.
+        dilation: Variance added to both axes of a projected Gaussian, px^2.
     """
 
     max_alpha: float = 0.999
     square_extent: bool = False
+    dilation: float = DILATION
 
 
 OUR_RULES = RasterRules()
@@ -71,6 +73,9 @@ PUBLISHED_RULES = RasterRules(max_alpha=0.9900000095367432, square_extent=True)
 max_alpha is 0.99 in float32, to the bit: (1 - max_alpha)^2 lies just below MIN_TRANSMITTANCE, so a pixel stops at the
 second Gaussian whose alpha is capped. With 0.99 in double precision it would not.
 """
+
+HALF_RATE_RULES = RasterRules(dilation=DILATION / 4)
+"""For a camera of half the size: its pixels are samples of the whole picture, Gaussians are no wider than there."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class UnseenMouth:
 
 
 def unseen_mouth(
-    around: Float[Tensor, "window 3 height width"],
+    tone: Float[Tensor, "window 3 1 1"],
     colourful: Float[Tensor, "window 1 1 1"],
     rest_xy: Float[Tensor, "window 478 2"],
     moved_xy: Float[Tensor, "window 478 2"],
@@ -61,7 +61,7 @@ def unseen_mouth(
     """Draw insides.
 
     Args:
-        around: The photo around the mouth.
+        tone: Mean colour of the photo around the mouth.
         colourful: How far it has colours: a grey photo has a grey mouth.
         rest_xy: The photo's mesh in the frame's pose, px of the window.
         moved_xy: The frame's mesh there.
@@ -74,16 +74,14 @@ def unseen_mouth(
     moved = moved_xy - rest_xy
     skull, jaw = (moved[:, points].mean(1, keepdim=True) for points in (SKULL, JAW))
     xy = arches.placed(rest_xy, skull, jaw + JAW_DROP * gap)
-    count = len(xy)
     drawn, _ = moved_photo(
-        arches.picture.expand(count, -1, -1, -1),
-        arches.picture_xy.expand(count, -1, -1),
+        arches.picture[None],
+        arches.picture_xy.expand(len(xy), -1, -1),
         xy,
         heights @ arches.weights.T,
         arches.triangles,
         size,
     )
-    tone = around.mean((2, 3), keepdim=True)
     light = LIP_SHADE + (1 - LIP_SHADE) * (depth / LIP_SHADE_SPANS).clamp(0, 1)
     low, high = UPPER_TEETH_GAP
     own = ((aspect - low) / (high - low)).clamp(0, 1)[:, None, None]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, fields, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.rendering.moved_photo import affine_photo
 from sdtalk.tracking.face_model import FaceModel
 
 EYE_CORNERS = (33, 263)
@@ -18,18 +18,23 @@ class WindowGeometry:
     """Where the mesh lies in a photo and in frames, or in windows of them.
 
     Attributes:
-        photo: The photo, or a cut of it, RGB in [0, 1].
+        photo: The photos, or cuts of them, RGB in [0, 1]; where there are fewer than windows, each is that of as many
+            windows in a row.
         photo_xy: The photo's mesh, px of `photo`.
         rest_xy: The photo's mesh in the frame's pose, px of the frame (or window).
         moved_xy: The frame's mesh, px of the same.
         heights: Of the frame's mesh towards the camera.
     """
 
-    photo: Float[Tensor, "window 3 height width"]
+    photo: Float[Tensor, "photo 3 height width"]
     photo_xy: Float[Tensor, "window 478 2"]
     rest_xy: Float[Tensor, "window 478 2"]
     moved_xy: Float[Tensor, "window 478 2"]
     heights: Float[Tensor, "window 478"]
+
+    def of_windows(self, of_photos: Float[Tensor, "photo *any"]) -> Float[Tensor, "window *any"]:
+        """What belongs to photos, for every window."""
+        return of_photos.repeat_interleave(len(self.photo_xy) // len(of_photos), 0)
 
     def mirrored(self, width: int) -> "WindowGeometry":
         """The same in the mirror, where a left eye is a right one; `width` of the frame (or window) in px."""
@@ -100,15 +105,8 @@ def carried_photo(
     middle, target = rest.mean(1, keepdim=True), photo.mean(1, keepdim=True)
     a, b = rest - middle, photo - target
     turn = torch.linalg.solve(a.mT @ a, a.mT @ b)  # row vectors: photo = target + (p - middle) @ turn
-    steps = torch.arange(size, device=rest.device) + 0.5
-    across = steps[None, None, :, None] * turn[:, None, :1]
-    down = steps[None, :, None, None] * turn[:, None, 1:]
     carried = []
     for shift in shifts:
         start = target - (middle + shift) @ turn
-        xy = across + down + start[:, None]
-        grid = xy / xy.new_tensor([g.photo.shape[3], g.photo.shape[2]]) * 2 - 1
-        carried.append(
-            F.grid_sample(g.photo, grid, mode="bicubic", padding_mode="border", align_corners=False)
-        )
+        carried.append(affine_photo(g.photo, torch.cat([turn.mT, start.mT], dim=2), size))
     return carried

@@ -161,11 +161,17 @@ def window_inputs(
     left = (1 - from_upper - from_lower).clamp_min(0)
     change = (g.moved_xy - g.rest_xy)[:, opening + outline].square().sum(-1).mean(1)
     freedom = (1 - torch.exp(-change / STILL_PX**2))[:, None, None, None]
-    colourful = (_saturation(g.photo) / GREY_BELOW).clamp(max=1)[:, None, None, None]
+    colourful = g.of_windows(_saturation(g.photo) / GREY_BELOW).clamp(max=1)[:, None, None, None]
     unseen, teeth, silent, told = base, None, torch.zeros_like(inner), list[Tensor]()
     if window.teeth:
         mouth = unseen_mouth(
-            g.photo, colourful, g.rest_xy, g.moved_xy, g.heights, -inner / axes.span[..., None, None], aspect
+            g.of_windows(g.photo.mean((2, 3), keepdim=True)),
+            colourful,
+            g.rest_xy,
+            g.moved_xy,
+            g.heights,
+            -inner / axes.span[..., None, None],
+            aspect,
         )
         share = freedom * left * torch.sigmoid(-inner / EDGE_PX)
         silent = left * torch.sigmoid((-inner - SILENT_PX) / EDGE_PX)
@@ -212,7 +218,7 @@ def _shown_inside(
     return aspect, (1 - from_lower) * shows * _seen(seen_upper), from_lower
 
 
-def _saturation(photo: Float[Tensor, "window 3 height width"]) -> Float[Tensor, " window"]:
+def _saturation(photo: Float[Tensor, "photo 3 height width"]) -> Float[Tensor, " photo"]:
     """Mean difference between the largest and the smallest channel, over the largest."""
     high, low = photo.amax(1), photo.amin(1)
     return (high - low).mean((1, 2)) / high.mean((1, 2)).clamp_min(1e-3)

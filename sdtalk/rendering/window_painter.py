@@ -60,7 +60,9 @@ class WindowPainter(nn.Module):
         w3 = self.at_eighth.first.in_channels
         motion = self.motion(numbers)[:, :, None, None]
         at_eighth, at_sixteenth = motion[:, : 2 * w3].chunk(2, 1), motion[:, 2 * w3 :].chunk(2, 1)
-        half = self.at_half(self.stem(F.pixel_unshuffle(planes, 2)))
+        # pixels folded into channels and a 1 x 1 convolution, as one: several times as fast
+        folded = self.stem.weight.unflatten(1, (-1, 2, 2))[..., 0, 0]
+        half = self.at_half(F.conv2d(planes, folded, self.stem.bias, stride=2))
         quarter = self.at_quarter(self.to_quarter(half))
         eighth = self.at_eighth(_modulated(self.to_eighth(quarter), *at_eighth))
         sixteenth = self.at_sixteenth(_modulated(self.to_sixteenth(eighth), *at_sixteenth))

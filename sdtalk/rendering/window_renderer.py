@@ -42,7 +42,8 @@ class PhotoFace:
         corners = (self.xy[:, points].mean(1) - side / 2).round().clamp_min(0).minimum(size)
         places = corners.int().tolist()
         cuts = [p[:, y : y + side, x : x + side] for p, (x, y) in zip(self.image, places, strict=True)]
-        return torch.stack(cuts), self.xy - corners[:, None]
+        # pixel by pixel in memory, as the kernels that sample it read it
+        return torch.stack(cuts).contiguous(memory_format=torch.channels_last), self.xy - corners[:, None]
 
 
 class WindowRenderer(nn.Module):
@@ -77,21 +78,31 @@ class WindowRenderer(nn.Module):
         Returns:
             Colours and alpha, as they came in but for the windows.
         """
-        picture, width = torch.cat([colours, alpha], dim=1), colours.shape[-1]
+        picture = torch.cat([colours, alpha], dim=1)
+        self.paint(photo, mesh, camera, picture)
+        return picture[:, :3], picture[:, 3:]
+
+    def paint(
+        self,
+        photo: PhotoFace,
+        mesh: Float[Tensor, "frame 478 3"],
+        camera: Camera,
+        picture: Float[Tensor, "frame 4 height width"],
+    ) -> None:
+        """Paint the windows of colours and alpha, in place; otherwise as `forward`."""
+        width = picture.shape[-1]
         rest, moved = camera.project(photo.mesh.expand_as(mesh)), camera.project(mesh)
         heights = -camera.to_camera_space(mesh)[..., 2]
         left_eye = FaceModel.bundled().mirror.tolist()
 
         def around(points: list[int], side: int) -> WindowGeometry:
             cut, xy = photo.cut(points, side)
-            cut, xy = (x.expand(len(mesh), *x.shape[1:]) for x in (cut, xy))
-            return WindowGeometry(cut, xy, rest, moved, heights)
+            return WindowGeometry(cut, xy.expand(len(mesh), -1, -1), rest, moved, heights)
 
         lids = list(RIGHT_EYE.outline)
         right, left = around(lids, EYE_CUT), around([left_eye[i] for i in lids], EYE_CUT)
         _paint(MOUTH, self.mouth, around(list(MOUTH.outline), MOUTH_CUT), picture)
         _paint(RIGHT_EYE, self.eyes, right.followed_by(left.mirrored(width)), picture)
-        return picture[:, :3], picture[:, 3:]
 
 
 def _paint(
@@ -116,9 +127,8 @@ def _paint(
     painted, mask = (torch.cat([x[:frames], x[frames:].flip(-1)]) for x in (painted, inputs.mask))
     for i, (left, top) in enumerate(places):
         whole, part = _overlap(picture[i % frames], left, top, size)
-        before = picture[i % frames][
-            whole
-        ]  # the windows of both eyes may overlap: each counts as its mask says
+        # the windows of both eyes may overlap: each counts as its mask says
+        before = picture[i % frames][whole]
         picture[i % frames][whole] = torch.lerp(before, painted[i][part], mask[i][part])
 
 

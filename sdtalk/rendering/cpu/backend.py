@@ -79,9 +79,9 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to(torch.float32).contiguous().numpy()
 
 
-def _padded(features: Tensor) -> np.ndarray:
+def _padded(features: Tensor, block: int = simd.BLOCK) -> np.ndarray:
     """[N, C] features, zero-padded to whole vectors; not copied where they are that already."""
-    missing = -features.shape[1] % simd.BLOCK
+    missing = -features.shape[1] % block
     return _array(F.pad(features, (0, missing)) if missing else features)
 
 
@@ -96,7 +96,7 @@ def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRule
     keys, tiles = np.empty(count, np.uint64), np.empty((count, 4), np.int16)
     lens = fx, fy, cx, cy
     out = splats, splats.view(np.int16), keys, tiles
-    spread(projection.project, count, *geometry, pose, lens, size, rules.square_extent, *out)
+    spread(projection.project, count, *geometry, pose, lens, size, rules.dilation, rules.square_extent, *out)
     keys = np.sort(keys[keys != projection.HIDDEN])
     order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return _View(pose, lens, size, np.float32(rules.max_alpha), splats, *_bin(order, tiles, size))
@@ -120,7 +120,8 @@ def _forward(view: _View, features: Tensor) -> tuple[Tensor, Tensor]:
     width, height = view.size
     image = np.empty((features.shape[1], height, width), np.float32)
     alpha = np.empty((1, height, width), np.float32)
-    spread(forward.blend, len(view.starts) - 1, *view.blending(_padded(features)), image, alpha[0])
+    block = simd.BLOCK if features.shape[1] > simd.NARROW_BLOCK else simd.NARROW_BLOCK
+    spread(forward.blend, len(view.starts) - 1, *view.blending(_padded(features, block)), image, alpha[0])
     return torch.from_numpy(image), torch.from_numpy(alpha)
 
 
@@ -178,6 +179,25 @@ def rasterise(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RUL
         views.append(_Rasterise.apply(camera[index : index + 1], rules, *own))
     images, alphas = zip(*views, strict=True)
     return _batched(images), _batched(alphas)
+
+
+def contributions(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RULES) -> Tensor:
+    """How much every Gaussian contributes to a picture: its weights, summed up over the pixels.
+
+    Args:
+        gaussians: One set.
+        camera: One view.
+        rules: As for `rasterise`.
+
+    Returns:
+        [gaussian]
+    """
+    fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)
+    view = _prepare(tuple(_array(field[0]) for field in fields), camera, rules)
+    totals = np.zeros(len(view.entries) + 1, np.float32)
+    nothing = np.empty((0, simd.BLOCK), np.float32)
+    spread(forward.sum_weights, len(view.starts) - 1, *view.blending(nothing), totals)
+    return torch.from_numpy(np.add.reduceat(totals, view.slots[:-1]) * (view.slots[1:] > view.slots[:-1]))
 
 
 def _batched(images: tuple[Tensor, ...]) -> Tensor:

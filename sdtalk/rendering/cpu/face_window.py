@@ -24,22 +24,22 @@ def cubic_weights(t, out):
 
 @fast_kernel
 def sample(photo, x, y, out, row, column, across, down):
-    """Bicubic sample of photo [3, height, width] at px (x, y), pixel centres at + 0.5; border colours continue."""
-    height, width = photo.shape[1], photo.shape[2]
+    """Bicubic sample of photo [height, width, 3] at px (x, y), pixel centres at + 0.5; border colours continue."""
+    height, width = photo.shape[0], photo.shape[1]
     x, y = x - np.float32(0.5), y - np.float32(0.5)
     left, top = int(math.floor(x)), int(math.floor(y))
     cubic_weights(x - np.float32(left), across)
     cubic_weights(y - np.float32(top), down)
-    for c in range(3):
-        total = np.float32(0)
-        for j in range(4):
-            v = min(max(top + j - 1, 0), height - 1)
-            line = np.float32(0)
-            for i in range(4):
-                u = min(max(left + i - 1, 0), width - 1)
-                line += across[i] * photo[c, v, u]
-            total += down[j] * line
-        out[c, row, column] = total
+    red, green, blue = np.float32(0), np.float32(0), np.float32(0)
+    for j in range(4):
+        v = min(max(top + j - 1, 0), height - 1)
+        for i in range(4):
+            u = min(max(left + i - 1, 0), width - 1)
+            weight = down[j] * across[i]
+            red += weight * photo[v, u, 0]
+            green += weight * photo[v, u, 1]
+            blue += weight * photo[v, u, 2]
+    out[0, row, column], out[1, row, column], out[2, row, column] = red, green, blue
 
 
 @fast_kernel
@@ -84,7 +84,7 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
     Args:
         first: Of the windows to draw.
         last: Behind the last one.
-        photos: [window, 3, height, width].
+        photos: [photo, height, width, 3]; where there are fewer than windows, each is that of as many in a row.
         photo_xy: [window, point, 2] the mesh in px of the photo.
         xy: [window, point, 2] the moved mesh in px of the window.
         heights: [window, point] towards the camera; the highest triangle wins a pixel.
@@ -99,13 +99,56 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
     across, down = np.empty(4, np.float32), np.empty(4, np.float32)
     for w in range(first, last):
         nearest[:] = -np.inf
+        photo = photos[w * len(photos) // len(xy)]
         for t in range(len(triangles)):
             for k in range(3):
                 point = triangles[t, k]
                 corners[k, 0], corners[k, 1] = xy[w, point, 0], xy[w, point, 1]
                 source[k, 0], source[k, 1] = photo_xy[w, point, 0], photo_xy[w, point, 1]
                 height[k] = heights[w, point]
-            draw_triangle(photos[w], corners, source, height, nearest, out[w], shown[w], across, down)
+            draw_triangle(photo, corners, source, height, nearest, out[w], shown[w], across, down)
+
+
+@fast_kernel
+def draw_affinely(first, last, photos, maps, out):
+    """Draw photos through affine maps, pictures first to last.
+
+    Args:
+        first: Of the pictures to draw.
+        last: Behind the last one.
+        photos: As `draw_photo` takes them.
+        maps: [picture, 2, 3] from (x, y, 1) in px of the picture to px of the photo.
+        out: [picture, 3, size, size].
+    """
+    size, half = out.shape[2], np.float32(0.5)
+    across, down = np.empty(4, np.float32), np.empty(4, np.float32)
+    for p in range(first, last):
+        to, photo = maps[p], photos[p * len(photos) // len(maps)]
+        for row in range(size):
+            y = np.float32(row) + half
+            for column in range(size):
+                x = np.float32(column) + half
+                u = to[0, 0] * x + to[0, 1] * y + to[0, 2]
+                v = to[1, 0] * x + to[1, 1] * y + to[1, 2]
+                sample(photo, u, v, out[p], row, column, across, down)
+
+
+@fast_kernel
+def look_at_edge(y, ax, ay, dx, dy, best, inside):
+    """Update a row's squared distances to a polygon and whether it is inside, by one edge from (ax, ay) on.
+
+    Pixels are at x = 1, 3, 5...
+    """
+    inverse = np.float32(1) / max(dx * dx + dy * dy, np.float32(1e-6))
+    ty = y - ay
+    crosses = (ay > y) != (ay + dy > y)
+    for column in range(best.size):
+        tx = np.float32(2 * column + 1) - ax
+        along = min(max((tx * dx + ty * dy) * inverse, np.float32(0)), np.float32(1))
+        ex, ey = tx - along * dx, ty - along * dy
+        best[column] = min(best[column], ex * ex + ey * ey)
+        if crosses and tx * dy * dy < dx * ty * dy:
+            inside[column] = -inside[column]
 
 
 @fast_kernel
@@ -119,21 +162,12 @@ def polygon_distance(first, last, corners, out):
         out: [polygon, size / 2, size / 2]; entry (i, j) is at x = 2 j + 1, y = 2 i + 1.
     """
     count, half = corners.shape[1], out.shape[1]
+    best, inside = np.empty(half, np.float32), np.empty(half, np.float32)
     for p in range(first, last):
         for row in range(half):
-            y = np.float32(2 * row + 1)
+            best[:], inside[:] = 1e12, 1
+            for k in range(count):
+                a, b = corners[p, k], corners[p, (k + 1) % count]
+                look_at_edge(np.float32(2 * row + 1), a[0], a[1], b[0] - a[0], b[1] - a[1], best, inside)
             for column in range(half):
-                x = np.float32(2 * column + 1)
-                best, inside = np.float32(1e12), False
-                for k in range(count):
-                    ax, ay = corners[p, k, 0], corners[p, k, 1]
-                    n = k + 1 if k + 1 < count else 0
-                    dx, dy = corners[p, n, 0] - ax, corners[p, n, 1] - ay
-                    tx, ty = x - ax, y - ay
-                    along = (tx * dx + ty * dy) / max(dx * dx + dy * dy, np.float32(1e-6))
-                    along = min(max(along, np.float32(0)), np.float32(1))
-                    ex, ey = tx - along * dx, ty - along * dy
-                    best = min(best, ex * ex + ey * ey)
-                    if (ay > y) != (ay + dy > y) and tx * dy * dy < dx * ty * dy:
-                        inside = not inside
-                out[p, row, column] = -math.sqrt(best) if inside else math.sqrt(best)
+                out[p, row, column] = inside[column] * math.sqrt(best[column])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sdtalk.rendering.cpu.kernel import fast_kernel, kernel
-from sdtalk.rendering.cpu.simd import BLOCK, add_scaled
+from sdtalk.rendering.cpu.simd import BLOCK, NARROW_BLOCK, add_scaled, add_scaled_narrow
 from sdtalk.rendering.cpu.weights import (
     AREA,
     CHECK_EVERY,
@@ -43,7 +43,7 @@ def blend(
         max_alpha: `RasterRules.max_alpha`, float32.
         splats: [N, 8] from `project`.
         boxes: [N, 16] from `project`.
-        features: [N, channels], channels padded to a multiple of BLOCK.
+        features: [N, channels], channels padded to NARROW_BLOCK, or a multiple of BLOCK.
         entries: [E, 2] from `bin_splats`.
         starts: [tiles + 1] from `bin_splats`.
         image: [channels, height, width] out.
@@ -70,5 +70,43 @@ def blend(
             count = weigh(splats[g], boxes[g], (left, top), (first_row, end_row), max_alpha, buffers)
             for k in range(count):
                 pixel = np.uint64(pixels[k])
-                add_scaled(sums, pixel * row_length, flat_features, source, weights[pixel], blocks)
+                if channels == NARROW_BLOCK:
+                    add_scaled_narrow(sums, pixel * row_length, flat_features, source, weights[pixel])
+                else:
+                    add_scaled(sums, pixel * row_length, flat_features, source, weights[pixel], blocks)
         write_tile((left, top), (width, height), channels, sums, transmittance, image, alpha_image)
+
+
+@fast_kernel
+def sum_weights(first, last, columns, size, max_alpha, splats, boxes, features, entries, starts, totals):
+    """Sum up over pixels how much each splat of tiles first:last contributes.
+
+    Args:
+        first: Start of the range of tiles.
+        last: End of the range.
+        columns: As `blend` gets them, like size, max_alpha, splats, boxes, features, entries, starts.
+        size: See columns.
+        max_alpha: See columns.
+        splats: See columns.
+        boxes: See columns.
+        features: Not looked at.
+        entries: See columns.
+        starts: See columns.
+        totals: [E] out, by slot; zeros on entry.
+    """
+    buffers = tile_buffers()
+    _, transmittance, _, weights, pixels = buffers
+    for tile in range(first, last):
+        left, top, _, height = start_tile(tile, columns, size, transmittance)
+        first_row, end_row = 0, height
+        for entry in range(starts[tile], starts[tile + 1]):
+            if (entry - starts[tile]) % CHECK_EVERY == 0:
+                first_row, end_row = shrink(first_row, end_row, transmittance)
+                if first_row == end_row:
+                    break
+            g, slot = entries[entry, 0], entries[entry, 1]
+            count = weigh(splats[g], boxes[g], (left, top), (first_row, end_row), max_alpha, buffers)
+            total = np.float32(0)
+            for k in range(count):
+                total += weights[np.uint64(pixels[k])]
+            totals[slot] = total

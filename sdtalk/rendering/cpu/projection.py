@@ -10,7 +10,7 @@ import numpy as np
 
 from sdtalk.rendering.cpu.box import pixel_box
 from sdtalk.rendering.cpu.kernel import kernel
-from sdtalk.rendering.rules import DILATION, MIN_ALPHA, NEAR, TANGENT_MARGIN
+from sdtalk.rendering.rules import MIN_ALPHA, NEAR, TANGENT_MARGIN
 
 CENTRE_X, CENTRE_Y, CONIC_XX, CONIC_XY, CONIC_YY, LOG2_OPACITY = range(6)
 """Columns of a splat: its centre in px where pixel (0, 0) is (0, 0), the inverse covariance, log2 of opacity."""
@@ -65,11 +65,11 @@ def clamped_tangent(tangent, focal, centre, size):
 
 @kernel
 def project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes):
-    """Fill `image_axes` (2 x 3) with Jacobian @ rotated_axes; return the dilated covariance a, b, c."""
+    """Fill `image_axes` (2 x 3) with Jacobian @ rotated_axes; return the covariance a, b, c, not dilated."""
     for k in range(3):
         image_axes[0, k] = fx / z * (rotated_axes[0, k] - tangent_x * rotated_axes[2, k])
         image_axes[1, k] = fy / z * (rotated_axes[1, k] - tangent_y * rotated_axes[2, k])
-    a, b, c = DILATION, 0.0, DILATION
+    a, b, c = 0.0, 0.0, 0.0
     for k in range(3):
         a += image_axes[0, k] * image_axes[0, k]
         b += image_axes[0, k] * image_axes[1, k]
@@ -79,7 +79,7 @@ def project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes):
 
 @kernel
 def project(
-    first, last, means, quats, scales, opacities, view, lens, size, square, splats, boxes, keys, tiles
+    first, last, means, quats, scales, opacities, view, lens, size, dilation, square, splats, boxes, keys, tiles
 ):
     """Project Gaussians first:last to ellipses.
 
@@ -93,6 +93,7 @@ def project(
         view: (rotation [3, 3], translation [3]) head to camera space, float64.
         lens: (fx, fy, cx, cy) in px.
         size: (width, height) in px.
+        dilation: `RasterRules.dilation`.
         square: `RasterRules.square_extent`.
         splats: [N, 8] out, see the column names above.
         boxes: [N, 16] out, the same memory as int16.
@@ -116,6 +117,7 @@ def project(
         tangent_x, _ = clamped_tangent(x / z, fx, cx, width)
         tangent_y, _ = clamped_tangent(y / z, fy, cy, height)
         a, b, c = project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes)
+        a, c = a + dilation, c + dilation
         determinant = a * c - b * b
         if not (0 < determinant < math.inf):
             continue

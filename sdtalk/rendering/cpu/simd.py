@@ -13,10 +13,14 @@ from sdtalk.rendering.cpu.kernel import vector_operation
 BLOCK = 32
 """Features worked on at once; rows are padded to a multiple of this."""
 
+NARROW_BLOCK = 8
+"""The same for a forward pass of few features, of which three in four would be padding."""
+
 RUN = 16
 """Pixels of a row weighed at once."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), BLOCK)
+_NARROW_VECTOR = ir.VectorType(ir.FloatType(), NARROW_BLOCK)
 _FAST = ("reassoc", "contract", "nsz")
 
 
@@ -59,6 +63,27 @@ def add_scaled(typingctx, target, target_start, source, source_start, weight, bl
             builder.store(
                 builder.fadd(builder.load(pointer, align=4), product, flags=_FAST), pointer, align=4
             )
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@vector_operation
+def add_scaled_narrow(typingctx, target, target_start, source, source_start, weight) -> tuple | None:  # type: ignore[no-untyped-def]
+    """target[target_start + i] += weight * source[source_start + i] for i < NARROW_BLOCK."""
+    if not _is_vector_input(target, source):
+        return None
+    signature = types.void(target, types.uint64, source, types.uint64, types.float32)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        to, origin = _data(context, builder, target, args[0]), _data(context, builder, source, args[2])
+        pointer, row = (
+            builder.bitcast(builder.gep(array, [start]), _NARROW_VECTOR.as_pointer())
+            for array, start in ((to, args[1]), (origin, args[3]))
+        )
+        factor = _broadcast(builder, args[4], NARROW_BLOCK)
+        product = builder.fmul(factor, builder.load(row, align=4), flags=_FAST)
+        builder.store(builder.fadd(builder.load(pointer, align=4), product, flags=_FAST), pointer, align=4)
         return context.get_dummy_value()
 
     return signature, generate
