@@ -14,6 +14,11 @@ from sdtalk.reconstruction.mesh_raster import draw_mesh
 from sdtalk.rendering.cpu import backend, face_window
 
 
+def _pixels(photo: Float[Tensor, "photo 3 height width"]) -> np.ndarray:
+    """[photo, height, width, 4] as kernels sample it: a pixel is one load."""
+    return _array(F.pad(photo.permute(0, 2, 3, 1), (0, 1)))
+
+
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().contiguous().numpy()
 
@@ -45,7 +50,7 @@ def moved_photo(
         return moved_photo_reference(photo, photo_xy, xy, heights, triangles, size)
     count = len(xy)
     drawn, shown = torch.zeros(count, 3, size, size), torch.zeros(count, 1, size, size)
-    inputs = [_array(x) for x in (photo.permute(0, 2, 3, 1), photo_xy, xy, heights)]
+    inputs = [_pixels(photo), *(_array(x) for x in (photo_xy, xy, heights))]
     backend.spread(
         face_window.draw_photo,
         count,
@@ -91,8 +96,7 @@ def affine_photo(
     if photo.device.type != "cpu":
         return affine_photo_reference(photo, maps, size)
     out = torch.empty(len(maps), 3, size, size)
-    inputs = [_array(x) for x in (photo.permute(0, 2, 3, 1), maps)]
-    backend.spread(face_window.draw_affinely, len(maps), *inputs, out.numpy(), chunks=1)
+    backend.spread(face_window.draw_affinely, len(maps), _pixels(photo), _array(maps), out.numpy(), chunks=1)
     return out
 
 

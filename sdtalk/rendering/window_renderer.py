@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
+from sdtalk.rendering.cpu import painting
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.window_geometry import WindowGeometry
-from sdtalk.rendering.window_inputs import window_inputs
+from sdtalk.rendering.window_inputs import FADE, LIGHT, SHADE_PX, WindowInputs, window_inputs
 from sdtalk.rendering.window_painter import WindowPainter
 from sdtalk.tracking.face_model import FaceModel
 
@@ -42,8 +45,7 @@ class PhotoFace:
         corners = (self.xy[:, points].mean(1) - side / 2).round().clamp_min(0).minimum(size)
         places = corners.int().tolist()
         cuts = [p[:, y : y + side, x : x + side] for p, (x, y) in zip(self.image, places, strict=True)]
-        # pixel by pixel in memory, as the kernels that sample it read it
-        return torch.stack(cuts).contiguous(memory_format=torch.channels_last), self.xy - corners[:, None]
+        return torch.stack(cuts), self.xy - corners[:, None]
 
 
 class WindowRenderer(nn.Module):
@@ -121,15 +123,55 @@ def _paint(
     behind = torch.cat([behind[:frames], behind[frames:].flip(-1)])
     inputs = window_inputs(window, geometry.within(corners), behind[:, :3])
     dtype = next(painter.parameters()).dtype
-    correction = painter(inputs.planes.to(dtype, memory_format=torch.channels_last), inputs.numbers.to(dtype))
+    planes = inputs.planes.to(dtype).contiguous(memory_format=torch.channels_last)  # both at once takes longer
+    correction = painter(planes, inputs.numbers.to(dtype))
     opaque = torch.maximum(behind[:, 3:], inputs.mesh)
-    painted = torch.cat([inputs.painted(correction.float() * opaque), opaque], dim=1)
+    correction = correction.float() * opaque
+    if picture.device.type == "cpu" and not torch.is_grad_enabled():
+        paint_in_place(inputs, correction, opaque, places, picture)
+        return
+    painted = torch.cat([inputs.painted(correction), opaque], dim=1)
     painted, mask = (torch.cat([x[:frames], x[frames:].flip(-1)]) for x in (painted, inputs.mask))
     for i, (left, top) in enumerate(places):
         whole, part = _overlap(picture[i % frames], left, top, size)
         # the windows of both eyes may overlap: each counts as its mask says
         before = picture[i % frames][whole]
         picture[i % frames][whole] = torch.lerp(before, painted[i][part], mask[i][part])
+
+
+def paint_in_place(
+    inputs: WindowInputs,
+    correction: Float[Tensor, "window channel size size"],
+    opaque: Float[Tensor, "window 1 size size"],
+    places: list[list[int]],
+    picture: Float[Tensor, "frame 4 height width"],
+) -> None:
+    """Paint finished windows by a compiled kernel, on the CPU.
+
+    Args:
+        inputs: What was painted on; beyond the number of frames, in the mirror.
+        correction: The painter's, zero where nothing shows the person.
+        opaque: How far a pixel of a window shows the person.
+        places: Left and top of each window in its frame.
+        picture: Colours, premultiplied, and alpha.
+    """
+    size = correction.shape[-1]
+    planes = (inputs.mask, inputs.detail, inputs.silent)
+    numbers = (inputs.freedom, inputs.colourful)
+    teeth = correction.new_empty(0, 2, 3, size, size) if inputs.teeth is None else inputs.teeth
+    layers = [inputs.base, opaque[:, 0], *(x[:, 0] for x in planes), *(x[:, 0, 0, 0] for x in numbers), teeth]
+    coarse = F.avg_pool2d(correction, SHADE_PX)
+    limits = np.float32(FADE), np.float32(LIGHT), np.float32(SHADE_PX)
+    painting.paint(
+        0,
+        len(places),
+        len(picture),
+        np.array(places),
+        limits,
+        tuple(x.contiguous().numpy() for x in layers),
+        tuple(x.contiguous().numpy() for x in (correction, coarse)),
+        picture.numpy(),
+    )
 
 
 def _cut(

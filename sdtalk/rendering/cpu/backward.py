@@ -3,7 +3,7 @@
 import numpy as np
 
 from sdtalk.rendering.cpu.kernel import fast_kernel, kernel
-from sdtalk.rendering.cpu.projection import CENTRE_X, CENTRE_Y
+from sdtalk.rendering.cpu.projection import CENTRE_X, CENTRE_Y, SPLAT_SIZE
 from sdtalk.rendering.cpu.simd import BLOCK, dot, sum_rows
 from sdtalk.rendering.cpu.weights import (
     AREA,
@@ -55,7 +55,7 @@ def load_tile(corner, extent, channels, images, grad_images, grads, alpha_grads,
 
 @fast_kernel
 def splat_gradient(
-    splat, corner, max_alpha, count, buffers, tile_grads, features, source, slot_features, target, moments
+    centre, max_alpha, count, buffers, tile_grads, features, source, slot_features, target, moments, slot
 ):
     """Add one splat's gradients in one tile to its slot, and take its share off `remaining`.
 
@@ -63,8 +63,7 @@ def splat_gradient(
     weight * q over all splats behind); that sum is what is left of `remaining`.
 
     Args:
-        splat: Row of the projected Gaussians.
-        corner: (left, top) of the tile in px.
+        centre: (x, y) of the splat in the tile.
         max_alpha: `RasterRules.max_alpha`, float32.
         count: How many pixels `weigh` listed in the buffers.
         buffers: From `tile_buffers`.
@@ -73,13 +72,14 @@ def splat_gradient(
         source: Where this Gaussian's begin.
         slot_features: Flat feature gradients of all slots.
         target: Where this slot's begin.
-        moments: [6] of this slot, out.
+        moments: [E, 6] of all slots, out.
+        slot: Which of them.
     """
-    _, _, alphas, weights, pixels = buffers
+    _, alphas, weights, pixels = buffers
     grads, alpha_grads, remaining = tile_grads
     row_length = np.uint64(grads.size // AREA)
     blocks = row_length // np.uint64(BLOCK)
-    x, y = splat[CENTRE_X] - np.float32(corner[0]), splat[CENTRE_Y] - np.float32(corner[1])
+    x, y = centre
     m_1 = m_x = m_y = m_xx = m_xy = m_yy = np.float32(0)
     for k in range(count):
         pixel = np.uint64(pixels[k])
@@ -97,8 +97,8 @@ def splat_gradient(
             m_xy += moment * dx * dy
             m_yy += moment * dy * dy
     sum_rows(slot_features, target, grads, weights, pixels, np.uint64(count), blocks)
-    moments[0], moments[1], moments[2] = m_1, m_x, m_y
-    moments[3], moments[4], moments[5] = m_xx, m_xy, m_yy
+    moments[slot, 0], moments[slot, 1], moments[slot, 2] = m_1, m_x, m_y
+    moments[slot, 3], moments[slot, 4], moments[slot, 5] = m_xx, m_xy, m_yy
 
 
 @fast_kernel
@@ -137,11 +137,12 @@ def blend_backward(
     channels = features.shape[1]
     row_length = np.uint64(channels)
     buffers = tile_buffers()
-    transmittance = buffers[1]
+    transmittance = buffers[0]
     remaining, alpha_grads = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
     grads = np.zeros(AREA * channels, np.float32)
     used, slot_moments, slot_features = slots
     flat_features, flat_slots = features.reshape(-1), slot_features.reshape(-1)
+    flat_splats, flat_moments = splats.reshape(-1), slot_moments.reshape(-1)
     for tile in range(first, last):
         left, top, width, height = start_tile(tile, columns, size, transmittance)
         corner = left, top
@@ -152,17 +153,18 @@ def blend_backward(
                 first_row, end_row = shrink(first_row, end_row, transmittance)
                 if first_row == end_row:
                     break
-            ask_ahead(entries, entry, 0, splats, features)
-            ask_ahead(entries, entry, 1, slot_moments, slot_features)
+            ask_ahead(entries, entry, 0, flat_splats, np.uint64(SPLAT_SIZE), flat_features, row_length)
+            ask_ahead(entries, entry, 1, flat_moments, np.uint64(MOMENTS), flat_slots, row_length)
             g, slot = entries[entry, 0], entries[entry, 1]
-            count = weigh(splats[g], boxes[g], corner, (first_row, end_row), max_alpha, buffers)
+            count = weigh(splats, boxes, g, corner, (first_row, end_row), max_alpha, buffers)
             if count == 0:
                 continue
             used[slot] = 1
             splat_gradient(
-                splats[g], corner, max_alpha, count, buffers, (grads, alpha_grads, remaining),
+                (splats[g, CENTRE_X] - np.float32(left), splats[g, CENTRE_Y] - np.float32(top)), max_alpha, count,
+                buffers, (grads, alpha_grads, remaining),
                 flat_features, np.uint64(g) * row_length, flat_slots, np.uint64(slot) * row_length,
-                slot_moments[slot],
+                slot_moments, slot,
             )  # fmt: skip
 
 

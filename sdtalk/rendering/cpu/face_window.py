@@ -4,46 +4,69 @@ import math
 
 import numpy as np
 
-from sdtalk.rendering.cpu.kernel import fast_kernel
+from sdtalk.rendering.cpu.kernel import fast_kernel, inlined_kernel, kernel
+from sdtalk.rendering.cpu.simd import mix_pixels
 
 EDGE_TOLERANCE = np.float32(-1e-4)
 """Barycentric slack, so that pixels on a shared edge belong to a triangle."""
 
 
-@fast_kernel
+@inlined_kernel
 def cubic_weights(t, out):
     """Weights of the four neighbours of a place t behind the second one: cubic convolution, as PyTorch's."""
-    a = np.float32(-0.75)
-    one = np.float32(1)
-    for k, d in enumerate((t + one, t, one - t, np.float32(2) - t)):
-        if 1 <= k <= 2:
-            out[k] = ((a + np.float32(2)) * d - (a + np.float32(3))) * d * d + one
-        else:
-            out[k] = ((a * d - np.float32(5) * a) * d + np.float32(8) * a) * d - np.float32(4) * a
+    a, one, two = np.float32(-0.75), np.float32(1), np.float32(2)
+    three, five, eight = a + np.float32(3), np.float32(5) * a, np.float32(8) * a
+    before, after = one + t, two - t
+    out[0] = ((a * before - five) * before + eight) * before - np.float32(4) * a
+    out[1] = ((a + two) * t - three) * t * t + one
+    out[2] = ((a + two) * (one - t) - three) * (one - t) * (one - t) + one
+    out[3] = ((a * after - five) * after + eight) * after - np.float32(4) * a
+
+
+@inlined_kernel
+def whole_part(x):
+    """The largest whole number up to x; `math.floor` calls a library's function."""
+    whole = int(x)
+    return whole - 1 if x < np.float32(whole) else whole
+
+
+@kernel
+def sampling_buffers():
+    """What `sample` works in: first floats of four rows, of four columns; weights of both; a pixel."""
+    rows, columns = np.empty(4, np.int64), np.empty(4, np.int64)
+    return rows, columns, np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4, np.float32)
 
 
 @fast_kernel
-def sample(photo, x, y, out, row, column, across, down):
-    """Bicubic sample of photo [height, width, 3] at px (x, y), pixel centres at + 0.5; border colours continue."""
-    height, width = photo.shape[0], photo.shape[1]
+def sample(photo, extent, x, y, out, row, column, buffers):
+    """Bicubic sample of a photo at px (x, y), pixel centres at + 0.5; border colours continue.
+
+    Args:
+        photo: Flat [height, width, 4], of which three channels count.
+        extent: (height, width).
+        x: See above.
+        y: See above.
+        out: [3, height, width].
+        row: Of the pixel there.
+        column: See row.
+        buffers: From `sampling_buffers`.
+    """
+    rows, columns, down, across, pixel = buffers
+    height, width = extent
     x, y = x - np.float32(0.5), y - np.float32(0.5)
-    left, top = int(math.floor(x)), int(math.floor(y))
+    left, top = whole_part(x), whole_part(y)
     cubic_weights(x - np.float32(left), across)
     cubic_weights(y - np.float32(top), down)
-    red, green, blue = np.float32(0), np.float32(0), np.float32(0)
-    for j in range(4):
-        v = min(max(top + j - 1, 0), height - 1)
-        for i in range(4):
-            u = min(max(left + i - 1, 0), width - 1)
-            weight = down[j] * across[i]
-            red += weight * photo[v, u, 0]
-            green += weight * photo[v, u, 1]
-            blue += weight * photo[v, u, 2]
-    out[0, row, column], out[1, row, column], out[2, row, column] = red, green, blue
+    for k in range(4):
+        rows[k] = min(max(top + k - 1, 0), height - 1) * width * 4
+        columns[k] = min(max(left + k - 1, 0), width - 1) * 4
+    mix_pixels(photo, rows, columns, down, across, pixel)
+    for c in range(3):
+        out[c, row, column] = pixel[c]
 
 
 @fast_kernel
-def draw_triangle(photo, corners, source, height, nearest, out, shown, across, down):
+def draw_triangle(photo, extent, corners, source, height, nearest, out, shown, buffers):
     """Draw one triangle: corners [3, 2] in px of the window, source [3, 2] in px of the photo, height [3]."""
     x0, y0 = corners[0, 0], corners[0, 1]
     ux, uy = corners[1, 0] - x0, corners[1, 1] - y0
@@ -74,7 +97,7 @@ def draw_triangle(photo, corners, source, height, nearest, out, shown, across, d
             shown[row, column] = 1
             x = a * source[0, 0] + b * source[1, 0] + c * source[2, 0]
             y = a * source[0, 1] + b * source[1, 1] + c * source[2, 1]
-            sample(photo, x, y, out, row, column, across, down)
+            sample(photo, extent, x, y, out, row, column, buffers)
 
 
 @fast_kernel
@@ -84,7 +107,7 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
     Args:
         first: Of the windows to draw.
         last: Behind the last one.
-        photos: [photo, height, width, 3]; where there are fewer than windows, each is that of as many in a row.
+        photos: [photo, height, width, 4] of which three channels count; where there are fewer than windows, each is that of as many in a row.
         photo_xy: [window, point, 2] the mesh in px of the photo.
         xy: [window, point, 2] the moved mesh in px of the window.
         heights: [window, point] towards the camera; the highest triangle wins a pixel.
@@ -96,17 +119,18 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
     nearest = np.empty((size, size), np.float32)
     corners, source = np.empty((3, 2), np.float32), np.empty((3, 2), np.float32)
     height = np.empty(3, np.float32)
-    across, down = np.empty(4, np.float32), np.empty(4, np.float32)
+    buffers = sampling_buffers()
+    flat, extent = photos.reshape(len(photos), -1), photos.shape[1:3]
     for w in range(first, last):
         nearest[:] = -np.inf
-        photo = photos[w * len(photos) // len(xy)]
+        photo = flat[w * len(photos) // len(xy)]
         for t in range(len(triangles)):
             for k in range(3):
                 point = triangles[t, k]
                 corners[k, 0], corners[k, 1] = xy[w, point, 0], xy[w, point, 1]
                 source[k, 0], source[k, 1] = photo_xy[w, point, 0], photo_xy[w, point, 1]
                 height[k] = heights[w, point]
-            draw_triangle(photo, corners, source, height, nearest, out[w], shown[w], across, down)
+            draw_triangle(photo, extent, corners, source, height, nearest, out[w], shown[w], buffers)
 
 
 @fast_kernel
@@ -121,16 +145,17 @@ def draw_affinely(first, last, photos, maps, out):
         out: [picture, 3, size, size].
     """
     size, half = out.shape[2], np.float32(0.5)
-    across, down = np.empty(4, np.float32), np.empty(4, np.float32)
+    buffers = sampling_buffers()
+    flat, extent = photos.reshape(len(photos), -1), photos.shape[1:3]
     for p in range(first, last):
-        to, photo = maps[p], photos[p * len(photos) // len(maps)]
+        to, picture, photo = maps[p], out[p], flat[p * len(photos) // len(maps)]
         for row in range(size):
             y = np.float32(row) + half
             for column in range(size):
                 x = np.float32(column) + half
                 u = to[0, 0] * x + to[0, 1] * y + to[0, 2]
                 v = to[1, 0] * x + to[1, 1] * y + to[1, 2]
-                sample(photo, u, v, out[p], row, column, across, down)
+                sample(photo, extent, u, v, picture, row, column, buffers)
 
 
 @fast_kernel

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sdtalk.rendering.cpu.kernel import fast_kernel, kernel
+from sdtalk.rendering.cpu.projection import SPLAT_SIZE
 from sdtalk.rendering.cpu.simd import BLOCK, NARROW_BLOCK, add_scaled, add_scaled_narrow
 from sdtalk.rendering.cpu.weights import (
     AREA,
@@ -52,9 +53,9 @@ def blend(
     channels = features.shape[1]
     row_length, blocks = np.uint64(channels), np.uint64(channels // BLOCK)
     buffers = tile_buffers()
-    _, transmittance, _, weights, pixels = buffers
+    transmittance, _, weights, pixels = buffers
     sums = np.empty(AREA * channels, np.float32)
-    flat_features = features.reshape(-1)
+    flat_splats, flat_features = splats.reshape(-1), features.reshape(-1)
     for tile in range(first, last):
         left, top, width, height = start_tile(tile, columns, size, transmittance)
         sums[:] = 0
@@ -64,10 +65,10 @@ def blend(
                 first_row, end_row = shrink(first_row, end_row, transmittance)
                 if first_row == end_row:
                     break
-            ask_ahead(entries, entry, 0, splats, features)
+            ask_ahead(entries, entry, 0, flat_splats, np.uint64(SPLAT_SIZE), flat_features, row_length)
             g = entries[entry, 0]
             source = np.uint64(g) * row_length
-            count = weigh(splats[g], boxes[g], (left, top), (first_row, end_row), max_alpha, buffers)
+            count = weigh(splats, boxes, g, (left, top), (first_row, end_row), max_alpha, buffers)
             for k in range(count):
                 pixel = np.uint64(pixels[k])
                 if channels == NARROW_BLOCK:
@@ -95,7 +96,7 @@ def sum_weights(first, last, columns, size, max_alpha, splats, boxes, features, 
         totals: [E] out, by slot; zeros on entry.
     """
     buffers = tile_buffers()
-    _, transmittance, _, weights, pixels = buffers
+    transmittance, _, weights, pixels = buffers
     for tile in range(first, last):
         left, top, _, height = start_tile(tile, columns, size, transmittance)
         first_row, end_row = 0, height
@@ -105,7 +106,7 @@ def sum_weights(first, last, columns, size, max_alpha, splats, boxes, features, 
                 if first_row == end_row:
                     break
             g, slot = entries[entry, 0], entries[entry, 1]
-            count = weigh(splats[g], boxes[g], (left, top), (first_row, end_row), max_alpha, buffers)
+            count = weigh(splats, boxes, g, (left, top), (first_row, end_row), max_alpha, buffers)
             total = np.float32(0)
             for k in range(count):
                 total += weights[np.uint64(pixels[k])]

@@ -16,7 +16,9 @@ REORDER = {"nsz", "arcp", "contract", "reassoc"}
 """Liberties for sums over pixels and features; NaN and infinity keep their meaning."""
 
 
-def kernel(function: Callable[..., Any], fastmath: set[str] | bool = False) -> Callable[..., Any]:
+def kernel(
+    function: Callable[..., Any], fastmath: set[str] | bool = False, inline: str = "never"
+) -> Callable[..., Any]:
     """Compile at first use, without the GIL, and keep the machine code on disk.
 
     Numba looks only at a kernel's own file to see whether its machine code is out of date, though kernels of other
@@ -24,12 +26,17 @@ def kernel(function: Callable[..., Any], fastmath: set[str] | bool = False) -> C
     """
     function = inspect.unwrap(function)  # the tests' type checker wraps every function of the package
     function.__qualname__ += f"_{_DIGEST}"
-    return numba.njit(nogil=True, cache=True, fastmath=fastmath)(function)
+    return numba.njit(nogil=True, cache=True, fastmath=fastmath, inline=inline)(function)
 
 
 def fast_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """`kernel` that may reorder and fuse floating point operations."""
     return kernel(function, REORDER)
+
+
+def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`fast_kernel` that becomes part of the kernels that call it, for inner loops."""
+    return kernel(function, REORDER, inline="always")
 
 
 def vector_operation(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,22 +33,22 @@ BOX_MARGIN_PX = 0.01
 
 
 @kernel
-def camera_axes(quat, scale, rotation, rotated_axes, axes):
+def camera_axes(quats, scales, g, rotation, rotated_axes, axes):
     """Fill `axes` with R(quat) and `rotated_axes` with W R(quat) diag(scale), W the camera rotation."""
-    w, x, y, z = quat[0], quat[1], quat[2], quat[3]
+    w, x, y, z = quats[g, 0], quats[g, 1], quats[g, 2], quats[g, 3]
     axes[0, 0], axes[0, 1], axes[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
     axes[1, 0], axes[1, 1], axes[1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
     axes[2, 0], axes[2, 1], axes[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
     for i in range(3):
         for k in range(3):
             total = rotation[i, 0] * axes[0, k] + rotation[i, 1] * axes[1, k] + rotation[i, 2] * axes[2, k]
-            rotated_axes[i, k] = total * scale[k]
+            rotated_axes[i, k] = total * scales[g, k]
 
 
 @kernel
-def to_camera(mean, rotation, translation):
+def to_camera(means, g, rotation, translation):
     """Position in camera space."""
-    m0, m1, m2 = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
+    m0, m1, m2 = np.float64(means[g, 0]), np.float64(means[g, 1]), np.float64(means[g, 2])
     x = rotation[0, 0] * m0 + rotation[0, 1] * m1 + rotation[0, 2] * m2 + translation[0]
     y = rotation[1, 0] * m0 + rotation[1, 1] * m1 + rotation[1, 2] * m2 + translation[1]
     z = rotation[2, 0] * m0 + rotation[2, 1] * m1 + rotation[2, 2] * m2 + translation[2]
@@ -109,11 +109,11 @@ def project(
     for g in range(first, last):
         keys[g] = HIDDEN
         tiles[g] = 0
-        x, y, z = to_camera(means[g], rotation, translation)
+        x, y, z = to_camera(means, g, rotation, translation)
         opacity = opacities[g]
         if not (z > NEAR and opacity >= MIN_ALPHA):  # "not", so that NaN is dropped too
             continue
-        camera_axes(quats[g], scales[g], rotation, rotated_axes, axes)
+        camera_axes(quats, scales, g, rotation, rotated_axes, axes)
         tangent_x, _ = clamped_tangent(x / z, fx, cx, width)
         tangent_y, _ = clamped_tangent(y / z, fy, cy, height)
         a, b, c = project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes)
@@ -144,10 +144,11 @@ def project(
 
 
 @kernel
-def covariance_gradient(splat, moments, image_axes, image_axes_grad):
+def covariance_gradient(splats, moments, g, image_axes, image_axes_grad):
     """Fill `image_axes_grad` from the moments: sigma = A dx^2 / 2 + B dx dy + C dy^2 / 2, conic = covariance^-1."""
-    A, B, C = np.float64(splat[CONIC_XX]), np.float64(splat[CONIC_XY]), np.float64(splat[CONIC_YY])
-    grad_A, grad_B, grad_C = -0.5 * moments[MOMENT_XX], -0.5 * moments[MOMENT_XY], -0.5 * moments[MOMENT_YY]
+    A, B, C = (np.float64(splats[g, CONIC_XX]), np.float64(splats[g, CONIC_XY]), np.float64(splats[g, CONIC_YY]))
+    grad_A, grad_B = -0.5 * moments[g, MOMENT_XX], -0.5 * moments[g, MOMENT_XY]
+    grad_C = -0.5 * moments[g, MOMENT_YY]
     # d covariance = -conic (d conic) conic, with grad_B the off-diagonal element of the symmetric gradient.
     left_xx, left_xy = A * grad_A + B * grad_B, A * grad_B + B * grad_C
     left_yx, left_yy = B * grad_A + C * grad_B, B * grad_B + C * grad_C
@@ -160,15 +161,15 @@ def covariance_gradient(splat, moments, image_axes, image_axes_grad):
 
 
 @kernel
-def quat_gradient(quat, grad, out):
-    """Gradient of the rotation formula: `grad` is that of the 3 x 3 matrix, `out` that of wxyz."""
-    w, x, y, z = quat[0], quat[1], quat[2], quat[3]
+def quat_gradient(quats, g, grad, out):
+    """Gradient of the rotation formula: `grad` is that of the 3 x 3 matrix, `out` that of all quats wxyz."""
+    w, x, y, z = quats[g, 0], quats[g, 1], quats[g, 2], quats[g, 3]
     g01, g10, g02, g20, g12, g21 = grad[0, 1], grad[1, 0], grad[0, 2], grad[2, 0], grad[1, 2], grad[2, 1]
     g00, g11, g22 = grad[0, 0], grad[1, 1], grad[2, 2]
-    out[0] = 2 * (x * (g21 - g12) + y * (g02 - g20) + z * (g10 - g01))
-    out[1] = 2 * (w * (g21 - g12) + y * (g01 + g10) + z * (g02 + g20) - 2 * x * (g11 + g22))
-    out[2] = 2 * (w * (g02 - g20) + x * (g01 + g10) + z * (g12 + g21) - 2 * y * (g00 + g22))
-    out[3] = 2 * (w * (g10 - g01) + x * (g02 + g20) + y * (g12 + g21) - 2 * z * (g00 + g11))
+    out[g, 0] = 2 * (x * (g21 - g12) + y * (g02 - g20) + z * (g10 - g01))
+    out[g, 1] = 2 * (w * (g21 - g12) + y * (g01 + g10) + z * (g02 + g20) - 2 * x * (g11 + g22))
+    out[g, 2] = 2 * (w * (g02 - g20) + x * (g01 + g10) + z * (g12 + g21) - 2 * y * (g00 + g22))
+    out[g, 3] = 2 * (w * (g10 - g01) + x * (g02 + g20) + y * (g12 + g21) - 2 * z * (g00 + g11))
 
 
 @kernel
@@ -195,19 +196,19 @@ def project_backward(first, last, means, quats, scales, opacities, view, lens, s
     axes, rotated_axes, image_axes = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3))
     image_grad, axes_grad, point_grad = np.empty((2, 3)), np.empty((3, 3)), np.empty(3)
     for g in range(first, last):
-        moment, splat = moments[g], splats[g]
-        if moment[MOMENT_XX] == 0 and moment[MOMENT_YY] == 0 and moment[MOMENT_1] == 0:
+        if moments[g, MOMENT_XX] == 0 and moments[g, MOMENT_YY] == 0 and moments[g, MOMENT_1] == 0:
             continue
-        grad_opacities[g] = moment[MOMENT_1] / opacities[g]
-        x, y, z = to_camera(means[g], rotation, translation)
+        grad_opacities[g] = moments[g, MOMENT_1] / opacities[g]
+        x, y, z = to_camera(means, g, rotation, translation)
         tangent_x, free_x = clamped_tangent(x / z, fx, cx, size[0])
         tangent_y, free_y = clamped_tangent(y / z, fy, cy, size[1])
-        camera_axes(quats[g], scales[g], rotation, rotated_axes, axes)
+        camera_axes(quats, scales, g, rotation, rotated_axes, axes)
         project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes)
-        covariance_gradient(splat, moment, image_axes, image_grad)
+        covariance_gradient(splats, moments, g, image_axes, image_grad)
 
-        grad_u = splat[CONIC_XX] * moment[MOMENT_X] + splat[CONIC_XY] * moment[MOMENT_Y]
-        grad_v = splat[CONIC_XY] * moment[MOMENT_X] + splat[CONIC_YY] * moment[MOMENT_Y]
+        moment_x, moment_y = moments[g, MOMENT_X], moments[g, MOMENT_Y]
+        grad_u = splats[g, CONIC_XX] * moment_x + splats[g, CONIC_XY] * moment_y
+        grad_v = splats[g, CONIC_XY] * moment_x + splats[g, CONIC_YY] * moment_y
         grad_depth, grad_tangent_x, grad_tangent_y = 0.0, 0.0, 0.0
         for k in range(3):  # image axes = focal / z * (rotated axis - tangent * rotated axis z)
             grad_depth -= (image_grad[0, k] * image_axes[0, k] + image_grad[1, k] * image_axes[1, k]) / z
@@ -221,7 +222,7 @@ def project_backward(first, last, means, quats, scales, opacities, view, lens, s
                 scale_grad += along * axes[i, k]
                 axes_grad[i, k] = along * scales[g, k]
             grad_scales[g, k] = scale_grad
-        quat_gradient(quats[g], axes_grad, grad_quats[g])
+        quat_gradient(quats, g, axes_grad, grad_quats)
 
         slope_x = fx * grad_u + (grad_tangent_x if free_x else 0.0)  # both move with x / z
         slope_y = fy * grad_v + (grad_tangent_y if free_y else 0.0)

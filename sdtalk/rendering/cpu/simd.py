@@ -4,11 +4,13 @@ They work on blocks of BLOCK float32 at a position of a one-dimensional array. L
 AVX-512 registers or into more, smaller ones (AVX2, NEON). Nothing checks the bounds.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
 from sdtalk.rendering.cpu.kernel import vector_operation
+from sdtalk.rendering.rules import MIN_ALPHA, MIN_TRANSMITTANCE
 
 BLOCK = 32
 """Features worked on at once; rows are padded to a multiple of this."""
@@ -18,6 +20,17 @@ NARROW_BLOCK = 8
 
 RUN = 16
 """Pixels of a row weighed at once."""
+
+LOWEST_POWER = -20.0
+"""Smaller powers of 2 than this count as this one: far below any alpha that shows."""
+
+EXP2 = [
+    float(np.float32(c))
+    for c in np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [-1, 0])
+    .convert(kind=np.polynomial.Polynomial, domain=[-1, 1])
+    .coef
+]
+"""2^x for x in [-1, 0] as a polynomial, relative error 2e-7; the library's is not vectorised."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), BLOCK)
 _NARROW_VECTOR = ir.VectorType(ir.FloatType(), NARROW_BLOCK)
@@ -145,6 +158,83 @@ def sum_rows(typingctx, target, target_start, source, weights, listed, count, bl
 
 
 @vector_operation
+def weigh_run(
+    typingctx, transmittance, alphas, weights, start, start_dx, lane_end, power, slope, curve, max_alpha
+):  # type: ignore[no-untyped-def]
+    """Blend one splat into RUN pixels of a row: its alpha, its weight, and what is left of the transmittance.
+
+    Args:
+        typingctx: Numba's.
+        transmittance: Of the tile's pixels, negative where a pixel has stopped.
+        alphas: Out.
+        weights: Out; 0 where the splat does not count.
+        start: The first pixel.
+        start_dx: Its x from the splat's centre.
+        lane_end: The last of the pixels that the splat's box still contains, from the first one.
+        power: log2 of alpha at dx = 0.
+        slope: log2 of alpha falls by dx * (slope + curve * dx).
+        curve: See slope.
+        max_alpha: `RasterRules.max_alpha`.
+    """
+    if not _is_vector_input(transmittance, alphas, weights):
+        return None
+    f32 = types.float32
+    signature = types.void(
+        transmittance, alphas, weights, types.uint64, f32, types.int32, f32, f32, f32, f32
+    )
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        floats, whole = ir.VectorType(ir.FloatType(), RUN), ir.VectorType(ir.IntType(32), RUN)
+        arrays = (transmittance, alphas, weights)
+        left, alpha_out, weight_out = (
+            builder.bitcast(builder.gep(_data(context, builder, k, a), [args[3]]), floats.as_pointer())
+            for k, a in zip(arrays, args, strict=False)
+        )
+        first_dx, last, at_centre, falls, bends, most = (_broadcast(builder, a, RUN) for a in args[4:])
+        lanes = ir.Constant(whole, list(range(RUN)))
+
+        def constant(value: float) -> ir.Constant:
+            return ir.Constant(floats, [float(np.float32(value))] * RUN)
+
+        def least(a: ir.Value, b: ir.Value) -> ir.Value:
+            return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+        def multiply_add(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+            return builder.fadd(builder.fmul(a, b, flags=_FAST), c, flags=_FAST)
+
+        dx = builder.fadd(first_dx, builder.sitofp(lanes, floats), flags=_FAST)
+        fall = builder.fmul(dx, multiply_add(bends, dx, falls), flags=_FAST)
+        exponent = builder.fsub(at_centre, fall, flags=_FAST)
+        lowest = constant(LOWEST_POWER)
+        exponent = builder.select(builder.fcmp_ordered(">", exponent, lowest), exponent, lowest)
+        exponent = least(exponent, constant(0.0))  # above 0 only where alpha is clamped
+        integer = builder.fptosi(exponent, whole)
+        part = builder.fsub(exponent, builder.sitofp(integer, floats), flags=_FAST)
+        value = constant(EXP2[-1])
+        for coefficient in EXP2[-2::-1]:
+            value = multiply_add(part, value, constant(coefficient))
+        biased = builder.add(integer, ir.Constant(whole, [127] * RUN))
+        scale = builder.bitcast(builder.shl(biased, ir.Constant(whole, [23] * RUN)), floats)
+        alpha = least(builder.fmul(value, scale, flags=_FAST), most)
+        before = builder.load(left, align=4)
+        # before - weight would round on a larger scale
+        after = builder.fmul(before, builder.fsub(constant(1.0), alpha, flags=_FAST), flags=_FAST)
+        seen = builder.fcmp_ordered(">=", alpha, constant(MIN_ALPHA))
+        seen = builder.and_(seen, builder.icmp_signed("<=", lanes, last))
+        blended = builder.and_(seen, builder.fcmp_ordered(">=", after, constant(MIN_TRANSMITTANCE)))
+        sign = ir.Constant(whole, [-(2**31)] * RUN)
+        stopped = builder.bitcast(builder.or_(builder.bitcast(before, whole), sign), floats)
+        rest = builder.select(blended, after, builder.select(seen, stopped, before))
+        weight = builder.select(blended, builder.fmul(alpha, before, flags=_FAST), constant(0.0))
+        builder.store(rest, left, align=4)
+        builder.store(alpha, alpha_out, align=4)
+        builder.store(weight, weight_out, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@vector_operation
 def list_positive(typingctx, values, start, listed, count) -> tuple | None:  # type: ignore[no-untyped-def]
     """Append the indices in start:start + RUN of positive values to the int32 array `listed`; return its new count.
 
@@ -190,3 +280,35 @@ def prefetch(typingctx, array, index) -> tuple | None:  # type: ignore[no-untype
         return context.get_dummy_value()
 
     return types.void(array, types.uint64), generate
+
+
+@vector_operation
+def mix_pixels(typingctx, photo, rows, columns, down, across, pixel) -> tuple | None:  # type: ignore[no-untyped-def]
+    """pixel[c] = sum over j < 4, i < 4 of down[j] * across[i] * photo[rows[j] + columns[i] + c], c < 4.
+
+    For the bicubic sampling of a flat photo with four channels; rows and columns are int64.
+    """
+    if not _is_vector_input(photo, down, across, pixel):
+        return None
+    signature = types.void(photo, rows, columns, down, across, pixel)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        kinds = (photo, rows, columns, down, across, pixel)
+        source, *lists, out = (_data(context, builder, k, a) for k, a in zip(kinds, args, strict=True))
+        four = ir.VectorType(ir.FloatType(), 4)
+        row, column, low, right = (
+            [builder.load(builder.gep(values, [ir.IntType(32)(k)])) for k in range(4)] for values in lists
+        )
+        total = ir.Constant(four, [0.0] * 4)
+        right = [_broadcast(builder, weight, 4) for weight in right]
+        for j in range(4):
+            line = ir.Constant(four, [0.0] * 4)
+            for i in range(4):
+                place = builder.gep(source, [builder.add(row[j], column[i])])
+                neighbour = builder.load(builder.bitcast(place, four.as_pointer()), align=4)
+                line = builder.fadd(line, builder.fmul(right[i], neighbour, flags=_FAST), flags=_FAST)
+            total = builder.fadd(total, builder.fmul(_broadcast(builder, low[j], 4), line, flags=_FAST), flags=_FAST)
+        builder.store(total, builder.bitcast(out, four.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -1,0 +1,84 @@
+"""CPU kernel of the window renderer: a painter's correction becomes a window's pixels, right in the frame."""
+
+import math
+
+import numpy as np
+
+from sdtalk.rendering.cpu.kernel import fast_kernel, inlined_kernel
+
+
+@inlined_kernel
+def interpolated(coarse, row, column, step):
+    """Bilinear value at a pixel of a plane that has one value for every step x step pixels."""
+    half, last = np.float32(0.5), coarse.shape[0] - 1
+    y = min(max((np.float32(row) + half) / step - half, np.float32(0)), np.float32(last))
+    x = min(max((np.float32(column) + half) / step - half, np.float32(0)), np.float32(last))
+    top, left = int(y), int(x)
+    low, right = min(top + 1, last), min(left + 1, last)
+    down, across = y - np.float32(top), x - np.float32(left)
+    upper = coarse[top, left] + across * (coarse[top, right] - coarse[top, left])
+    lower = coarse[low, left] + across * (coarse[low, right] - coarse[low, left])
+    return upper + down * (lower - upper)
+
+
+@fast_kernel
+def show_teeth(pixel, shade, teeth, row, column, freedom, fade):
+    """Let a pixel [3] show more or less of drawn upper and lower teeth; see `WindowInputs.painted`."""
+    for jaw in range(2):
+        if teeth[jaw, 0, row, column] != 0 or teeth[jaw, 1, row, column] != 0 or teeth[jaw, 2, row, column] != 0:
+            shown = freedom * fade * np.float32(math.tanh(shade[3 + jaw]))
+            for c in range(3):
+                pixel[c] += shown * teeth[jaw, c, row, column]
+
+
+@fast_kernel
+def paint(first, last, frames, places, limits, layers, corrections, picture):
+    """Paint windows first:last, as `WindowInputs.painted` computes them, into pictures.
+
+    Args:
+        first: Of the windows.
+        last: Behind the last one.
+        frames: How many pictures there are; windows from this number on are those of pictures in the mirror.
+        places: [window, 2] left and top of each in its picture, which may lie outside.
+        limits: (fade, light, step) `FADE`, `LIGHT` and `SHADE_PX` of `window_inputs`.
+        layers: (base [window, 3, size, size], opaque, mask, detail, silent [window, size, size], freedom, colourful
+            [window], teeth [window, 2, 3, size, size], or [0, 2, 3, size, size]) of `WindowInputs`.
+        corrections: (fine [window, channel, size, size], coarse [window, channel, size / step, size / step]).
+        picture: [frame, 4, height, width] colours, premultiplied, and alpha; painted in place.
+    """
+    base, opaque, mask, detail, silent, freedom, colourful, teeth = layers
+    fine, coarse = corrections
+    fade, light, step = limits
+    size, third = mask.shape[1], np.float32(1) / np.float32(3)
+    shade, pixel = np.empty(5, np.float32), np.empty(3, np.float32)
+    for w in range(first, last):
+        frame, mirrored, colour, free = w % frames, w >= frames, colourful[w], freedom[w]
+        for row in range(size):
+            y = places[w, 1] + row
+            if y < 0 or y >= picture.shape[2]:
+                continue
+            for column in range(size):
+                x = places[w, 0] + (size - 1 - column if mirrored else column)
+                share = mask[w, row, column]
+                if share <= 0 or x < 0 or x >= picture.shape[3]:
+                    continue
+                for k in range(fine.shape[1]):
+                    shade[k] = interpolated(coarse[w, k], row, column, step)
+                grey = (shade[0] + shade[1] + shade[2]) * third
+                fine_grey = (fine[w, 0, row, column] + fine[w, 1, row, column] + fine[w, 2, row, column]) * third
+                for c in range(3):
+                    pixel[c] = base[w, c, row, column]
+                if len(teeth) > 0:
+                    show_teeth(pixel, shade, teeth[w], row, column, free, fade)
+                unseen = silent[w, row, column]
+                for c in range(3):
+                    lit = grey + colour * (shade[c] - grey)
+                    own = fine_grey + colour * (fine[w, c, row, column] - fine_grey)
+                    added = lit + detail[w, row, column] * (own - lit)
+                    if unseen > 0:
+                        brighter = np.float32(math.exp(min(max(lit, -light), light))) - np.float32(1)
+                        added += unseen * (pixel[c] * brighter - added)
+                    before = picture[frame, c, y, x]
+                    picture[frame, c, y, x] = before + share * (pixel[c] + free * added - before)
+                before = picture[frame, 3, y, x]
+                picture[frame, 3, y, x] = before + share * (opaque[w, row, column] - before)
