@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+DELTA_CHANNELS = 11
+"""Numbers in the offsets of a Gaussian: means 3, quats 4, scales 3, opacity 1."""
+
 MIN_SCALE = 1e-5
 """Smallest standard deviation after motion, in head-space units (2 micrometres)."""
 
@@ -19,6 +22,11 @@ class GaussianDelta:
     quats: Float[Tensor, "batch gaussian 4"]
     scales: Float[Tensor, "batch gaussian 3"]
     opacities: Float[Tensor, "batch gaussian"]
+
+    @classmethod
+    def of(cls, offsets: Float[Tensor, "batch gaussian 11"]) -> "GaussianDelta":
+        """Take apart what a network says: means, quats, scales, opacities."""
+        return cls(offsets[..., 0:3], offsets[..., 3:7], offsets[..., 7:10], offsets[..., 10])
 
     def only(self, index: Int[Tensor, " kept"]) -> "GaussianDelta":
         """Those of some of the Gaussians."""

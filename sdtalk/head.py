@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sdtalk.camera import Camera
 from sdtalk.gaussians import GaussianDelta, Gaussians
+from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.motion_field import PointCode
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.window_renderer import PhotoFace
@@ -164,11 +165,35 @@ def small_shift(head: HeadGaussians, small: SmallMotion) -> Float[Tensor, "frame
     return small.brows[:, None, None] * head.brows + small.breath[:, None, None] * shoulders
 
 
+def moved_mesh(
+    head: HeadGaussians,
+    audio_code: Float[Tensor, "frame 5"],
+    eyes: Float[Tensor, "frame 6"],
+    small: SmallMotion | None = None,
+) -> Float[Tensor, "frame 478 3"]:
+    """The face mesh of a head with a window renderer in the state of each frame, head space.
+
+    Args:
+        head: The person; one, or one a frame.
+        audio_code: State of the mouth.
+        eyes: State of the eyes.
+        small: Gaze and brows; None: as in the photo.
+    """
+    assert head.photo is not None and head.audio_code is not None
+    gaze, brows = (None, None) if small is None else (small.both_eyes, small.brows)
+    return moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes, gaze, brows)
+
+
+def rest_in_head(head: HeadGaussians, camera: Camera) -> Float[Tensor, "frame 4 4"]:
+    """From the head space of the photo's pose to that of each frame's: where what stays at rest is seen from there."""
+    return torch.linalg.inv(camera.world_to_camera) @ head.rest.world_to_camera
+
+
 def posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussians:
     """Let shoulders stay where the photo has them while the head turns (linear blend of the two poses).
 
     Shoulder Gaussians keep their orientation: they are nearly round, and heads turn by little.
     """
-    rest_in_head = torch.linalg.inv(camera.world_to_camera) @ head.rest.world_to_camera
-    rested = gaussians.means @ rest_in_head[:, :3, :3].transpose(1, 2) + rest_in_head[:, None, :3, 3]
+    to_rest = rest_in_head(head, camera)
+    rested = gaussians.means @ to_rest[:, :3, :3].transpose(1, 2) + to_rest[:, None, :3, 3]
     return replace(gaussians, means=torch.lerp(rested, gaussians.means, head.head_weight[..., None]))

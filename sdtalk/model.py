@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
 from sdtalk.gaussians import GaussianDelta, Gaussians
-from sdtalk.head import AnimatedHead, Frame, HeadGaussians, posed, scattered, small_shift
+from sdtalk.head import AnimatedHead, Frame, HeadGaussians, moved_mesh, posed, scattered, small_shift
 from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
-from sdtalk.motion.face_motion import moved_face
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
 from sdtalk.motion.motion_field import MotionField, PointCode, scaled_difference
 from sdtalk.motion.small_motion import SmallMotion
@@ -275,22 +274,35 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         of_photo = head.rest_offsets or self._offsets(head, head.audio_code, head.eyes)
         everywhere = torch.ones_like(head.completion_canonical[..., 0])
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
-        gaussians, mesh = head.gaussians.moved_by(scattered(offsets, head), bounded), None
+        gaussians = head.gaussians.moved_by(scattered(offsets, head), bounded)
         if small is not None:
             gaussians = replace(gaussians, means=gaussians.means + small_shift(head, small))
-        if head.photo is not None:
-            gaze, brows = (None, None) if small is None else (small.both_eyes, small.brows)
-            mesh = moved_face(head.photo.mesh, audio_code - head.audio_code, eyes - head.eyes, gaze, brows)
+        mesh = None if head.photo is None else moved_mesh(head, audio_code, eyes, small)
         return AnimatedHead(gaussians, mesh)
 
     def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:
-        """What the fields say of a head's completion Gaussians and of its moving ones, in this order."""
+        """`offsets`, as a delta."""
+        return GaussianDelta.of(self.offsets(head, audio_code, eyes))
+
+    def offsets(
+        self, head: HeadGaussians, audio_code: Float[Tensor, "frame *field audio"], eyes: Float[Tensor, "frame 6"]
+    ) -> Float[Tensor, "frame moved 11"]:
+        """What the fields say of a head's completion Gaussians and of its moving ones, in this order.
+
+        Args:
+            head: The person.
+            audio_code: State of the mouth.
+            eyes: State of the eyes.
+
+        Returns:
+            Offsets of means, quats, scales and opacities.
+        """
         codes = audio_code.unbind(1) if audio_code.ndim == 3 else [audio_code]
-        coarse = self.coarse_field(head.coarse_code, codes[0], eyes)
+        coarse = self.coarse_field.offsets(head.coarse_code, codes[0], eyes)
         if self.fine_field is None:
             return coarse
         assert head.fine_code is not None
-        return GaussianDelta.concatenate([self.fine_field(head.fine_code, codes[-1], eyes), coarse])
+        return torch.cat([self.fine_field.offsets(head.fine_code, codes[-1], eyes), coarse], dim=1)
 
     def render(self, head: HeadGaussians, animated: AnimatedHead, camera: Camera) -> Frame:
         """Render an animated head.

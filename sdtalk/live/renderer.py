@@ -4,8 +4,8 @@ It differs from `SDTalk.render` by about a quarter of one 8-bit step on average:
 out, pixels they would have closed are made opaque, and the painters compute in bfloat16 where the processor has it.
 """
 
+import threading
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,31 +13,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
-from sdtalk.head import HeadGaussians, posed
-from sdtalk.live.shown import shown_gaussians
+from sdtalk.head import HeadGaussians, moved_mesh, rest_in_head
+from sdtalk.live.head import LiveHead
 from sdtalk.model import SDTalk
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import knows_bfloat16
 from sdtalk.rendering.cpu import finishing
-from sdtalk.rendering.photo_detail import photo_detail
-from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.cpu.backend import blended, prepared
 from sdtalk.rendering.window_renderer import WindowRenderer
 from sdtalk.stopwatch import Stopwatch
 
 THIN = 0.1
 """Transmittance below which a pixel is nearly closed by what shows, and is closed by so much more."""
-
-
-@dataclass(frozen=True)
-class LiveHead:
-    """A head prepared for many frames.
-
-    Attributes:
-        shown: Its Gaussians that show.
-        detail: What the photo shows beyond these, see `HeadGaussians.detail`; a fourth channel is unused.
-    """
-
-    shown: HeadGaussians
-    detail: Float[Tensor, "padded padded 4"]
 
 
 class LiveRenderer:
@@ -52,10 +39,11 @@ class LiveRenderer:
             signals: All frames that will be rendered.
         """
         assert isinstance(model.neural_renderer, WindowRenderer)
-        self.model, self.head = model, _prepared(model, head, signals)
+        self.model, self.head = model, LiveHead.of(model, head, signals)
         self.windows = deepcopy(model.neural_renderer)
         if knows_bfloat16():
             self.windows.to(torch.bfloat16)
+        self._own = threading.local()
 
     @staticmethod
     def suits(model: SDTalk, device: torch.device) -> bool:
@@ -72,37 +60,36 @@ class LiveRenderer:
             watch: Measures "motion", "rasterising" and "painting".
 
         Returns:
-            Colours, premultiplied by alpha, and alpha.
+            Colours, premultiplied by alpha, and alpha. They stay until the same thread renders again.
         """
-        head = self.head.shown
+        person, size = self.head.person, part.camera.width
+        small = part.small_motion or SmallMotion.none(len(part))
         with watch("motion"):
-            animated = self.model.animate(head, part.audio_code, part.eyes, part.small_motion)
-        size = part.camera.width
-        pictures = torch.empty(len(part), 4, size, size)
-        with watch("rasterising"):
-            for index in range(len(part)):
-                camera = part.camera[index : index + 1]
-                gaussians = posed(animated.gaussians[index : index + 1], head, camera)
-                rasterised = rasterise(gaussians, camera)
-                planes = rasterised.features[0].numpy(), rasterised.alpha[0, 0].numpy()
-                detail, thin = self.head.detail.numpy(), np.float32(THIN)
-                finishing.carry_detail(0, size, *planes, detail, thin, pictures[index].numpy())
+            offsets = self.model.offsets(person, part.audio_code, part.eyes)
+            mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
+            rested = rest_in_head(person, part.camera)
+        pictures, *rasterised = self._buffers(len(part), size)
+        for index, picture in enumerate(pictures):
+            with watch("motion"):
+                geometry = self.head.placed(offsets[index], small[index : index + 1], rested[index])
+            with watch("rasterising"):
+                view = prepared(geometry, part.camera[index : index + 1])
+                features, alpha = (x.numpy() for x in blended(view, self.head.features, tuple(rasterised)))
+                detail = self.head.detail.numpy()
+                finishing.carry_detail(0, size, features, alpha[0], detail, np.float32(THIN), picture.numpy())
         with watch("painting"):
-            assert head.photo is not None and animated.mesh is not None
-            self.windows.paint(head.photo, animated.mesh, part.camera, pictures)
+            assert person.photo is not None
+            self.windows.paint(person.photo, mesh, part.camera, pictures)
         return pictures
 
-
-@torch.inference_mode()
-def _prepared(model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> LiveHead:
-    """Leave out what does not show, and see what the photo has beyond the rest."""
-    shown = head.only(shown_gaussians(model, head, signals))
-    assert shown.photo is not None
-    image = shown.photo.image
-    margin = (image.shape[-1] - shown.rest.width) // 2
-    detail = photo_detail(image, shown.gaussians, shown.rest.window(-margin, -margin, image.shape[-1]))
-    rows = torch.cat([detail, torch.zeros_like(detail[:, :1])], dim=1)[0].permute(1, 2, 0).contiguous()
-    return LiveHead(shown, rows)
+    def _buffers(self, frames: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures, features and alpha to write to, of this thread: fresh memory costs a tenth of a frame's time."""
+        buffers = getattr(self._own, "buffers", None)
+        if buffers is None or len(buffers[0]) < frames or buffers[1].shape[-1] != size:
+            sides, channels = (size, size), self.head.features.shape[1]
+            buffers = torch.empty(frames, 4, *sides), torch.empty(channels, *sides), torch.empty(1, *sides)
+            self._own.buffers = buffers
+        return buffers[0][:frames], buffers[1], buffers[2]
 
 
 def composed(

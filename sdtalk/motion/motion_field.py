@@ -10,10 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sdtalk.gaussians import GaussianDelta
+from sdtalk.gaussians import DELTA_CHANNELS, GaussianDelta
 from sdtalk.motion.hash_encoding import TriplaneHashEncoding
-
-DELTA_CHANNELS = 11  # means 3, quats 4, scales 3, opacity 1
 
 BLOCK = 2048
 """Points worked on at once where no gradient is wanted: what lies between two layers stays in the processor's cache."""
@@ -97,26 +95,25 @@ class MotionField(nn.Module):
             audio: Audio code of each frame.
             eyes: Eye state of each frame.
         """
+        return GaussianDelta.of(self.offsets(points, audio, eyes))
+
+    def offsets(
+        self, points: PointCode, audio: Float[Tensor, "frame audio"], eyes: Float[Tensor, "frame eye"]
+    ) -> Float[Tensor, "frame point 11"]:
+        """The same as `forward`, in one: offsets of means, quats, scales and opacities."""
         eyes = self.eye_encoder(self.eye_scale * eyes)
         several_people = len(points.position) > 1
         if several_people or torch.is_grad_enabled() or eyes.is_cuda or torch.compiler.is_compiling():
-            offsets = self._offsets(points, audio, eyes)
-        else:
-            blocks = [slice(i, i + BLOCK) for i in range(0, len(points), BLOCK)]
-            one_by_one = [
-                torch.cat([self._offsets(points[b], *frame) for b in blocks], dim=1)
-                for frame in zip(audio.split(1), eyes.split(1), strict=True)
-            ]
-            offsets = torch.cat(one_by_one)
-        return GaussianDelta(
-            means=offsets[..., 0:3],
-            quats=offsets[..., 3:7],
-            scales=offsets[..., 7:10],
-            opacities=offsets[..., 10],
-        )
+            return self._network(points, audio, eyes)
+        blocks = [slice(i, i + BLOCK) for i in range(0, len(points), BLOCK)]
+        one_by_one = [
+            torch.cat([self._network(points[b], *frame) for b in blocks], dim=1)
+            for frame in zip(audio.split(1), eyes.split(1), strict=True)
+        ]
+        return torch.cat(one_by_one)
 
-    def _offsets(self, points: PointCode, audio: Tensor, eyes: Tensor) -> Float[Tensor, "frame point 11"]:
-        """What the network says, eyes already encoded."""
+    def _network(self, points: PointCode, audio: Tensor, eyes: Tensor) -> Float[Tensor, "frame point 11"]:
+        """Offsets, of eye states already encoded."""
         _, audio_weight, eye_weight = self._first_weights
         hidden = (
             points.hidden

@@ -48,7 +48,7 @@ def spread(kernel: Callable[..., None], count: int, *args: object, chunks: int =
 
 
 @dataclass(frozen=True)
-class _View:
+class PreparedView:
     """One camera in the kernels' terms, and the lists built for it."""
 
     pose: tuple[np.ndarray, np.ndarray]
@@ -85,7 +85,7 @@ def _padded(features: Tensor, block: int = simd.BLOCK) -> np.ndarray:
     return _array(F.pad(features, (0, missing)) if missing else features)
 
 
-def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRules) -> _View:
+def prepared(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRules = OUR_RULES) -> PreparedView:
     """Project, sort and bin. Geometry: means, quats, scales, opacities; one camera."""
     count = len(geometry[0])
     matrix, intrinsics = camera.world_to_camera[0].double(), camera.intrinsics[0]
@@ -93,13 +93,22 @@ def _prepare(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRule
     fx, fy, cx, cy = (float(intrinsics[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     size = camera.width, camera.height
     splats = np.empty((count, projection.SPLAT_SIZE), np.float32)
-    keys, tiles = np.empty(count, np.uint64), np.empty((count, 4), np.int16)
+    keys, tiles = np.empty(count, np.uint32), np.empty((count, 4), np.int16)
     lens = fx, fy, cx, cy
     out = splats, splats.view(np.int16), keys, tiles
     spread(projection.project, count, *geometry, pose, lens, size, rules.dilation, rules.square_extent, *out)
-    keys = np.sort(keys[keys != projection.HIDDEN])
-    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    return _View(pose, lens, size, np.float32(rules.max_alpha), splats, *_bin(order, tiles, size))
+    return PreparedView(pose, lens, size, np.float32(rules.max_alpha), splats, *_bin(_by_depth(keys), tiles, size))
+
+
+def _by_depth(keys: np.ndarray) -> np.ndarray:
+    """Which Gaussians can be seen, front to back, ties by index; keys from `projection.project`.
+
+    Two stable sorts by 16 bits each, which NumPy does by counting, take a quarter of the time of one of all.
+    """
+    order = (keys != projection.HIDDEN).nonzero()[0]
+    for half in (0, 16):
+        order = order[np.argsort((keys[order] >> half).astype(np.uint16), kind="stable")]
+    return order
 
 
 def _bin(order: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -116,17 +125,31 @@ def _bin(order: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> tuple[n
     return entries, starts, slots
 
 
-def _forward(view: _View, features: Tensor) -> tuple[Tensor, Tensor]:
+def blended(
+    view: PreparedView, features: Tensor, out: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Blend what a view shows.
+
+    Args:
+        view: From `prepared`.
+        features: By Gaussian, [gaussian, channel].
+        out: Where to write; None: new tensors.
+
+    Returns:
+        Features [channel, height, width] and alpha [1, height, width].
+    """
     width, height = view.size
-    image = np.empty((features.shape[1], height, width), np.float32)
-    alpha = np.empty((1, height, width), np.float32)
+    if out is None:
+        out = torch.empty(features.shape[1], height, width), torch.empty(1, height, width)
+    image, alpha = out
     block = simd.BLOCK if features.shape[1] > simd.NARROW_BLOCK else simd.NARROW_BLOCK
-    spread(forward.blend, len(view.starts) - 1, *view.blending(_padded(features, block)), image, alpha[0])
-    return torch.from_numpy(image), torch.from_numpy(alpha)
+    rows = _padded(features, block)
+    spread(forward.blend, len(view.starts) - 1, *view.blending(rows), image.numpy(), alpha[0].numpy())
+    return out
 
 
 def _backward(
-    view: _View, geometry: tuple[np.ndarray, ...], features: Tensor, images: tuple, grad_images: tuple
+    view: PreparedView, geometry: tuple[np.ndarray, ...], features: Tensor, images: tuple, grad_images: tuple
 ) -> list[Tensor]:
     padded = _padded(features)
     entries = len(view.entries)
@@ -152,8 +175,8 @@ class _Rasterise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, camera: Camera, rules: RasterRules, *fields: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        view = _prepare(tuple(_array(field) for field in fields[:4]), camera, rules)
-        image, alpha = _forward(view, fields[4])
+        view = prepared(tuple(_array(field) for field in fields[:4]), camera, rules)
+        image, alpha = blended(view, fields[4])
         ctx.view = view
         ctx.save_for_backward(*fields, image, alpha)
         return image, alpha
@@ -193,7 +216,7 @@ def contributions(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR
         [gaussian]
     """
     fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)
-    view = _prepare(tuple(_array(field[0]) for field in fields), camera, rules)
+    view = prepared(tuple(_array(field[0]) for field in fields), camera, rules)
     totals = np.zeros(len(view.entries) + 1, np.float32)
     nothing = np.empty((0, simd.BLOCK), np.float32)
     spread(forward.sum_weights, len(view.starts) - 1, *view.blending(nothing), totals)

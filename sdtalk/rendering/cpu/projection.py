@@ -27,7 +27,9 @@ TILE_WIDTH = 32
 TILE_HEIGHT = 16
 """Size of a tile in px: the best of eight shapes (the features of a tile stay in the L2 cache)."""
 
-HIDDEN = np.uint64(0xFFFFFFFFFFFFFFFF)
+HIDDEN = np.uint32(0xFFFFFFFF)
+"""Key of what no pixel can see: no depth has these bits."""
+
 BOX_MARGIN_PX = 0.01
 """Float32 rounding of alpha must not decide at the border of a box."""
 
@@ -97,8 +99,7 @@ def project(
         square: `RasterRules.square_extent`.
         splats: [N, 8] out, see the column names above.
         boxes: [N, 16] out, the same memory as int16.
-        keys: [N] uint64 out: depth bits above the index, so that sorting keys sorts by depth, ties by index;
-            HIDDEN for what no pixel can see.
+        keys: [N] uint32 out: the bits of the depth, which order as it does; HIDDEN for what no pixel can see.
         tiles: [N, 4] int16 out: columns and rows of tiles a Gaussian's box touches, as left, right, top, bottom
             with the ends excluded.
     """
@@ -140,7 +141,7 @@ def project(
         boxes[g, LEFT], boxes[g, RIGHT], boxes[g, TOP], boxes[g, BOTTOM] = box
         tiles[g, 0], tiles[g, 1] = left // TILE_WIDTH, right // TILE_WIDTH + 1
         tiles[g, 2], tiles[g, 3] = top // TILE_HEIGHT, bottom // TILE_HEIGHT + 1
-        keys[g] = (np.uint64(np.float32(z).view(np.uint32)) << np.uint64(32)) | np.uint64(g)
+        keys[g] = np.float32(z).view(np.uint32)
 
 
 @kernel
