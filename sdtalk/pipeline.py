@@ -32,7 +32,6 @@ from sdtalk.driving import (
     relaxed,
     small_motion,
 )
-from sdtalk.flame.tracker import tracker_for
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames
 from sdtalk.model import SDTalk
@@ -95,6 +94,8 @@ class SDTalkPipeline:
             >>> SDTalkPipeline.from_pretrained("mini", device="cpu")
             SDTalkPipeline('mini', cpu, float32)
         """
+        from sdtalk.flame.tracker import tracker_for  # takes a quarter of a second to import
+
         chosen, folder = choose_device(device), locate(source)
         config = read_config(folder)
         dtype = choose_precision(precision, config, chosen)

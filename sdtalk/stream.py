@@ -11,11 +11,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
+from sdtalk.config import SDTalkConfig
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_frames
-from sdtalk.live.in_flight import in_flight
-from sdtalk.live.renderer import LiveRenderer, composed
 from sdtalk.model import SDTalk
 from sdtalk.progress import Progress
 from sdtalk.stopwatch import Stopwatch
@@ -55,13 +54,33 @@ def render_frames(
     """
     watch, where = watch or Stopwatch(), head.eyes.device
     background = None if background is None else background.to(where)
-    parts = [signals[start : start + batch] for start in range(0, len(signals), batch)]
-    if exact or not LiveRenderer.suits(model, where):
-        for number, part in enumerate(parts):
-            with _own_noise(where, seed, number * batch):
-                frames = _render_exactly(model, head, part.to(where), background, size, watch)
-            yield frames
+    if has_live_renderer(model.config, where) and not exact:
+        yield from _render_live(model, head, signals, background, size, watch, batch)
         return
+    for start in range(0, len(signals), batch):
+        part = signals[start : start + batch].to(where)
+        with _own_noise(where, seed, start):
+            frames = _render_exactly(model, head, part, background, size, watch)
+        yield frames
+
+
+def has_live_renderer(config: SDTalkConfig, device: torch.device) -> bool:
+    """Whether `sdtalk.live` knows a model: with windows, and colours of the photo, on a CPU."""
+    return config.neural_renderer == "windows" and config.prior_colour and device.type == "cpu"
+
+
+def _render_live(
+    model: SDTalk,
+    head: HeadGaussians,
+    signals: DrivingSignals,
+    background: Tensor | None,
+    size: int,
+    watch: Stopwatch,
+    batch: int,
+) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
+    from sdtalk.live.in_flight import in_flight
+    from sdtalk.live.renderer import LiveRenderer
+
     with watch("preparing"):
         renderer = LiveRenderer(model, head, signals)
 
@@ -70,7 +89,17 @@ def render_frames(
         with watch("finishing"):
             return _finished(pictures, background, size)
 
-    yield from in_flight(render, parts, min(torch.get_num_threads(), MOST_WORKERS))
+    workers = min(torch.get_num_threads(), MOST_WORKERS)
+    yield from in_flight(render, _parts(signals, batch, workers), workers)
+
+
+def _parts(signals: DrivingSignals, batch: int, workers: int) -> Iterator[DrivingSignals]:
+    """Parts of `batch` frames; the first ones smaller, so that somebody who waits sees something soon."""
+    start, number = 0, 0
+    while start < len(signals):
+        length = min(batch, 2 ** (number // workers))
+        yield signals[start : start + length]
+        start, number = start + length, number + 1
 
 
 @contextmanager
@@ -116,6 +145,8 @@ def _finished(
     """
     resized = size != pictures.shape[-1]
     if background is not None and not resized and background.device.type == "cpu":
+        from sdtalk.live.renderer import composed
+
         return composed(pictures, background)
     alpha = pictures[:, 3:]
     frames = pictures if background is None else pictures[:, :3] + (1 - alpha) * background

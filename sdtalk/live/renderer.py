@@ -34,7 +34,7 @@ class LiveRenderer:
         """Prepare a head.
 
         Args:
-            model: The model that made the head; one that `suits`.
+            model: The model that made the head; one that `stream.has_live_renderer`.
             head: One person.
             signals: All frames that will be rendered.
         """
@@ -44,12 +44,6 @@ class LiveRenderer:
         if knows_bfloat16():
             self.windows.to(torch.bfloat16)
         self._own = threading.local()
-
-    @staticmethod
-    def suits(model: SDTalk, device: torch.device) -> bool:
-        """Whether a model can be rendered so: with windows, and colours of the photo, on a CPU."""
-        config = model.config
-        return config.neural_renderer == "windows" and config.prior_colour and device.type == "cpu"
 
     @torch.inference_mode()
     def pictures(self, part: DrivingSignals, watch: Stopwatch) -> Float[Tensor, "frame 4 height width"]:

@@ -1,11 +1,12 @@
 """Shown Gaussians: most of a head lies behind its front, or shows so little that nobody sees it leave."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians, posed
+from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
 from sdtalk.rendering.cpu.backend import contributions
 from sdtalk.rendering.rules import HALF_RATE_RULES
@@ -15,16 +16,13 @@ LEAST_SHOWN = 0.05
 
 
 def telling_frames(signals: DrivingSignals) -> list[int]:
-    """The frames whose head turns furthest to each side, up and down, and whose mouth and eyes are furthest apart."""
+    """The frames whose head turns furthest to each side, up and down, whose mouth is open furthest, whose eyes least."""
     facing = signals.camera.rotation[:, :2, 2]
-    opening = signals.audio_code.flatten(1)[:, :1]
-    measures = torch.cat([facing, opening, signals.eyes[:, :1]], dim=1)
-    return sorted({*measures.argmin(0).tolist(), *measures.argmax(0).tolist()})
+    opening, lids = signals.audio_code.flatten(1)[:, :1], -signals.eyes[:, :1]
+    return sorted(set(torch.cat([facing, -facing, opening, lids], dim=1).argmax(0).tolist()))
 
 
-def shown_gaussians(
-    model: SDTalk, head: HeadGaussians, signals: DrivingSignals
-) -> Int[Tensor, " shown"]:
+def shown_gaussians(model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> Int[Tensor, " shown"]:
     """Indices of the Gaussians that show in the photo's own state, or in any of the telling frames.
 
     Args:
@@ -32,11 +30,16 @@ def shown_gaussians(
         head: One person.
         signals: All frames that will be rendered.
     """
-    most = contributions(head.gaussians, head.rest.resized(head.rest.width // 2), HALF_RATE_RULES)
-    for index in telling_frames(signals):
-        frame = signals[index : index + 1]
-        animated = model.animate(head, frame.audio_code, frame.eyes, frame.small_motion)
-        gaussians = posed(animated.gaussians, head, frame.camera)
-        camera = frame.camera.resized(frame.camera.width // 2)
-        most = torch.maximum(most, contributions(gaussians, camera, HALF_RATE_RULES))
-    return (most > LEAST_SHOWN).nonzero()[:, 0]
+
+    @torch.inference_mode()
+    def seen_in(frame: DrivingSignals | None) -> Float[Tensor, " gaussian"]:
+        gaussians, camera = head.gaussians, head.rest
+        if frame is not None:
+            camera = frame.camera
+            animated = model.animate(head, frame.audio_code, frame.eyes, frame.small_motion)
+            gaussians = posed(animated.gaussians, head, camera)
+        return contributions(gaussians, camera.resized(camera.width // 2), HALF_RATE_RULES)
+
+    frames = [None, *(signals[index : index + 1] for index in telling_frames(signals))]
+    seen = in_flight(seen_in, frames, min(torch.get_num_threads(), len(frames)))
+    return (torch.stack(list(seen)).amax(0) > LEAST_SHOWN).nonzero()[:, 0]

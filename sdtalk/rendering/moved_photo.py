@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdtalk.reconstruction.mesh_raster import draw_mesh
-from sdtalk.rendering.cpu import backend, face_window
 
 
 def _pixels(photo: Float[Tensor, "photo 3 height width"]) -> np.ndarray:
@@ -48,6 +47,8 @@ def moved_photo(
     """
     if photo.device.type != "cpu":
         return moved_photo_reference(photo, photo_xy, xy, heights, triangles, size)
+    from sdtalk.rendering.cpu import backend, face_window
+
     count = len(xy)
     drawn, shown = torch.zeros(count, 3, size, size), torch.zeros(count, 1, size, size)
     inputs = [_pixels(photo), *(_array(x) for x in (photo_xy, xy, heights))]
@@ -95,6 +96,8 @@ def affine_photo(
     """
     if photo.device.type != "cpu":
         return affine_photo_reference(photo, maps, size)
+    from sdtalk.rendering.cpu import backend, face_window
+
     out = torch.empty(len(maps), 3, size, size)
     backend.spread(face_window.draw_affinely, len(maps), _pixels(photo), _array(maps), out.numpy(), chunks=1)
     return out
@@ -116,6 +119,8 @@ def polygon_distance(
 ) -> Float[Tensor, "polygon 1 size size"]:
     """Signed distance of pixels to closed polygons, px, negative inside; measured at every second pixel."""
     if corners.device.type == "cpu":
+        from sdtalk.rendering.cpu import backend, face_window
+
         half = torch.empty(len(corners), size // 2, size // 2)
         backend.spread(face_window.polygon_distance, len(corners), _array(corners), half.numpy(), chunks=1)
     else:

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
-from sdtalk.rendering.cpu import painting
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.window_geometry import WindowGeometry
 from sdtalk.rendering.window_inputs import FADE, LIGHT, SHADE_PX, WindowInputs, window_inputs
@@ -155,6 +154,8 @@ def paint_in_place(
         places: Left and top of each window in its frame.
         picture: Colours, premultiplied, and alpha.
     """
+    from sdtalk.rendering.cpu import painting
+
     size = correction.shape[-1]
     planes = (inputs.mask, inputs.detail, inputs.silent)
     numbers = (inputs.freedom, inputs.colourful)

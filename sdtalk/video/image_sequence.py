@@ -4,7 +4,6 @@ import re
 import shutil
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -89,6 +88,8 @@ class PngFolderWriter(VideoWriter):
 
     def _append(self, frame: UInt8[np.ndarray, "height width channel"]) -> None:
         path = self._temporary / f"{self.written:06}.png"
+        import imageio.v3 as iio  # takes a tenth of a second to import
+
         iio.imwrite(path, frame, plugin="pillow", pnginfo=self._about, compress_level=PNG_COMPRESSION)
 
     def _finish(self) -> None:
