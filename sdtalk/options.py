@@ -38,6 +38,8 @@ class TalkOptions:
         expression: How much of a smile in the photo stays while the person speaks: 1 all of it, 0 nothing. By default
             half: closed lips are no longer stretched, and still belong to the cheeks of a smile. A still head's mouth
             speaks, so this counts for it, too.
+        exact: Every Gaussian in every frame, and painters in float32, instead of the faster way that `mini` has on a
+            CPU: a third of the speed, and a picture that differs by a tenth of an 8-bit step on average.
 
     Raises:
         InputError: A value is of the wrong type or not possible.
@@ -55,6 +57,7 @@ class TalkOptions:
     mouth: float = 1.0
     label: str = ""
     expression: float = 0.5
+    exact: bool = False
 
     def __post_init__(self) -> None:
         _check_types(vars(self))
@@ -117,11 +120,12 @@ def _check_types(choices: dict[str, Any]) -> None:
     """Refuse values of a wrong type by name, before they meet a comparison."""
     for name, value in choices.items():
         wanted, words = _TYPES[type(getattr(TalkOptions, name))]
-        if isinstance(value, bool) or not isinstance(value, wanted):
+        if isinstance(value, bool) != (wanted is bool) or not isinstance(value, wanted):
             raise InputError(f"option {name}", f"{value!r} is no {words}", f"Give a {words}.")
 
 
 _TYPES: dict[type, tuple[type, str]] = {
+    bool: (bool, "truth value"),
     str: (str, "text"),
     int: (numbers.Integral, "whole number"),
     float: (numbers.Real, "number"),

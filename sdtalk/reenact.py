@@ -40,11 +40,13 @@ class ReenactOptions:
         background: Stands behind the prediction and behind the person of the real frames.
         measured_codes: The mouth follows the one that is seen in the clip, not the sound; needs a model whose audio
             code is a mouth code.
+        exact: As in `TalkOptions`.
     """
 
     portrait: str | None = None
     background: str = "black"
     measured_codes: bool = False
+    exact: bool = False
 
     @property
     def transparent(self) -> bool:
@@ -63,6 +65,7 @@ class Reenactment:
         signals: What happens.
         scene: The background; None: frames are transparent.
         note: What the user should know, or "".
+        exact: As in `TalkOptions`.
     """
 
     clip: Path
@@ -71,6 +74,7 @@ class Reenactment:
     signals: DrivingSignals
     scene: Float[Tensor, "1 3 height width"] | None
     note: str = ""
+    exact: bool = False
 
 
 def prepare(
@@ -121,7 +125,7 @@ def prepare(
     gaze = followed_gaze(track.mesh, len(track), track.mesh[:1] if picture is None else None)
     small = replace(SmallMotion.none(len(track)), gaze=gaze)
     signals = DrivingSignals(code, pipeline.eyes_for_model(eyes), camera, small)
-    return Reenactment(clip, video.crop, head, signals, scene, note)
+    return Reenactment(clip, video.crop, head, signals, scene, note, options.exact)
 
 
 def check_knows_mouth_codes(config: SDTalkConfig) -> None:
@@ -150,9 +154,8 @@ def frame_pairs(
     pipeline: SDTalkPipeline, reenactment: Reenactment, watch: Stopwatch | None = None
 ) -> Iterator[tuple[UInt8[np.ndarray, "size size channel"], UInt8[np.ndarray, "size size channel"]]]:
     """Prediction and real frame, in turn, for every frame of the clip; both over the same background."""
-    predicted = render_frames(
-        pipeline.model, reenactment.head, reenactment.signals, reenactment.scene, FRAME_SIZE, watch
-    )
+    r = reenactment
+    predicted = render_frames(pipeline.model, r.head, r.signals, r.scene, FRAME_SIZE, watch, exact=r.exact)
     real = read_frames(reenactment.clip)
     for prediction in predicted:
         frames = list(islice(real, len(prediction)))

@@ -1,8 +1,13 @@
 """Frame stream: a head and driving signals go in, finished frames come out, a few at a time."""
 
-from collections.abc import Iterator
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,8 +20,10 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_frames
+from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
 from sdtalk.progress import Progress
+from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.video import VideoWriter
 
@@ -25,6 +32,26 @@ BATCH = 4
 
 MOST_WORKERS = 8
 """Parts of a video that are made at the same time, however many cores there are: each needs memory of its own."""
+
+AHEAD_SECONDS = 0.4
+"""By a clock, frames are made at most so long before they are due."""
+
+Frames: TypeAlias = UInt8[np.ndarray, "frame size size channel"]
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """A frame that was made by a clock.
+
+    Attributes:
+        number: Which frame of the video.
+        dropped: How many frames before it were left out so far, because the machine was too slow for them.
+        picture: RGB, or RGBA with straight alpha.
+    """
+
+    number: int
+    dropped: int
+    picture: UInt8[np.ndarray, "size size channel"]
 
 
 def render_frames(
@@ -37,7 +64,7 @@ def render_frames(
     seed: int = 0,
     batch: int = BATCH,
     exact: bool = False,
-) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
+) -> Iterator[Frames]:
     """Render a signals in batches; memory does not depend on its length.
 
     Args:
@@ -46,22 +73,64 @@ def render_frames(
         signals: What happens; on the CPU.
         background: What stands behind, as large as the model's frames; None: frames are RGBA, with straight alpha.
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
-        watch: Measures "motion", "rasterising", "painting" and "finishing", or for the exact way "rendering" instead
-            of the two in the middle.
+        watch: Measures "motion", "rasterising", "neural rendering" and "finishing" on every core that is used, or for
+            the exact way "rendering" instead of the two in the middle.
         seed: Of the noise, where the model's renderer draws it anew for every frame.
         batch: Frames animated at once.
         exact: Render as `SDTalk.render` does, also where there is a faster way, see `sdtalk.live`.
     """
-    watch, where = watch or Stopwatch(), head.eyes.device
-    background = None if background is None else background.to(where)
-    if has_live_renderer(model.config, where) and not exact:
-        yield from _render_live(model, head, signals, background, size, watch, batch)
-        return
-    for start in range(0, len(signals), batch):
-        part = signals[start : start + batch].to(where)
-        with _own_noise(where, seed, start):
-            frames = _render_exactly(model, head, part, background, size, watch)
-        yield frames
+    make, workers = _frame_maker(model, head, signals, background, size, watch or Stopwatch(), seed, exact)
+    yield from in_flight(make, _parts(len(signals), batch, workers), workers)
+
+
+def render_on_time(
+    model: SDTalk,
+    head: HeadGaussians,
+    signals: DrivingSignals,
+    background: Float[Tensor, "1 3 height width"] | None,
+    now: Callable[[], float],
+    size: int = FRAME_SIZE,
+    seed: int = 0,
+    exact: bool = False,
+) -> Iterator[TimedFrame]:
+    """Render by a clock: where the machine falls behind, frames are dropped, never sound.
+
+    Args:
+        model: As for `render_frames`, like head, signals, background, size, seed and exact.
+        head: See model.
+        signals: See model.
+        background: See model.
+        now: Where in the sound a listener is, in seconds; never goes back.
+        size: See model.
+        seed: See model.
+        exact: See model.
+
+    Yields:
+        Frames in order, at most `AHEAD_SECONDS` before they are due; dropped ones are missing, and counted.
+    """
+    make, workers = _frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact)
+    numbers = deque[int]()
+
+    def due() -> Iterator[range]:
+        number = 0
+        while (number := max(number, math.floor(now() * FRAME_RATE_HZ))) < len(signals):
+            time.sleep(max(0.0, number / FRAME_RATE_HZ - now() - AHEAD_SECONDS))
+            numbers.append(number)
+            yield range(number, number + 1)
+            number += 1
+
+    for made, frames in enumerate(in_flight(make, due(), workers)):
+        number = numbers.popleft()
+        yield TimedFrame(number, number - made, frames[0])
+
+
+def _parts(frames: int, batch: int, workers: int) -> Iterator[range]:
+    """Parts of `batch` frames; the first ones smaller, so that somebody who waits sees something soon."""
+    start, number = 0, 0
+    while start < frames:
+        stop = min(start + min(batch, 2 ** (number // workers)), frames)
+        yield range(start, stop)
+        start, number = stop, number + 1
 
 
 def has_live_renderer(config: SDTalkConfig, device: torch.device) -> bool:
@@ -69,37 +138,38 @@ def has_live_renderer(config: SDTalkConfig, device: torch.device) -> bool:
     return config.neural_renderer == "windows" and config.prior_colour and device.type == "cpu"
 
 
-def _render_live(
+def _frame_maker(
     model: SDTalk,
     head: HeadGaussians,
     signals: DrivingSignals,
     background: Tensor | None,
     size: int,
     watch: Stopwatch,
-    batch: int,
-) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
-    from sdtalk.live.in_flight import in_flight
-    from sdtalk.live.renderer import LiveRenderer
+    seed: int,
+    exact: bool,
+) -> tuple[Callable[[range], Frames], int]:
+    """What makes some of the frames, and how many threads may call it."""
+    where = head.eyes.device
+    background = None if background is None else background.to(where)
+    if exact or not has_live_renderer(model.config, where):
+
+        def make_exactly(part: range) -> Frames:
+            frames = signals[part.start : part.stop].to(where)
+            with _own_noise(where, seed, part.start):
+                return _render_exactly(model, head, frames, background, size, watch)
+
+        return make_exactly, 1
+    from sdtalk.live.renderer import LiveRenderer  # imports a compiler, which takes a quarter of a second
 
     with watch("preparing"):
         renderer = LiveRenderer(model, head, signals)
 
-    def render(part: DrivingSignals) -> UInt8[np.ndarray, "frame size size channel"]:
-        pictures = renderer.pictures(part, watch)
+    def make(part: range) -> Frames:
+        pictures = renderer.pictures(signals[part.start : part.stop], watch)
         with watch("finishing"):
             return _finished(pictures, background, size)
 
-    workers = min(torch.get_num_threads(), MOST_WORKERS)
-    yield from in_flight(render, _parts(signals, batch, workers), workers)
-
-
-def _parts(signals: DrivingSignals, batch: int, workers: int) -> Iterator[DrivingSignals]:
-    """Parts of `batch` frames; the first ones smaller, so that somebody who waits sees something soon."""
-    start, number = 0, 0
-    while start < len(signals):
-        length = min(batch, 2 ** (number // workers))
-        yield signals[start : start + length]
-        start, number = start + length, number + 1
+    return make, min(torch.get_num_threads(), MOST_WORKERS)
 
 
 @contextmanager
@@ -118,7 +188,7 @@ def _render_exactly(
     background: Tensor | None,
     size: int,
     watch: Stopwatch,
-) -> UInt8[np.ndarray, "frame size size channel"]:
+) -> Frames:
     with watch("motion"):
         animated = model.animate(head, part.audio_code, part.eyes, part.small_motion)
     frames = []
@@ -135,7 +205,7 @@ def _render_exactly(
 @torch.inference_mode()
 def _finished(
     pictures: Float[Tensor, "frame 4 height width"], background: Tensor | None, size: int
-) -> UInt8[np.ndarray, "frame size size channel"]:
+) -> Frames:
     """Frames of a size, over the background or with straight alpha.
 
     Args:

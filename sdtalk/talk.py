@@ -2,9 +2,9 @@
 
 import base64
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from sdtalk.options import TalkOptions
 from sdtalk.progress import Progress, ProgressBar, no_progress
 from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import render_frames, write_video
+from sdtalk.stream import TimedFrame, render_frames, render_on_time, write_video
 from sdtalk.video import open_writer
 from sdtalk.video.label import labelled
 
@@ -97,7 +97,10 @@ class Talk:
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds spent so far, by stage; "encoding" runs beside the others."""
+        """Seconds spent so far, by stage; "video" is the time from the first frame's beginning to the finished file.
+
+        The stages of frames add up what every core took, and "encoding" runs beside them.
+        """
         return dict(self._watch.seconds)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "height width channel"]]:
@@ -127,10 +130,27 @@ class Talk:
         self.path = self._write(Path(path), progress)
         return self.path
 
+    def frames_on_time(self, now: Callable[[], float]) -> Iterator[TimedFrame]:
+        """Render by a clock, for a preview: where the machine falls behind, frames are dropped, never sound.
+
+        Args:
+            now: Where in the sound a listener is, in seconds.
+
+        Yields:
+            Frames in order, with the label; each says how many were dropped so far.
+        """
+        o = self.options
+        timed = render_on_time(
+            self._model, self.head.gaussians, self.signals, self._scene, now, o.size, o.seed, o.exact
+        )
+        for frame in timed:
+            (picture,) = next(labelled(iter([frame.picture[None]]), o.label, o.size))
+            yield replace(frame, picture=picture)
+
     def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
         size, alpha = (self.options.size, self.options.size), self._scene is None
         writer = open_writer(path, size, sound=self._speech.original, alpha=alpha)
-        with showing(progress) as show, writer:
+        with showing(progress) as show, self._watch("video"), writer:
             batches = self._batches()
             with closing(batches):  # type: ignore[type-var]
                 write_video(writer, batches, len(self), show, self._watch)
@@ -139,7 +159,14 @@ class Talk:
     def _batches(self) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
         options, gaussians = self.options, self.head.gaussians
         batches = render_frames(
-            self._model, gaussians, self.signals, self._scene, options.size, self._watch, options.seed
+            self._model,
+            gaussians,
+            self.signals,
+            self._scene,
+            options.size,
+            self._watch,
+            options.seed,
+            exact=options.exact,
         )
         return labelled(batches, options.label, options.size)
 

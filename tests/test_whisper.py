@@ -14,9 +14,11 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder as Their
 from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
 from sdtalk.motion.audio_encoder import WhisperHead
-from sdtalk.speech.audio import SAMPLE_RATE_HZ, frame_count, level_gain, read_speech
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, SPEECH_DB, frame_count, level_gain, read_speech
 from sdtalk.speech.encoder import SpeechEncoder
-from sdtalk.speech.whisper import LIVE, WHOLE_FILE, WINDOW, Chunks, WhisperFeatures
+from sdtalk.speech.running_level import START_DB, RunningLevel
+from sdtalk.speech.whisper import LIVE, WHOLE_FILE, WINDOW, Chunks, WhisperFeatures, WhisperStream
+from sdtalk.speech.whisper.features import BEFORE
 from sdtalk.speech.whisper.log_mel import area_filters, whisper_log_mel
 from sdtalk.speech.whisper.network import WhisperEncoder, sinusoids
 from sdtalk.speech.whisper.weights import SCALE, dequantised, quantised, read_whisper
@@ -222,3 +224,42 @@ def test_rare_features_are_limited() -> None:
     head = WhisperHead(width=24, channels=10).eval()
     far, limit = 1000 * torch.ones(1, 17, 10), 5 * torch.ones(1, 17, 10)
     torch.testing.assert_close(head(far), head(limit))
+
+
+@torch.no_grad()
+def test_a_stream_gives_the_features_of_live_chunks(speech: torch.Tensor) -> None:
+    """In pieces of 40 ms, and at most 400 ms behind the sound; the level is that of the whole recording."""
+    samples = speech[: 5 * SAMPLE_RATE_HZ + 100]
+    live = WhisperFeatures.bundled(chunks=LIVE)
+    stream, found, behind = WhisperStream(live.network, level_gain(samples)), [], []
+    for start in range(0, len(samples), 640):
+        found.append(stream.hear(samples[start : start + 640]))
+        rows = sum(map(len, found)) - BEFORE
+        behind.append(min(start + 640, len(samples)) / 320 - rows)
+    found.append(stream.finish())
+    wanted = live.padded(samples, frame_count(samples))
+    torch.testing.assert_close(torch.cat(found), wanted, atol=2e-5, rtol=0)
+    assert max(behind) <= 20  # features, 50 a second
+
+
+@torch.no_grad()
+def test_a_streams_memory_does_not_grow(speech: torch.Tensor) -> None:
+    stream = WhisperStream(WhisperFeatures.bundled().network)
+    held = []
+    for second in range(6):
+        stream.hear(speech[second * SAMPLE_RATE_HZ : (second + 1) * SAMPLE_RATE_HZ])
+        held.append(len(stream._held))
+    assert max(held[3:]) <= (LIVE.past + LIVE.block + LIVE.ahead + 50) * 320
+
+
+def test_the_running_level_tends_to_that_of_the_recording(speech: torch.Tensor) -> None:
+    level = RunningLevel()
+    assert abs(20 * np.log10(level.gain) - (SPEECH_DB - START_DB)) < 0.6
+    for factor in (1.0, 0.1):
+        level, samples = RunningLevel(), factor * speech
+        found = []
+        for start in range(0, len(samples), 640):
+            level.hear(samples[start : start + 640])
+            found.append(20 * np.log10(level.gain / level_gain(samples)))
+        assert abs(found[-1]) < 1.5  # dB
+        assert np.abs(np.diff(found[25:])).max() < 1  # and it does not jump

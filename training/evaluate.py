@@ -65,6 +65,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--codes", default=HEARD, choices=CODES, help="heard (default), or measured: the speaker's own mouth"
     )
+    parser.add_argument("--exact", action="store_true", help="without the faster way of mini on a CPU")
     parser.add_argument("--limit-seconds", type=float, default=60.0, help="only the beginning of each clip")
     parser.add_argument("--clips", type=int, help="only so many clips")
     parser.add_argument(
@@ -105,14 +106,16 @@ def evaluation_cases(
     if arguments.data.endswith(".json"):
         pipeline = SDTalkPipeline.from_pretrained(arguments.model, device)
         path = Path(arguments.data)
-        return manifest_cases(path, pipeline, arguments.split, arguments.protocol, seconds, codes), []
+        how = arguments.split, arguments.protocol, seconds, codes, arguments.exact
+        return manifest_cases(path, pipeline, *how), []
     prepared = PreparedDataset.open(arguments.data)
     if prepared.index.tracker == "flame":
         flame_model()  # every clip needs it: what is missing shows at once
     folder = locate(arguments.model)
     precision = choose_precision("auto", read_config(folder), torch.device(device))
     model = load_model(folder, device).in_precision(precision)
-    cases = prepared_cases(prepared, model, arguments.split, arguments.protocol, seconds, device, codes)
+    how = arguments.split, arguments.protocol, seconds, device, codes, arguments.exact
+    cases = prepared_cases(prepared, model, *how)
     return cases, []
 
 

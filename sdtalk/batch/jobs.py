@@ -121,9 +121,15 @@ def _check_columns(path: Path, names: list[str]) -> None:
         raise InputError(str(path), "its first row names a column twice", "Name every column once.")
 
 
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+"""How a truth value may be written in a table."""
+
+
 def _value(name: str, cell: str) -> str | int | float:
     """A cell as the type of its option, where it reads so."""
     kinds = {field.name: type(field.default) for field in fields(TalkOptions)}
+    if kinds.get(name) is bool:
+        return TRUTH.get(cell.strip().lower(), cell)
     try:
         return kinds.get(name, str)(cell)
     except ValueError:

@@ -10,7 +10,7 @@ from sdtalk.video.naming import output_path
 def run(arguments: argparse.Namespace) -> int:
     """Make the video, and the one of the real frames."""
     clip, portrait = arguments.clip, arguments.portrait
-    options = ReenactOptions(portrait, arguments.background)
+    options = ReenactOptions(portrait, arguments.background, exact=arguments.exact)
     names, alpha = (portrait or clip, clip if portrait else "reenacted"), options.transparent
     output = output_path(arguments.output, *names, alpha=alpha)
     target = output_path(arguments.target, clip, "target", alpha=alpha) if arguments.target else None

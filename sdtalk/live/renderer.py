@@ -1,6 +1,6 @@
 """Live renderer: pictures of mini on a CPU, of the Gaussians that show, by kernels that finish a frame in one pass.
 
-It differs from `SDTalk.render` by about a quarter of one 8-bit step on average: Gaussians that hardly show are left
+It differs from `SDTalk.render` by a tenth of one 8-bit step on average: Gaussians that hardly show are left
 out, pixels they would have closed are made opaque, and the painters compute in bfloat16 where the processor has it.
 """
 
@@ -51,7 +51,7 @@ class LiveRenderer:
 
         Args:
             part: What happens in them.
-            watch: Measures "motion", "rasterising" and "painting".
+            watch: Measures "motion", "rasterising" and "neural rendering".
 
         Returns:
             Colours, premultiplied by alpha, and alpha. They stay until the same thread renders again.
@@ -71,7 +71,7 @@ class LiveRenderer:
                 features, alpha = (x.numpy() for x in blended(view, self.head.features, tuple(rasterised)))
                 detail = self.head.detail.numpy()
                 finishing.carry_detail(0, size, features, alpha[0], detail, np.float32(THIN), picture.numpy())
-        with watch("painting"):
+        with watch("neural rendering"):
             assert person.photo is not None
             self.windows.paint(person.photo, mesh, part.camera, pictures)
         return pictures

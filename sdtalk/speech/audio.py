@@ -216,10 +216,14 @@ def _mel_chunks(samples: Tensor) -> Iterator[Tensor]:
         yield piece.unfold(0, MEL_WINDOW, MEL_HOP)
 
 
+def loudness_db(pieces: Float[Tensor, "frame window"]) -> Float[Tensor, " frame"]:
+    """RMS of pieces of sound in dB of full scale, without their mean (a constant offset is no sound)."""
+    return 10 * torch.log10(pieces.var(dim=1, correction=0) + 1e-12)
+
+
 def _loudness_db(samples: Tensor) -> Tensor:
-    """RMS of every mel frame in dB of full scale, without its mean (a constant offset is no sound)."""
-    variance = torch.cat([piece.var(dim=1, correction=0) for piece in _mel_chunks(samples)])
-    return 10 * torch.log10(variance + 1e-12)
+    """Of every mel frame."""
+    return torch.cat([loudness_db(piece) for piece in _mel_chunks(samples)])
 
 
 def _active_part(loudness_db: Tensor) -> tuple[Tensor, float]:

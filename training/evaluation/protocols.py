@@ -95,6 +95,7 @@ def prepared_cases(
     seconds: float,
     device: str,
     codes: str = HEARD,
+    exact: bool = False,
 ) -> list[EvaluationCase]:
     """Cases for the clips of a split of a prepared data set, by key.
 
@@ -115,7 +116,7 @@ def prepared_cases(
     cases = []
     for key, entry in entries.items():
         other = entries[pairs[key]]
-        render = partial(_rendered_clip, prepared, model, entry, other, seconds, device, codes)
+        render = partial(_rendered_clip, prepared, model, entry, other, seconds, device, codes, exact)
         clip_mouth = MEASURED if codes == MEASURED else mouth_source(model.config, entry.own_speech)
         shown = other.person if other is not entry else ""
         cases.append(
@@ -133,13 +134,14 @@ def _rendered_clip(
     seconds: float,
     device: str,
     codes: str,
+    exact: bool,
 ) -> Iterator[RenderedClip]:
     clip, same = prepared.clip(entry), other is entry
     count = frame_limit(entry.frames, seconds)
     _, image, mask = next(clip_frames(prepared, other))
     source = image[None], mask[None], prepared.clip(other).heads(torch.tensor([0]))
     mouth = measured_mouth(clip, range(count), same) if codes == MEASURED else None
-    rendered = predicted_frames(model, clip, source, range(count), mouth, device, relative=not same)
+    rendered = predicted_frames(model, clip, source, range(count), mouth, device, relative=not same, exact=exact)
     timed = TimedIterator(rendered, skipped=BATCH)  # the first ones also make the head
     with FrameStore() as predicted, FrameStore() as real:
         for frame in timed:

@@ -64,6 +64,7 @@ def predicted_frames(
     device: torch.device | str = "cpu",
     batch: int = BATCH,
     relative: bool = False,
+    exact: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "512 512 3"]]:
     """Render frames of a clip before a black background, in inference mode; memory does not grow with their number.
 
@@ -77,6 +78,7 @@ def predicted_frames(
         batch: Frames animated at once.
         relative: Poses and eyes move from the source's own as the clip's move from its usual ones; for somebody else's
             picture, whose head has another place and whose eyes have another shape.
+        exact: As in `TalkOptions`.
     """
     chosen = torch.tensor(frames)
     image, mask, track = source
@@ -96,7 +98,7 @@ def predicted_frames(
         small = replace(SmallMotion.none(len(chosen)), gaze=gaze)
     signals = DrivingSignals(codes.cpu(), eyes, camera, small)
     black = torch.zeros(1, 3, FRAME_SIZE, FRAME_SIZE)
-    for rendered in render_frames(model, head, signals, black, FRAME_SIZE, batch=batch):
+    for rendered in render_frames(model, head, signals, black, FRAME_SIZE, batch=batch, exact=exact):
         yield from rendered
 
 

@@ -43,7 +43,13 @@ SAME_SHAPE = 0.01
 
 
 def manifest_cases(
-    path: Path, pipeline: SDTalkPipeline, split: str, protocol: str, seconds: float, codes: str = HEARD
+    path: Path,
+    pipeline: SDTalkPipeline,
+    split: str,
+    protocol: str,
+    seconds: float,
+    codes: str = HEARD,
+    exact: bool = False,
 ) -> list[EvaluationCase]:
     """Cases for the clips of a manifest: a JSON list of {file, split, identity, dataset, own_speech_audio}.
 
@@ -61,7 +67,7 @@ def manifest_cases(
     for entry in entries:
         file, own = entry["file"], entry.get("own_speech_audio") is True
         other = None if pairs[file] == file else path.parent / pairs[file]
-        render = partial(_reenacted_clip, pipeline, path.parent / file, other, own, seconds, codes)
+        render = partial(_reenacted_clip, pipeline, path.parent / file, other, own, seconds, codes, exact)
         shown = persons[pairs[file]] if other else ""
         group = group_name(str(entry.get("dataset", "")), file)
         cases.append(EvaluationCase(Path(file).stem, persons[file], group, render, mouth, shown))
@@ -98,14 +104,21 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _reenacted_clip(
-    pipeline: SDTalkPipeline, clip: Path, other: Path | None, own_speech: bool, seconds: float, codes: str
+    pipeline: SDTalkPipeline,
+    clip: Path,
+    other: Path | None,
+    own_speech: bool,
+    seconds: float,
+    codes: str,
+    exact: bool,
 ) -> Iterator[RenderedClip]:
     watch, portrait = Stopwatch(), None
     with tempfile.TemporaryDirectory() as folder, FrameStore() as predicted, FrameStore() as real:
         if other is not None:
             portrait = str(Path(folder) / "source.png")
             Image.fromarray(first_frame(other)).save(portrait)
-        reenactment = prepare(pipeline, clip, ReenactOptions(portrait, measured_codes=codes == MEASURED))
+        options = ReenactOptions(portrait, measured_codes=codes == MEASURED, exact=exact)
+        reenactment = prepare(pipeline, clip, options)
         count, info = frame_limit(len(reenactment.signals), seconds), probe(clip)
         for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
             predicted.append(ours)

@@ -20,7 +20,7 @@ def carry_detail(first, last, features, alpha, detail, thin, picture):
         features: [6, height, width] colour, and place in the photo, x and y in [-1, 1] times weight, weight.
         alpha: [height, width].
         detail: [rows, columns, 4], the last one unused: a pixel is one load.
-        thin: A transmittance T below this becomes T * T / thin.
+        thin: A transmittance T below this becomes T^3 / thin^2.
         picture: [4, height, width] out: colours, premultiplied, and alpha.
     """
     rows, columns = detail.shape[0], detail.shape[1]
@@ -34,7 +34,9 @@ def carry_detail(first, last, features, alpha, detail, thin, picture):
                     picture[c, row, column] = 0
                 continue
             through = one - opaque
-            closed = one - (through * through / thin if through < thin else through)
+            if through < thin:
+                through = through * through * through / (thin * thin)
+            closed = one - through
             gain = closed / opaque
             red, green, blue = features[0, row, column], features[1, row, column], features[2, row, column]
             weight = features[5, row, column]

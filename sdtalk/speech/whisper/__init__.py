@@ -6,5 +6,6 @@ log-mel spectrum does, in any language and in noise. The weights are OpenAI's (M
 
 from sdtalk.speech.whisper.chunks import LIVE, WHOLE_FILE, Chunks
 from sdtalk.speech.whisper.features import WINDOW, WhisperFeatures
+from sdtalk.speech.whisper.stream import WhisperStream
 
-__all__ = ["LIVE", "WHOLE_FILE", "WINDOW", "Chunks", "WhisperFeatures"]
+__all__ = ["LIVE", "WHOLE_FILE", "WINDOW", "Chunks", "WhisperFeatures", "WhisperStream"]
