@@ -93,7 +93,9 @@ def one_turn(folder: Path, cold: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch, "talk.mp4")
         command = [sys.executable, "-c", MEASURE, str(PORTRAIT), str(SPEECH), str(output)]
-        done = subprocess.run(command, cwd=folder, env=environment(folder), check=True, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            command, cwd=folder, env=environment(folder), check=True, stdout=subprocess.PIPE
+        )
         found = json.loads(done.stdout.splitlines()[-1])
         found["file"] = seconds_to_file(folder, output)
         if cold:
@@ -104,7 +106,9 @@ def one_turn(folder: Path, cold: bool) -> dict[str, float]:
 def table(turns: dict[str, list[dict[str, float]]]) -> str:
     """Medians of every version, and the last one's over the first one's."""
     names = list(turns)
-    lines = [f"{'':<48}" + "".join(f"{name:>14}" for name in names) + ("         ratio" if len(names) > 1 else "")]
+    lines = [
+        f"{'':<48}" + "".join(f"{name:>14}" for name in names) + ("         ratio" if len(names) > 1 else "")
+    ]
     for key, (words, form) in ROWS.items():
         values = [median(t[key] for t in turns[name]) for name in names if key in turns[name][0]]
         if len(values) == len(names):
@@ -153,7 +157,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another version, measured in turn")
     parser.add_argument("--repeats", type=int, default=5, help="turns (5)")
     parser.add_argument("--cold", action="store_true", help="also a first run, with kernels to be compiled")
-    parser.add_argument("--exact", type=Path, nargs="+", metavar="PHOTO", help="compare with the exact way instead")
+    parser.add_argument(
+        "--exact", type=Path, nargs="+", metavar="PHOTO", help="compare with the exact way instead"
+    )
     parser.add_argument("--every", type=int, default=20, help="so manieth frame is compared (20)")
     arguments = parser.parse_args(argv)
     if arguments.exact:

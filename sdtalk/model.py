@@ -285,7 +285,10 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         return GaussianDelta.of(self.offsets(head, audio_code, eyes))
 
     def offsets(
-        self, head: HeadGaussians, audio_code: Float[Tensor, "frame *field audio"], eyes: Float[Tensor, "frame 6"]
+        self,
+        head: HeadGaussians,
+        audio_code: Float[Tensor, "frame *field audio"],
+        eyes: Float[Tensor, "frame 6"],
     ) -> Float[Tensor, "frame moved 11"]:
         """What the fields say of a head's completion Gaussians and of its moving ones, in this order.
 

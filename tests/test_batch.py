@@ -250,6 +250,10 @@ def test_a_table_of_jobs(separator: str, tmp_path: Path) -> None:
     assert second.options == TalkOptions(
         label=label, pose=str(tmp_path / "clip.mp4"), background=str(tmp_path / "wall.png")
     )
+    path.write_text("portrait,speech,exact\na,b,yes\na,b,0\na,b,\na,b,maybe\n", encoding="utf-8")
+    *known, unknown = read_jobs(path)
+    assert [job.options.exact for job in known] == [True, False, False]
+    assert "exact" in unknown.problem and "'maybe' is no truth value" in unknown.problem
     assert third.row == 5 and "'3.5' is no whole number" in third.problem
     assert fourth.row == 6 and "cells" in fourth.problem
 

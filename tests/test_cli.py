@@ -134,6 +134,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         "--mouth",
         "--expression",
         "--label",
+        "--exact",
         "--quiet",
         *model,
     )
@@ -141,7 +142,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         ([], (*COMMANDS, *talk, "--version", "examples:", "sdtalk photo.jpg speech.wav -o talk.mp4")),
         (["talk"], ("--output", ".mp4", ".webm", ".mov", ".gif", "PNG", "folder", *talk)),
         (["batch"], ("JOBS", ".csv", "--output FOLDER", "--quiet", *model)),
-        (["reenact"], ("--portrait", "--target", "--background", "--quiet", *model)),
+        (["reenact"], ("--portrait", "--target", "--background", "--exact", "--quiet", *model)),
         (["bench"], ("--seconds", "--json", *model)),
         (["convert"], ("source", "target", "--noise", "--alignment", "--verify", "--quiet")),
         (["assets"], ("add", "flame", "hubert")),
@@ -343,12 +344,15 @@ def test_bench_measures_every_stage(files: Path, capsys: pytest.CaptureFixture) 
         "rasterising",
         "neural rendering",
         "encoding",
+        "video",
     )
     assert all(report.stages[stage] > 0 for stage in stages)
     assert report.peak_mb is None or 100 < report.peak_mb < 3000
     assert json.loads(as_json(report))["frames"] == 8
     text = as_text(report)
     assert all(stage in text for stage in (*stages, "peak memory", "start to file", "torch", "processor"))
+    assert report.first_frame_seconds > 0 and "sound to picture" in text
+    assert "real time" in text
 
 
 def test_bench_refuses_what_it_cannot_measure(files: Path) -> None:
@@ -370,6 +374,8 @@ def test_resident_memory_includes_children() -> None:
 
 
 def test_what_was_not_measured_is_called_so() -> None:
-    known = as_text(Report({}, 1, 1.0, "float32", 1.0, 5.0, {}, {}))
-    unknown = as_text(Report({}, 1, 1.0, "float32", None, None, {}, {}))
+    known = as_text(Report({}, 1, 1.0, 0.5, "float32", 1.0, 5.0, {}, {}))
+    unknown = as_text(Report({}, 1, 1.0, 0.5, "float32", None, None, {}, {}))
     assert "not measured" not in known and unknown.count("not measured") == 2
+    verdicts = [as_text(Report({}, 1, speed, 0.5, "float32", 1.0, 5.0, {}, {})) for speed in (24.9, 25.0)]
+    assert "   no    (this machine" in verdicts[0] and "  yes    (this machine" in verdicts[1]

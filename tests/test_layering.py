@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "_version", "errors", "progress", "stopwatch", "config", "camera", "gaussians", "weights", "box_filter",
     "inpainting", "image", "background", "speech", "video", "tracking", "flame", "reconstruction", "motion",
-    "rendering", "head", "model", "checkpoint", "published", "driving", "options", "stream", "talk",
+    "rendering", "head", "model", "checkpoint", "published", "driving", "options", "live",
+    "frame_maker", "stream", "talk",
     "batch", "pipeline", "reenact", "demo", "cli", "__main__",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from toy import EXAMPLE, toy_model
 from sdtalk.camera import Camera
 from sdtalk.driving import DrivingSignals
 from sdtalk.errors import InputError
+from sdtalk.frame_maker import has_live_renderer
 from sdtalk.head import HeadGaussians, moved_mesh, posed, rest_in_head
 from sdtalk.image import to_frames
 from sdtalk.live.in_flight import in_flight
@@ -22,8 +23,7 @@ from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.face_windows import MOUTH
 from sdtalk.rendering.photo_detail import carried_detail
-from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import has_live_renderer, render_frames, render_on_time
+from sdtalk.stream import render_frames, render_on_time
 from sdtalk.talk import Talk
 
 SCENE = torch.full((1, 3, 512, 512), 0.5)
@@ -105,7 +105,9 @@ def test_some_of_the_gaussians_move_as_they_do_among_all(pipeline, head, some) -
     everything = pipeline.model.animate(head, code, eyes, small).gaussians
     found = pipeline.model.animate(part, code, eyes, small).gaussians
     for name in ("means", "quats", "scales", "opacities", "features"):
-        torch.testing.assert_close(getattr(found, name), getattr(everything, name)[:, kept], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            getattr(found, name), getattr(everything, name)[:, kept], atol=1e-6, rtol=0
+        )
 
 
 @torch.inference_mode()
@@ -115,7 +117,9 @@ def test_placed_gaussians_are_animated_and_posed_ones(pipeline, live, some) -> N
     offsets = pipeline.model.offsets(person, some.audio_code, some.eyes)
     first = person.completion_canonical.shape[1]
     moved = torch.cat([torch.arange(first), first + person.moving])
-    order = torch.cat([moved, torch.tensor(sorted(set(range(person.head_weight.shape[1])) - set(moved.tolist())))])
+    order = torch.cat(
+        [moved, torch.tensor(sorted(set(range(person.head_weight.shape[1])) - set(moved.tolist())))]
+    )
     for index in range(len(some)):
         one = some[index : index + 1]
         wanted = posed(animated.gaussians[index : index + 1], person, one.camera)
@@ -149,7 +153,9 @@ def test_composed_frames_are_those_of_plain_pytorch() -> None:
     pictures, behind = torch.rand(2, 4, 20, 30) * 1.2 - 0.1, torch.rand(1, 3, 20, 30)
     wanted = to_frames((pictures[:, :3] + (1 - pictures[:, 3:]) * behind).clamp(0, 1)).astype(int)
     found = composed(pictures, behind).astype(int)
-    assert np.abs(found - wanted).max() <= 1 and (found != wanted).mean() < 0.01  # halves may round either way
+    assert (
+        np.abs(found - wanted).max() <= 1 and (found != wanted).mean() < 0.01
+    )  # halves may round either way
 
 
 @torch.inference_mode()
@@ -182,7 +188,9 @@ def test_exact_is_what_the_model_renders(pipeline, head, talk) -> None:
     exact = frames(pipeline.model, head, part, SCENE, exact=True)
     assert np.abs(exact.astype(int) - wanted).max() <= 1
     options = TalkOptions(exact=True)
-    first = next(pipeline.talk(talk.head, EXAMPLE.with_name("sense_and_sensibility.wav"), options=options).frames())
+    first = next(
+        pipeline.talk(talk.head, EXAMPLE.with_name("sense_and_sensibility.wav"), options=options).frames()
+    )
     assert not np.array_equal(first, next(talk.frames()))
     with pytest.raises(InputError, match="exact"):
         TalkOptions.of(exact="yes")

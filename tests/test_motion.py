@@ -7,7 +7,7 @@ import torch
 from published import FIXTURES, assert_sampled, with_rule_weights
 
 from sdtalk.motion.hash_encoding import PlaneHashEncoding, TriplaneHashEncoding
-from sdtalk.motion.motion_field import MotionField, scaled_difference
+from sdtalk.motion.motion_field import BLOCK, MotionField, PointCode, scaled_difference
 
 
 def published_field(name: str) -> MotionField:
@@ -57,6 +57,22 @@ def test_every_intermediate_is_the_published_one(name: str) -> None:
         assert_sampled(values, fixture, f"{name}_{theirs}", atol=1e-5)
     eyes = field.eye_encoder(torch.from_numpy(fixture["eye"]))
     torch.testing.assert_close(eyes, torch.from_numpy(fixture[f"{name}_enc_eye"]), atol=1e-5, rtol=0)
+
+
+def test_points_in_blocks_move_as_all_at_once() -> None:
+    field = tiny_field()
+    torch.nn.init.normal_(field.mlp[-1].weight)
+    code = field.encode(torch.randn(1, BLOCK + 7, 3) * 0.3)
+    audio, eyes = torch.randn(2, 5), torch.randn(2, 6)
+    at_once = field.offsets(code, audio, eyes)
+    with torch.no_grad():
+        blocks = field.offsets(code, audio, eyes)
+        people = field.offsets(PointCode(*(x.repeat(2, 1, 1) for x in vars(code).values())), audio, eyes)
+    torch.testing.assert_close(blocks, at_once, atol=1e-6, rtol=0)
+    torch.testing.assert_close(people, at_once, atol=1e-6, rtol=0)
+    delta = field(code, audio, eyes)
+    parts = [delta.means, delta.quats, delta.scales, delta.opacities[..., None]]
+    assert torch.equal(torch.cat(parts, -1), at_once)
 
 
 def test_an_untrained_field_is_the_identity() -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -12,8 +12,9 @@ from sdtalk.camera import FACING, Camera
 from sdtalk.errors import InputError
 from sdtalk.gaussians import Gaussians
 from sdtalk.rendering import gsplat, reference
+from sdtalk.rendering.cpu.backend import contributions
 from sdtalk.rendering.rasteriser import rasterise
-from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES, FeatureImage, RasterRules
+from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES, PUBLISHED_RULES, FeatureImage, RasterRules
 
 SIZE = 48
 DISTANCE = 10.0
@@ -126,6 +127,21 @@ def test_raw_sums_equal_the_reference(seed: int, rules: RasterRules) -> None:
 @pytest.mark.parametrize("channels", [4, 7, 32])
 def test_channels(channels: int) -> None:
     assert_same(scene(100, channels, 0), camera(width=32, height=32))
+
+
+def test_another_dilation_equals_the_reference() -> None:
+    assert_same(hard_scene(5, 1), camera(), HALF_RATE_RULES)
+
+
+def test_contributions_are_the_sums_of_the_weights() -> None:
+    """Which are the gradient of a picture of ones to the features."""
+    gaussians, view = hard_scene(1, 2), camera()
+    ones = torch.ones_like(gaussians.features, requires_grad=True)
+    reference.rasterise(replace(gaussians, features=ones), view).features.sum().backward()
+    assert ones.grad is not None
+    found = contributions(gaussians, view)
+    torch.testing.assert_close(found, ones.grad[0, :, 0], atol=1e-3, rtol=1e-3)
+    assert (found == 0).any() and (found > 1).any()
 
 
 def test_image_need_not_be_square_or_whole_tiles() -> None:

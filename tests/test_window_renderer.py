@@ -11,6 +11,8 @@ from sdtalk.camera import FACING, FRAME_SIZE, Camera
 from sdtalk.motion.face_motion import moved_face
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.moved_photo import (
+    affine_photo,
+    affine_photo_reference,
     moved_photo,
     moved_photo_reference,
     polygon_distance,
@@ -83,6 +85,16 @@ def test_the_compiled_kernels_draw_what_plain_pytorch_draws(window: FaceWindow) 
         polygon_distance_reference(ring, window.size)[:, None], scale_factor=2.0, mode="bilinear"
     )
     torch.testing.assert_close(polygon_distance(ring, window.size), plain, atol=1e-4, rtol=0)
+
+
+def test_affine_photos_are_those_of_plain_pytorch() -> None:
+    photos = torch.cat([smooth_picture(0), smooth_picture(1)])[..., 100:160, 50:130]
+    maps = torch.tensor([[1.0, 0.2, -3.5], [-0.2, 1.1, 4.0]]).repeat(4, 1, 1) + 0.1 * torch.randn(4, 2, 3)
+    found, plain = affine_photo(photos, maps, 64), affine_photo_reference(photos, maps, 64)
+    torch.testing.assert_close(found, plain, atol=2e-4, rtol=0)
+    # each photo is that of as many windows in a row
+    again = affine_photo(photos.repeat_interleave(2, 0), maps, 64)
+    assert torch.equal(found, again)
 
 
 def test_the_distance_to_a_square_is_the_distance_to_a_square() -> None:

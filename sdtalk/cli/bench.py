@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from sdtalk.cli.untrained import untrained_base
 from sdtalk.errors import InputError
+from sdtalk.frame_maker import has_live_renderer
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, read_speech
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import has_live_renderer
 from sdtalk.weights.assets import example
 
 LIBRARIES = ("torch", "numpy", "numba", "imageio-ffmpeg")
@@ -226,12 +226,16 @@ def as_text(report: Report) -> str:
     lines = []
     for stage in once + each_frame:
         seconds = report.stages.get(stage, 0.0)
-        each = f"{1000 * seconds / report.frames:7.1f} ms a frame" if stage in each_frame else ""  # of all cores
+        each = (
+            f"{1000 * seconds / report.frames:7.1f} ms a frame" if stage in each_frame else ""
+        )  # of all cores
         lines.append(row(stage, f"{seconds:7.2f} s  {each}".rstrip()))
     speed = report.frames_per_second
     lines.append(row("frames a second", f"{speed:7.1f}    ({report.frames} frames, with encoding)"))
     real_time = "yes" if speed >= FRAME_RATE_HZ else "no"
-    lines.append(row("real time", f"{real_time:>7}    (this machine: {speed:.0f} of {FRAME_RATE_HZ} frames a second)"))
+    lines.append(
+        row("real time", f"{real_time:>7}    (this machine: {speed:.0f} of {FRAME_RATE_HZ} frames a second)")
+    )
     lines.append(row("sound to picture", f"{report.first_frame_seconds:7.2f} s"))
     total = "not measured" if report.total_seconds is None else f"{report.total_seconds:7.1f} s"
     lines.append(row("start to file", total))

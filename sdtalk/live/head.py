@@ -16,7 +16,7 @@ from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.cpu import placement
 from sdtalk.rendering.photo_detail import photo_detail
 
-Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Geometry = tuple[np.ndarray, ...]
 """Means [N, 3], quats [N, 4], scales [N, 3] and opacities [N] of Gaussians."""
 
 
@@ -88,7 +88,8 @@ class LiveHead:
             rest_in_head: From where the photo has things to the frame's head space, see `head.posed`.
         """
         up = -self.person.rest.rotation[0, 1]
-        placed = tuple(np.empty_like(self.geometry[0]) if k == 0 else a.copy() for k, a in enumerate(self.geometry))
+        means, *rest = self.geometry
+        placed = np.empty_like(means), *(array.copy() for array in rest)
         placement.place(
             0,
             len(placed[0]),

@@ -34,7 +34,7 @@ class LiveRenderer:
         """Prepare a head.
 
         Args:
-            model: The model that made the head; one that `stream.has_live_renderer`.
+            model: The model that made the head; one that `frame_maker.has_live_renderer`.
             head: One person.
             signals: All frames that will be rendered.
         """
@@ -62,13 +62,13 @@ class LiveRenderer:
             offsets = self.model.offsets(person, part.audio_code, part.eyes)
             mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
             rested = rest_in_head(person, part.camera)
-        pictures, *rasterised = self._buffers(len(part), size)
+        pictures, rasterised = self._buffers(len(part), size)
         for index, picture in enumerate(pictures):
             with watch("motion"):
                 geometry = self.head.placed(offsets[index], small[index : index + 1], rested[index])
             with watch("rasterising"):
                 view = prepared(geometry, part.camera[index : index + 1])
-                features, alpha = (x.numpy() for x in blended(view, self.head.features, tuple(rasterised)))
+                features, alpha = (x.numpy() for x in blended(view, self.head.features, rasterised))
                 detail = self.head.detail.numpy()
                 finishing.carry_detail(0, size, features, alpha[0], detail, np.float32(THIN), picture.numpy())
         with watch("neural rendering"):
@@ -76,14 +76,14 @@ class LiveRenderer:
             self.windows.paint(person.photo, mesh, part.camera, pictures)
         return pictures
 
-    def _buffers(self, frames: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures, features and alpha to write to, of this thread: fresh memory costs a tenth of a frame's time."""
+    def _buffers(self, frames: int, size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Pictures, and features and alpha, to write to, of this thread: fresh memory has to be cleared first."""
         buffers = getattr(self._own, "buffers", None)
-        if buffers is None or len(buffers[0]) < frames or buffers[1].shape[-1] != size:
+        if buffers is None or len(buffers[0]) < frames or buffers[0].shape[-1] != size:
             sides, channels = (size, size), self.head.features.shape[1]
-            buffers = torch.empty(frames, 4, *sides), torch.empty(channels, *sides), torch.empty(1, *sides)
-            self._own.buffers = buffers
-        return buffers[0][:frames], buffers[1], buffers[2]
+            rasterised = torch.empty(channels, *sides), torch.empty(1, *sides)
+            buffers = self._own.buffers = torch.empty(frames, 4, *sides), rasterised
+        return buffers[0][:frames], buffers[1]
 
 
 def composed(

@@ -12,11 +12,11 @@ from sdtalk.rendering.cpu.backend import contributions
 from sdtalk.rendering.rules import HALF_RATE_RULES
 
 LEAST_SHOWN = 0.05
-"""A Gaussian that nowhere contributes as much to a picture, in px of half the size, is left out; a front one has 0.9."""
+"""Gaussians that contribute less to every picture of half the size are left out; in px, front ones contribute 0.9."""
 
 
 def telling_frames(signals: DrivingSignals) -> list[int]:
-    """The frames whose head turns furthest to each side, up and down, whose mouth is open furthest, whose eyes least."""
+    """The frames whose head turns furthest left, right, up and down, whose mouth is open most, whose eyes least."""
     facing = signals.camera.rotation[:, :2, 2]
     opening, lids = signals.audio_code.flatten(1)[:, :1], -signals.eyes[:, :1]
     return sorted(set(torch.cat([facing, -facing, opening, lids], dim=1).argmax(0).tolist()))

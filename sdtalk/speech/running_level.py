@@ -38,7 +38,9 @@ class RunningLevel:
     @property
     def gain(self) -> float:
         """What brings the active part of what was heard to the level that models were trained at."""
-        loud = self._counts.cumsum(0) >= 0.01 * self._counts.sum()  # one in a hundred is louder than these bins
+        loud = (
+            self._counts.cumsum(0) >= 0.01 * self._counts.sum()
+        )  # one in a hundred is louder than these bins
         reach = int(loud.nonzero()[0]) + round(ACTIVE_RANGE_DB / STEP_DB)
         reach = min(reach, round(-SILENCE_DB / STEP_DB))
         active, power = float(self._counts[:reach].sum()), float(self._powers[:reach].sum())

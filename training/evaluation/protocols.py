@@ -141,7 +141,9 @@ def _rendered_clip(
     _, image, mask = next(clip_frames(prepared, other))
     source = image[None], mask[None], prepared.clip(other).heads(torch.tensor([0]))
     mouth = measured_mouth(clip, range(count), same) if codes == MEASURED else None
-    rendered = predicted_frames(model, clip, source, range(count), mouth, device, relative=not same, exact=exact)
+    rendered = predicted_frames(
+        model, clip, source, range(count), mouth, device, relative=not same, exact=exact
+    )
     timed = TimedIterator(rendered, skipped=BATCH)  # the first ones also make the head
     with FrameStore() as predicted, FrameStore() as real:
         for frame in timed:

@@ -62,6 +62,7 @@ class PreparedView:
 
     @property
     def columns(self) -> int:
+        """Tiles in a row."""
         return _tile_grid(self.size)[0]
 
     def blending(self, features: np.ndarray) -> tuple[object, ...]:
@@ -85,7 +86,9 @@ def _padded(features: Tensor, block: int = simd.BLOCK) -> np.ndarray:
     return _array(F.pad(features, (0, missing)) if missing else features)
 
 
-def prepared(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRules = OUR_RULES) -> PreparedView:
+def prepared(
+    geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRules = OUR_RULES
+) -> PreparedView:
     """Project, sort and bin. Geometry: means, quats, scales, opacities; one camera."""
     count = len(geometry[0])
     matrix, intrinsics = camera.world_to_camera[0].double(), camera.intrinsics[0]
@@ -97,7 +100,9 @@ def prepared(geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRule
     lens = fx, fy, cx, cy
     out = splats, splats.view(np.int16), keys, tiles
     spread(projection.project, count, *geometry, pose, lens, size, rules.dilation, rules.square_extent, *out)
-    return PreparedView(pose, lens, size, np.float32(rules.max_alpha), splats, *_bin(_by_depth(keys), tiles, size))
+    return PreparedView(
+        pose, lens, size, np.float32(rules.max_alpha), splats, *_bin(_by_depth(keys), tiles, size)
+    )
 
 
 def _by_depth(keys: np.ndarray) -> np.ndarray:

@@ -107,7 +107,8 @@ def draw_photo(first, last, photos, photo_xy, xy, heights, triangles, out, shown
     Args:
         first: Of the windows to draw.
         last: Behind the last one.
-        photos: [photo, height, width, 4] of which three channels count; where there are fewer than windows, each is that of as many in a row.
+        photos: [photo, height, width, 4], of which three channels count; where there are fewer than windows, each is
+            that of as many in a row.
         photo_xy: [window, point, 2] the mesh in px of the photo.
         xy: [window, point, 2] the moved mesh in px of the window.
         heights: [window, point] towards the camera; the highest triangle wins a pixel.

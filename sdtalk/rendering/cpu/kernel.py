@@ -4,7 +4,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numba
 from numba.extending import intrinsic
@@ -17,7 +17,9 @@ REORDER = {"nsz", "arcp", "contract", "reassoc"}
 
 
 def kernel(
-    function: Callable[..., Any], fastmath: set[str] | bool = False, inline: str = "never"
+    function: Callable[..., Any],
+    fastmath: set[str] | bool = False,
+    inline: Literal["never", "always"] = "never",
 ) -> Callable[..., Any]:
     """Compile at first use, without the GIL, and keep the machine code on disk.
 

@@ -25,7 +25,11 @@ def interpolated(coarse, row, column, step):
 def show_teeth(pixel, shade, teeth, row, column, freedom, fade):
     """Let a pixel [3] show more or less of drawn upper and lower teeth; see `WindowInputs.painted`."""
     for jaw in range(2):
-        if teeth[jaw, 0, row, column] != 0 or teeth[jaw, 1, row, column] != 0 or teeth[jaw, 2, row, column] != 0:
+        if (
+            teeth[jaw, 0, row, column] != 0
+            or teeth[jaw, 1, row, column] != 0
+            or teeth[jaw, 2, row, column] != 0
+        ):
             shown = freedom * fade * np.float32(math.tanh(shade[3 + jaw]))
             for c in range(3):
                 pixel[c] += shown * teeth[jaw, c, row, column]
@@ -65,7 +69,9 @@ def paint(first, last, frames, places, limits, layers, corrections, picture):
                 for k in range(fine.shape[1]):
                     shade[k] = interpolated(coarse[w, k], row, column, step)
                 grey = (shade[0] + shade[1] + shade[2]) * third
-                fine_grey = (fine[w, 0, row, column] + fine[w, 1, row, column] + fine[w, 2, row, column]) * third
+                fine_grey = (
+                    fine[w, 0, row, column] + fine[w, 1, row, column] + fine[w, 2, row, column]
+                ) * third
                 for c in range(3):
                     pixel[c] = base[w, c, row, column]
                 if len(teeth) > 0:

@@ -14,8 +14,8 @@ def place(first, last, head, offsets, rest_offsets, small, rest_in_head, least_s
     Args:
         first: Start of the range.
         last: End of the range.
-        head: (means [N, 3], quats [N, 4], scales [N, 3], opacities [N], head_weight [N], brows [N, 3], support [M]); the
-            first M Gaussians are those that the fields move.
+        head: (means [N, 3], quats [N, 4], scales [N, 3], opacities [N], head_weight [N], brows [N, 3], support [M]);
+            the first M Gaussians are those that the fields move.
         offsets: [M, 11] of means, quats, scales, opacities in the frame's state.
         rest_offsets: [M, 11] in the photo's.
         small: (rise of the brows, breath [3]) the second for what does not follow the head.
@@ -42,9 +42,9 @@ def place(first, last, head, offsets, rest_offsets, small, rest_in_head, least_s
             for k in range(4):
                 new_quats[g, k] = quats[g, k] + share * (offsets[g, 3 + k] - rest_offsets[g, 3 + k])
                 length += new_quats[g, k] * new_quats[g, k]
-            length = one / max(math.sqrt(length), np.float32(1e-12))
+            unit = one / np.float32(math.sqrt(length + np.float32(1e-24)))
             for k in range(4):
-                new_quats[g, k] *= length
+                new_quats[g, k] *= unit
             for k in range(3):
                 scale = scales[g, k] + share * (offsets[g, 7 + k] - rest_offsets[g, 7 + k])
                 new_scales[g, k] = max(scale, least_scale)
@@ -55,5 +55,7 @@ def place(first, last, head, offsets, rest_offsets, small, rest_in_head, least_s
             continue
         for i in range(3):
             own = x if i == 0 else (y if i == 1 else z)
-            rested = rest_in_head[i, 0] * x + rest_in_head[i, 1] * y + rest_in_head[i, 2] * z + rest_in_head[i, 3]
+            rested = (
+                rest_in_head[i, 0] * x + rest_in_head[i, 1] * y + rest_in_head[i, 2] * z + rest_in_head[i, 3]
+            )
             new_means[g, i] = own + stays * (rested - own)

@@ -81,7 +81,21 @@ def project_axes(rotated_axes, fx, fy, tangent_x, tangent_y, z, image_axes):
 
 @kernel
 def project(
-    first, last, means, quats, scales, opacities, view, lens, size, dilation, square, splats, boxes, keys, tiles
+    first,
+    last,
+    means,
+    quats,
+    scales,
+    opacities,
+    view,
+    lens,
+    size,
+    dilation,
+    square,
+    splats,
+    boxes,
+    keys,
+    tiles,
 ):
     """Project Gaussians first:last to ellipses.
 
@@ -147,7 +161,11 @@ def project(
 @kernel
 def covariance_gradient(splats, moments, g, image_axes, image_axes_grad):
     """Fill `image_axes_grad` from the moments: sigma = A dx^2 / 2 + B dx dy + C dy^2 / 2, conic = covariance^-1."""
-    A, B, C = (np.float64(splats[g, CONIC_XX]), np.float64(splats[g, CONIC_XY]), np.float64(splats[g, CONIC_YY]))
+    A, B, C = (
+        np.float64(splats[g, CONIC_XX]),
+        np.float64(splats[g, CONIC_XY]),
+        np.float64(splats[g, CONIC_YY]),
+    )
     grad_A, grad_B = -0.5 * moments[g, MOMENT_XX], -0.5 * moments[g, MOMENT_XY]
     grad_C = -0.5 * moments[g, MOMENT_YY]
     # d covariance = -conic (d conic) conic, with grad_B the off-diagonal element of the symmetric gradient.

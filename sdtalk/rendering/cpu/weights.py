@@ -26,10 +26,8 @@ from sdtalk.rendering.cpu.projection import (
     TILE_WIDTH,
     TOP,
 )
-from sdtalk.rendering.cpu.simd import RUN, list_positive, prefetch, weigh_run
-
-LANES = np.uint64(RUN)
-"""RUN, unsigned: the wrap-around of negative indices, which signed ones need, prevents vector code."""
+from sdtalk.rendering.cpu.runs import RUN, list_positive, weigh_run
+from sdtalk.rendering.cpu.simd import prefetch
 
 STRIDE = 64
 """Row length of a tile's buffers: a run may overhang to the right, where T = 0 hides it."""
@@ -45,6 +43,7 @@ AHEAD = 8
 
 CHECK_EVERY = 16
 """Splats between two looks for rows in which every pixel has stopped."""
+
 
 @kernel
 def tile_buffers():
@@ -77,7 +76,10 @@ def weigh(splats, boxes, g, corner, live_rows, max_alpha, buffers):
     transmittance, alphas, weights, pixels = buffers
     x, y = splats[g, CENTRE_X] - np.float32(corner[0]), splats[g, CENTRE_Y] - np.float32(corner[1])
     left, right = max(boxes[g, LEFT] - corner[0], 0), min(boxes[g, RIGHT] - corner[0], TILE_WIDTH - 1)
-    top, bottom = max(boxes[g, TOP] - corner[1], live_rows[0]), min(boxes[g, BOTTOM] - corner[1], live_rows[1] - 1)
+    top, bottom = (
+        max(boxes[g, TOP] - corner[1], live_rows[0]),
+        min(boxes[g, BOTTOM] - corner[1], live_rows[1] - 1),
+    )
     xx, yy = np.float32(0.5) * LOG2_E * splats[g, CONIC_XX], np.float32(0.5) * LOG2_E * splats[g, CONIC_YY]
     xy, peak = LOG2_E * splats[g, CONIC_XY], splats[g, LOG2_OPACITY]
     count = np.uint64(0)
