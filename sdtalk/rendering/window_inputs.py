@@ -149,15 +149,17 @@ def window_inputs(
     triangles = torch.cat([face.triangles, face.mouth_triangles])
     drawn, mesh = moved_photo(g.photo, g.photo_xy, g.moved_xy, g.heights, triangles, size)
     opening, outline = list(window.opening), list(window.outline)
-    shifts = [(g.moved_xy - g.rest_xy)[:, list(p)].mean(1)[:, None] for p in (window.upper, window.lower)]
-    upper, lower = carried_photo(g, opening + outline, shifts, size)
+    anchors = dict.fromkeys((window.upper, window.lower))  # one, where both are the same
+    shifts = [(g.moved_xy - g.rest_xy)[:, list(p)].mean(1)[:, None] for p in anchors]
+    carried = carried_photo(g, opening + outline, shifts, size)
+    upper, lower = carried[0], carried[-1]
     base = drawn + (1 - mesh) * (upper if behind is None else behind)
     polygons = [g.moved_xy[:, opening], g.moved_xy[:, outline], g.rest_xy[:, outline]]
     polygons += [g.rest_xy[:, opening] + shift for shift in shifts]
-    distances = polygon_distance(torch.cat(polygons), size).chunk(5)
-    inner, outer, outer_of_photo, seen_upper, seen_lower = distances
+    inner, outer, outer_of_photo, *seen = polygon_distance(torch.cat(polygons), size).chunk(len(polygons))
+    seen_upper, seen_lower = seen[0], seen[-1]
     axes = FaceAxes.of(g.rest_xy)
-    aspect, from_upper, from_lower = _shown_inside(window, g, axes, shifts, seen_upper, seen_lower)
+    aspect, from_upper, from_lower = _shown_inside(window, g, axes, (shifts[0], shifts[-1]), seen_upper, seen_lower)
     left = (1 - from_upper - from_lower).clamp_min(0)
     change = (g.moved_xy - g.rest_xy)[:, opening + outline].square().sum(-1).mean(1)
     freedom = (1 - torch.exp(-change / STILL_PX**2))[:, None, None, None]
@@ -182,12 +184,12 @@ def window_inputs(
     if teeth is not None:
         base = base + teeth.sum(1)
     distances = tuple((d / DISTANCE_PX).clamp(-1, 1) for d in (inner, outer, seen_upper, seen_lower))
-    anchors = [axes.along(axes.across, g.moved_xy[:, list(window.upper)].mean(1)[:, None], size)]
-    anchors += [
+    coordinates = [axes.along(axes.across, g.moved_xy[:, list(window.upper)].mean(1)[:, None], size)]
+    coordinates += [
         axes.along(axes.down, g.moved_xy[:, list(p)].mean(1)[:, None], size)
         for p in (window.upper, window.lower)
     ]
-    planes = torch.cat([base, mesh, upper, lower, *distances, *[4 * a for a in anchors], *told], 1)
+    planes = torch.cat([base, mesh, upper, lower, *distances, *[4 * c for c in coordinates], *told], 1)
     mask = _soft_mask(window, torch.minimum(outer, outer_of_photo))
     detail = torch.sigmoid(DETAIL_PX - inner) * (1 - silent)
     numbers = _numbers(g, opening + outline, axes)
@@ -198,7 +200,7 @@ def _shown_inside(
     window: FaceWindow,
     g: WindowGeometry,
     axes: FaceAxes,
-    shifts: list[Tensor],
+    shifts: tuple[Tensor, Tensor],
     seen_upper: Float[Tensor, "window 1 size size"],
     seen_lower: Float[Tensor, "window 1 size size"],
 ) -> tuple[Float[Tensor, " window"], Tensor, Tensor]:

@@ -29,7 +29,7 @@ from sdtalk.rendering.cpu.projection import (
 from sdtalk.rendering.cpu.runs import RUN, list_positive, weigh_run
 from sdtalk.rendering.cpu.simd import prefetch
 
-STRIDE = 64
+STRIDE = 80
 """Row length of a tile's buffers: a run may overhang to the right, where T = 0 hides it."""
 
 AREA = TILE_HEIGHT * STRIDE
