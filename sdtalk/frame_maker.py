@@ -52,12 +52,12 @@ def frame_maker(
     from sdtalk.live.renderer import LiveRenderer  # imports a compiler, which takes a quarter of a second
 
     with watch("preparing"):
-        renderer = LiveRenderer(model, head, signals)
+        renderer = LiveRenderer(model, head, signals, size)
 
     def make(part: range) -> Frames:
         pictures = renderer.pictures(signals[part.start : part.stop], watch)
         with watch("finishing"):
-            return _finished(pictures, background, size)
+            return _finished(pictures, background, size, renderer.zoom)
 
     return make, min(torch.get_num_threads(), MOST_WORKERS)
 
@@ -94,7 +94,7 @@ def _render_exactly(
 
 @torch.inference_mode()
 def _finished(
-    pictures: Float[Tensor, "frame 4 height width"], background: Tensor | None, size: int
+    pictures: Float[Tensor, "frame 4 height width"], background: Tensor | None, size: int, zoom: int = 1
 ) -> Frames:
     """Frames of a size, over the background or with straight alpha.
 
@@ -102,12 +102,13 @@ def _finished(
         pictures: Colours, premultiplied, and alpha.
         background: None: there is none.
         size: In px.
+        zoom: So many equal pixels of the pictures, across and down, are one of small frames.
     """
     resized = size != pictures.shape[-1]
-    if background is not None and not resized and background.device.type == "cpu":
+    if background is not None and background.device.type == "cpu" and size * zoom == pictures.shape[-1]:
         from sdtalk.live.renderer import composed
 
-        return composed(pictures, background)
+        return composed(pictures, background, zoom)
     alpha = pictures[:, 3:]
     frames = pictures if background is None else pictures[:, :3] + (1 - alpha) * background
     frames = frames.clamp(0, 1)

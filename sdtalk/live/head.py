@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.cpu import placement
 from sdtalk.rendering.photo_detail import photo_detail
+from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
 
 Geometry = tuple[np.ndarray, ...]
 """Means [N, 3], quats [N, 4], scales [N, 3] and opacities [N] of Gaussians."""
@@ -43,19 +45,22 @@ class LiveHead:
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> "LiveHead":
+    def of(cls, model: SDTalk, head: HeadGaussians, signals: DrivingSignals, zoom: int = 1) -> "LiveHead":
         """Leave out what does not show in a recording, and see what the photo has beyond the rest.
 
         Args:
             model: The model that made the head.
             head: One person, with the photo and its detail.
             signals: All frames that will be rendered.
+            zoom: 2 for pictures that are rasterised at half the size.
         """
         person = head.only(shown_gaussians(model, head, signals))
         assert person.photo is not None and person.brows is not None and person.audio_code is not None
         image, first = person.photo.image, person.completion_canonical.shape[1]
         margin = (image.shape[-1] - person.rest.width) // 2
-        detail = photo_detail(image, person.gaussians, person.rest.window(-margin, -margin, image.shape[-1]))
+        camera = person.rest.window(-margin, -margin, image.shape[-1]).resized(image.shape[-1] // zoom)
+        rules = OUR_RULES if zoom == 1 else HALF_RATE_RULES
+        detail = photo_detail(F.avg_pool2d(image, zoom), person.gaussians, camera, rules)
         moved = torch.cat([torch.arange(first), first + person.moving])
         still = torch.ones(person.head_weight.shape[1], dtype=torch.bool).index_fill(0, moved, False)
         order = torch.cat([moved, still.nonzero()[:, 0]])

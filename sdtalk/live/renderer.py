@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import HeadGaussians, moved_mesh, rest_in_head
 from sdtalk.live.head import LiveHead
@@ -20,6 +21,7 @@ from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import knows_bfloat16
 from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.cpu.backend import blended, prepared
+from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
 from sdtalk.rendering.window_renderer import WindowRenderer
 from sdtalk.stopwatch import Stopwatch
 
@@ -30,16 +32,20 @@ THIN = 0.1
 class LiveRenderer:
     """Renders one head; made anew for every recording, since what shows depends on what happens."""
 
-    def __init__(self, model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> None:
+    def __init__(
+        self, model: SDTalk, head: HeadGaussians, signals: DrivingSignals, size: int = FRAME_SIZE
+    ) -> None:
         """Prepare a head.
 
         Args:
             model: The model that made the head; one that `frame_maker.has_live_renderer`.
             head: One person.
             signals: All frames that will be rendered.
+            size: Side of the finished frames; small ones are rasterised at half the size.
         """
+        self.zoom = 2 if size <= FRAME_SIZE // 2 else 1
         assert isinstance(model.neural_renderer, WindowRenderer)
-        self.model, self.head = model, LiveHead.of(model, head, signals)
+        self.model, self.head = model, LiveHead.of(model, head, signals, self.zoom)
         self.windows = deepcopy(model.neural_renderer)
         if knows_bfloat16():
             self.windows.to(torch.bfloat16)
@@ -54,10 +60,13 @@ class LiveRenderer:
             watch: Measures "motion", "rasterising" and "neural rendering".
 
         Returns:
-            Colours, premultiplied by alpha, and alpha. They stay until the same thread renders again.
+            Colours, premultiplied by alpha, and alpha; of small frames every pixel is there `zoom` x `zoom` times, but
+            for the windows. They stay until the same thread renders again.
         """
         person, size = self.head.person, part.camera.width
         small = part.small_motion or SmallMotion.none(len(part))
+        cameras = part.camera.resized(size // self.zoom)
+        rules = OUR_RULES if self.zoom == 1 else HALF_RATE_RULES
         with watch("motion"):
             offsets = self.model.offsets(person, part.audio_code, part.eyes)
             mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
@@ -67,10 +76,11 @@ class LiveRenderer:
             with watch("motion"):
                 geometry = self.head.placed(offsets[index], small[index : index + 1], rested[index])
             with watch("rasterising"):
-                view = prepared(geometry, part.camera[index : index + 1])
+                view = prepared(geometry, cameras[index : index + 1], rules)
                 features, alpha = (x.numpy() for x in blended(view, self.head.features, rasterised))
                 detail = self.head.detail.numpy()
-                finishing.carry_detail(0, size, features, alpha[0], detail, np.float32(THIN), picture.numpy())
+                thin, rows = np.float32(THIN), len(alpha[0])
+                finishing.carry_detail(0, rows, features, alpha[0], detail, thin, self.zoom, picture.numpy())
         with watch("neural rendering"):
             assert person.photo is not None
             self.windows.paint(person.photo, mesh, part.camera, pictures)
@@ -80,18 +90,18 @@ class LiveRenderer:
         """Pictures, and features and alpha, to write to, of this thread: fresh memory has to be cleared first."""
         buffers = getattr(self._own, "buffers", None)
         if buffers is None or len(buffers[0]) < frames or buffers[0].shape[-1] != size:
-            sides, channels = (size, size), self.head.features.shape[1]
+            sides, channels = (size // self.zoom,) * 2, self.head.features.shape[1]
             rasterised = torch.empty(channels, *sides), torch.empty(1, *sides)
-            buffers = self._own.buffers = torch.empty(frames, 4, *sides), rasterised
+            buffers = self._own.buffers = torch.empty(frames, 4, size, size), rasterised
         return buffers[0][:frames], buffers[1]
 
 
 def composed(
-    pictures: Float[Tensor, "frame 4 height width"], background: Float[Tensor, "1 3 height width"]
-) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Pictures over a background, as 8-bit frames."""
+    pictures: Float[Tensor, "frame 4 height width"], background: Float[Tensor, "1 3 height width"], zoom: int = 1
+) -> UInt8[np.ndarray, "frame rows columns 3"]:
+    """Pictures over a background, as 8-bit frames; each pixel of those is the mean of `zoom` x `zoom`."""
     count, _, height, width = pictures.shape
-    frames = np.empty((count, height, width, 3), np.uint8)
+    frames = np.empty((count, height // zoom, width // zoom, 3), np.uint8)
     for picture, frame in zip(pictures.numpy(), frames, strict=True):
-        finishing.compose(0, height, picture, background[0].numpy(), frame)
+        finishing.compose(0, len(frame), picture, background[0].numpy(), zoom, frame)
     return frames

@@ -11,6 +11,7 @@ from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE
 from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rules import OUR_RULES, RasterRules
 
 MIN_SOURCE_WEIGHT = 0.2
 """Where less of a pixel comes from the photo, the photo's fine detail is not trusted."""
@@ -21,11 +22,14 @@ DETAIL_RANGE = 0.5
 
 @torch.no_grad()
 def photo_detail(
-    image: Float[Tensor, "batch 3 height width"], gaussians: Gaussians, camera: Camera
+    image: Float[Tensor, "batch 3 height width"],
+    gaussians: Gaussians,
+    camera: Camera,
+    rules: RasterRules = OUR_RULES,
 ) -> Float[Tensor, "batch 3 height width"]:
     """What the Gaussians miss of the photo from its own camera; carried along by every later frame."""
     # the learned channels are not looked at, and would be most of the work
-    picture = rasterise(replace(gaussians, features=gaussians.features[..., : LEARNED.start]), camera)
+    picture = rasterise(replace(gaussians, features=gaussians.features[..., : LEARNED.start]), camera, rules)
     weight = picture.features[:, SOURCE][:, 2:]
     missing = image * picture.alpha - picture.features[:, RGB]
     trusted = weight > MIN_SOURCE_WEIGHT

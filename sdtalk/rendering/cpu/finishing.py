@@ -11,7 +11,7 @@ MIN_WEIGHT = np.float32(1e-4)
 
 
 @fast_kernel
-def carry_detail(first, last, features, alpha, detail, thin, picture):
+def carry_detail(first, last, features, alpha, detail, thin, zoom, picture):
     """Add the photo's detail to rows first:last of a rasterised picture, and close what is nearly opaque.
 
     Args:
@@ -21,7 +21,8 @@ def carry_detail(first, last, features, alpha, detail, thin, picture):
         alpha: [height, width].
         detail: [rows, columns, 4], the last one unused: a pixel is one load.
         thin: A transmittance T below this becomes T^3 / thin^2.
-        picture: [4, height, width] out: colours, premultiplied, and alpha.
+        zoom: Every pixel becomes zoom x zoom.
+        picture: [4, zoom * height, zoom * width] out: colours, premultiplied, and alpha.
     """
     rows, columns = detail.shape[0], detail.shape[1]
     half_width, half_height = np.float32(columns) * np.float32(0.5), np.float32(rows) * np.float32(0.5)
@@ -30,8 +31,10 @@ def carry_detail(first, last, features, alpha, detail, thin, picture):
         for column in range(alpha.shape[1]):
             opaque = alpha[row, column]
             if opaque <= 0:
-                for c in range(4):
-                    picture[c, row, column] = 0
+                for v in range(row * zoom, (row + 1) * zoom):
+                    for u in range(column * zoom, (column + 1) * zoom):
+                        for c in range(4):
+                            picture[c, v, u] = 0
                 continue
             through = one - opaque
             if through < thin:
@@ -59,29 +62,33 @@ def carry_detail(first, last, features, alpha, detail, thin, picture):
                         red += part * detail[v, u, 0]
                         green += part * detail[v, u, 1]
                         blue += part * detail[v, u, 2]
-            picture[0, row, column] = gain * red
-            picture[1, row, column] = gain * green
-            picture[2, row, column] = gain * blue
-            picture[3, row, column] = closed
+            red, green, blue = gain * red, gain * green, gain * blue
+            for v in range(row * zoom, (row + 1) * zoom):
+                for u in range(column * zoom, (column + 1) * zoom):
+                    picture[0, v, u], picture[1, v, u], picture[2, v, u] = red, green, blue
+                    picture[3, v, u] = closed
 
 
 @fast_kernel
-def compose(first, last, picture, background, frame):
+def compose(first, last, picture, background, zoom, frame):
     """Lay rows first:last of a picture over a background, as 8-bit RGB: clamped, rounded.
 
     Args:
-        first: Start of the range of rows.
+        first: Start of the range of rows of the frame.
         last: End of the range.
-        picture: [4, height, width] colours, premultiplied, and alpha.
-        background: [3, height, width].
+        picture: [4, zoom * height, zoom * width] colours, premultiplied, and alpha.
+        background: [3, zoom * height, zoom * width].
+        zoom: The mean of zoom x zoom pixels becomes one.
         frame: [height, width, 3] uint8, out.
     """
-    width = picture.shape[2]
-    zero, one, scale, half = np.float32(0), np.float32(1), np.float32(255), np.float32(0.5)
+    zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
+    scale = np.float32(255) / np.float32(zoom * zoom)
     for row in range(first, last):
-        line = frame[row]
-        for column in range(width):
-            through = one - picture[3, row, column]
+        for column in range(frame.shape[1]):
             for c in range(3):
-                value = picture[c, row, column] + through * background[c, row, column]
-                line[column, c] = np.uint8(min(max(value, zero), one) * scale + half)
+                total = zero
+                for v in range(row * zoom, (row + 1) * zoom):
+                    for u in range(column * zoom, (column + 1) * zoom):
+                        value = picture[c, v, u] + (one - picture[3, v, u]) * background[c, v, u]
+                        total += min(max(value, zero), one)
+                frame[row, column, c] = np.uint8(total * scale + half)
