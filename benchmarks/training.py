@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdtalk.cli.process import tune_process
+from sdtalk.process import tune_process
 
 tune_process()
 

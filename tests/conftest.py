@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sdtalk.model import SDTalk
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/cli/process.py
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see sdtalk/process.py
 
 
 def pytest_configure(config: pytest.Config) -> None:

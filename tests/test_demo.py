@@ -1,8 +1,10 @@
 """Tests of the demo page and its HTTP interface: a real server, a real client, a real browser where there is one."""
 
 import tempfile
+import threading
 import wave
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import gradio as gr
@@ -19,6 +21,7 @@ from sdtalk.demo.inputs import as_hex, error_message, known_model
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, SPEECH, build
 from sdtalk.demo.service import DOING, TalkService
+from sdtalk.demo.worker import Worker
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.pipeline import SILENT, SDTalkPipeline
@@ -161,6 +164,49 @@ def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> Non
     with pytest.raises(gr.Error, match="Stopped"):
         service.generate("a.png", "b.wav", True, request=visit, progress=told)
     assert told.steps[1:] == [(0, "Working"), ((1, 2), DOING["rendering"])] and not service.stops
+
+
+def test_all_videos_are_made_on_one_thread() -> None:
+    """Gradio calls from many threads; PyTorch keeps threads and memory for each that it ever ran on."""
+    seen, told = [], Told()
+
+    class Counting(SDTalkPipeline):
+        def __init__(self) -> None:
+            """Load nothing."""
+
+        def __call__(self, portrait, *files, options, progress):
+            seen.append(threading.current_thread())
+            raise InputError(portrait, "it is made up", "Give another one.")
+
+    cache = ModelCache({"mini": ""})
+    cache.name, cache.pipeline = "mini", Counting()
+    service = TalkService(cache)
+
+    def visit(number: int) -> None:
+        with pytest.raises(gr.Error, match="made up"):
+            request = gr.Request(session_hash=str(number))
+            service.generate("a.png", "b.wav", True, request=request, progress=told)
+
+    visits = [threading.Thread(target=visit, args=(number,)) for number in range(6)]
+    for thread in visits:
+        thread.start()
+    for thread in visits:
+        thread.join()
+    assert len(seen) == 6 and len(set(seen)) == 1 and seen[0] not in visits and seen[0].daemon
+
+
+def failing(error: BaseException) -> None:
+    raise error
+
+
+def test_a_worker_hands_on_what_its_calls_return_and_raise() -> None:
+    worker, mark = Worker(), ContextVar("mark", default="none")
+    mark.set("the caller's")
+    assert worker.run(lambda *given: (given, mark.get()), 1, 2) == ((1, 2), "the caller's")
+    for error in (ValueError("no"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            worker.run(failing, error)
+    assert worker.run(len, "on") == 2
 
 
 def dropdown(page: gr.Blocks) -> dict:

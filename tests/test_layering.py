@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "_version", "errors", "progress", "stopwatch", "config", "camera", "gaussians", "weights", "box_filter",
+    "_version", "errors", "process", "progress", "stopwatch", "config", "camera", "gaussians", "weights", "box_filter",
     "inpainting", "image", "background", "speech", "video", "tracking", "flame", "reconstruction", "motion",
     "rendering", "head", "model", "checkpoint", "published", "driving", "options", "live",
     "frame_maker", "stream", "talk",

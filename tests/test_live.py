@@ -205,7 +205,9 @@ def test_other_models_have_one_way_only(pipeline) -> None:
 def test_transparent_and_resized_frames_come_the_same_way(pipeline, head, talk) -> None:
     part = talk.signals[40:42]
     for size in (96, 256, 300):  # at half the size and below half as many pixels are rasterised
-        small, exact = (frames(pipeline.model, head, part, SCENE, size, exact=e).astype(int) for e in (False, True))
+        small, exact = (
+            frames(pipeline.model, head, part, SCENE, size, exact=e).astype(int) for e in (False, True)
+        )
         assert small.shape == (2, size, size, 3) and np.abs(small - exact).mean() < (0.3 if size > 256 else 1)
         assert (np.abs(small - exact) > 16).mean() < 1e-3
     alone, exact = (frames(pipeline.model, head, part, None, exact=e).astype(int) for e in (False, True))

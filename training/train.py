@@ -41,7 +41,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run by its path: the folder above holds the package `training`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from sdtalk.cli.process import tune_process
+from sdtalk.process import tune_process
 
 tune_process()
 

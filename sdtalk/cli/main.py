@@ -9,7 +9,7 @@ import signal
 import sys
 
 from sdtalk.cli.arguments import COMMANDS, USER_ERROR, command_parser, overview_parser
-from sdtalk.cli.process import tune_process
+from sdtalk.process import tune_process
 
 INTERRUPTED = 130
 STOPPED = {"batch": "stopped; finished videos stay, and are skipped when it is started again."}
@@ -33,7 +33,7 @@ def main(words: list[str] | None = None) -> int:
         overview_parser().parse_args(words[:1])
     name, words = (words[0], words[1:]) if words and words[0] in COMMANDS else ("talk", words)
     arguments = command_parser(name).parse_args(words)
-    tune_process()
+    tune_process(one_arena=True)
     try:
         from sdtalk.errors import InputError
 

@@ -97,7 +97,9 @@ class LiveRenderer:
 
 
 def composed(
-    pictures: Float[Tensor, "frame 4 height width"], background: Float[Tensor, "1 3 height width"], zoom: int = 1
+    pictures: Float[Tensor, "frame 4 height width"],
+    background: Float[Tensor, "1 3 height width"],
+    zoom: int = 1,
 ) -> UInt8[np.ndarray, "frame rows columns 3"]:
     """Pictures over a background, as 8-bit frames; each pixel of those is the mean of `zoom` x `zoom`."""
     count, _, height, width = pictures.shape

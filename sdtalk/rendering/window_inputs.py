@@ -159,7 +159,9 @@ def window_inputs(
     inner, outer, outer_of_photo, *seen = polygon_distance(torch.cat(polygons), size).chunk(len(polygons))
     seen_upper, seen_lower = seen[0], seen[-1]
     axes = FaceAxes.of(g.rest_xy)
-    aspect, from_upper, from_lower = _shown_inside(window, g, axes, (shifts[0], shifts[-1]), seen_upper, seen_lower)
+    aspect, from_upper, from_lower = _shown_inside(
+        window, g, axes, (shifts[0], shifts[-1]), seen_upper, seen_lower
+    )
     left = (1 - from_upper - from_lower).clamp_min(0)
     change = (g.moved_xy - g.rest_xy)[:, opening + outline].square().sum(-1).mean(1)
     freedom = (1 - torch.exp(-change / STILL_PX**2))[:, None, None, None]

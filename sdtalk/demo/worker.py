@@ -1,0 +1,34 @@
+"""Worker: one thread on which everything heavy of a page is done, in the order in which it comes."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Worker:
+    """Calls functions on a thread of its own, which does not keep the program from ending."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[tuple[Future, Callable[[], Any]]] = SimpleQueue()
+        Thread(target=self._work, name="talk", daemon=True).start()
+
+    def run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call a function there, in the caller's context, and wait for what it returns or raises."""
+        future: Future[Result] = Future()
+        context = copy_context()  # in which Gradio's progress finds the visitor
+        self._waiting.put((future, lambda: context.run(function, *arguments)))
+        return future.result()
+
+    def _work(self) -> None:
+        while True:
+            future, call = self._waiting.get()
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+            del future, call  # nothing of a visitor stays until the next one comes
