@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from sdtalk.camera import FRAME_SIZE
 from sdtalk.errors import InputError
 from sdtalk.image import box_within
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.reenact import ReenactOptions, check_knows_mouth_codes, frame_pairs, prepare
+from sdtalk.reenact import ReenactOptions, check_knows_mouth_codes, prepare, real_frames
 from sdtalk.speech.audio import read_speech
-from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import BATCH
+from sdtalk.stream import BATCH, render_frames
 from sdtalk.tracking.head_track import Portrait
 from sdtalk.video import probe, read_frames
-from training.evaluation.frame_store import FrameStore
+from training.evaluation.frame_store import FrameStore, TimedIterator
 from training.evaluation.metrics import RenderedClip
 from training.evaluation.protocols import (
     HEARD,
@@ -112,7 +111,7 @@ def _reenacted_clip(
     codes: str,
     exact: bool,
 ) -> Iterator[RenderedClip]:
-    watch, portrait = Stopwatch(), None
+    portrait = None
     with tempfile.TemporaryDirectory() as folder, FrameStore() as predicted, FrameStore() as real:
         if other is not None:
             portrait = str(Path(folder) / "source.png")
@@ -120,12 +119,16 @@ def _reenacted_clip(
         options = ReenactOptions(portrait, measured_codes=codes == MEASURED, exact=exact)
         reenactment = prepare(pipeline, clip, options)
         count, info = frame_limit(len(reenactment.signals), seconds), probe(clip)
-        for ours, theirs in islice(frame_pairs(pipeline, reenactment, watch), count):
-            predicted.append(ours)
-            real.append(theirs)
-            if real.count == BATCH:
-                watch.seconds.clear()  # while the first ones are made, kernels are compiled
-        spent = sum(watch.seconds.get(stage, 0.0) for stage in ("motion", "rendering", "finishing"))
+        signals, scene = reenactment.signals[:count], reenactment.scene
+        batches = render_frames(pipeline.model, reenactment.head, signals, scene, exact=exact)
+        # by themselves: they are made on all cores while others look at the last ones
+        timed = TimedIterator(chain.from_iterable(batches), skipped=BATCH)
+        for frame in timed:
+            predicted.append(frame)
+        filmed = islice(read_frames(clip), count)
+        while some := list(islice(filmed, BATCH)):
+            for frame in real_frames(pipeline, reenactment, some):
+                real.append(frame)
         yield RenderedClip(
             name=clip.stem,
             predicted=predicted.frames(),
@@ -133,7 +136,7 @@ def _reenacted_clip(
             samples=read_speech(clip).samples.numpy()[: count * 640] if info.has_sound else None,
             own_speech=own_speech,
             source=None if other is None else _source_picture(pipeline, other),
-            fps=(count - BATCH) / spent if spent and count > BATCH else None,
+            fps=timed.rate_hz,
             measured_codes=codes == MEASURED,
             known=box_within(reenactment.crop, info.width, info.height, FRAME_SIZE),
         )
