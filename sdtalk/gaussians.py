@@ -28,6 +28,11 @@ class GaussianDelta:
         """Take apart what a network says: means, quats, scales, opacities."""
         return cls(offsets[..., 0:3], offsets[..., 3:7], offsets[..., 7:10], offsets[..., 10])
 
+    @property
+    def packed(self) -> Float[Tensor, "batch gaussian 11"]:
+        """What `of` takes apart."""
+        return torch.cat([self.means, self.quats, self.scales, self.opacities[..., None]], dim=-1)
+
     def only(self, index: Int[Tensor, " kept"]) -> "GaussianDelta":
         """Those of some of the Gaussians."""
         return GaussianDelta(**{f.name: getattr(self, f.name)[:, index] for f in fields(self)})

@@ -226,7 +226,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         photo = None
         if self.config.neural_renderer == "windows":
             photo = PhotoFace(image, track.mesh, track.camera.project(track.mesh))
-        offsets = None if torch.is_grad_enabled() else self._offsets(head, code, head.eyes)
+        offsets = None if torch.is_grad_enabled() else self.offsets(head, code, head.eyes)
         return replace(head, audio_code=code, detail=detail, photo=photo, rest_offsets=offsets)
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
@@ -267,11 +267,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """
         bounded = not self.config.unbounded_motion
         with self._autocast():
-            offsets = self._offsets(head, audio_code, eyes)
+            offsets = self.offsets(head, audio_code, eyes)
         if not self.config.priors:
             return AnimatedHead(head.gaussians.moved_by(offsets, bounded))
         assert head.audio_code is not None
-        of_photo = head.rest_offsets or self._offsets(head, head.audio_code, head.eyes)
+        of_photo = head.rest_offsets or self.offsets(head, head.audio_code, head.eyes)
         everywhere = torch.ones_like(head.completion_canonical[..., 0])
         offsets = scaled_difference(offsets, of_photo, torch.cat([everywhere, head.support], dim=1))
         gaussians = head.gaussians.moved_by(scattered(offsets, head), bounded)
@@ -280,32 +280,25 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         mesh = None if head.photo is None else moved_mesh(head, audio_code, eyes, small)
         return AnimatedHead(gaussians, mesh)
 
-    def _offsets(self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor) -> GaussianDelta:
-        """`offsets`, as a delta."""
-        return GaussianDelta.of(self.offsets(head, audio_code, eyes))
-
     def offsets(
         self,
         head: HeadGaussians,
         audio_code: Float[Tensor, "frame *field audio"],
         eyes: Float[Tensor, "frame 6"],
-    ) -> Float[Tensor, "frame moved 11"]:
+    ) -> GaussianDelta:
         """What the fields say of a head's completion Gaussians and of its moving ones, in this order.
 
         Args:
             head: The person.
             audio_code: State of the mouth.
             eyes: State of the eyes.
-
-        Returns:
-            Offsets of means, quats, scales and opacities.
         """
         codes = audio_code.unbind(1) if audio_code.ndim == 3 else [audio_code]
-        coarse = self.coarse_field.offsets(head.coarse_code, codes[0], eyes)
+        coarse = self.coarse_field(head.coarse_code, codes[0], eyes)
         if self.fine_field is None:
             return coarse
         assert head.fine_code is not None
-        return torch.cat([self.fine_field.offsets(head.fine_code, codes[-1], eyes), coarse], dim=1)
+        return GaussianDelta.concatenate([self.fine_field(head.fine_code, codes[-1], eyes), coarse])
 
     def render(self, head: HeadGaussians, animated: AnimatedHead, camera: Camera) -> Frame:
         """Render an animated head.

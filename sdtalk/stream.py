@@ -115,10 +115,11 @@ def render_on_time(
 
 
 def _parts(frames: int, batch: int, workers: int) -> Iterator[range]:
-    """Parts of `batch` frames; the first ones smaller, so that somebody who waits sees something soon."""
+    """Parts of `batch` frames; with several workers the first are smaller: somebody who waits sees something soon."""
     start, number = 0, 0
     while start < frames:
-        stop = min(start + min(batch, 2 ** (number // workers)), frames)
+        length = batch if workers == 1 else min(batch, 2 ** (number // workers))
+        stop = min(start + length, frames)
         yield range(start, stop)
         start, number = stop, number + 1
 

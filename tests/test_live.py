@@ -114,7 +114,7 @@ def test_some_of_the_gaussians_move_as_they_do_among_all(pipeline, head, some) -
 def test_placed_gaussians_are_animated_and_posed_ones(pipeline, live, some) -> None:
     person = live.head.person
     animated = pipeline.model.animate(person, some.audio_code, some.eyes, some.small_motion)
-    offsets = pipeline.model.offsets(person, some.audio_code, some.eyes)
+    offsets = pipeline.model.offsets(person, some.audio_code, some.eyes).packed
     first = person.completion_canonical.shape[1]
     moved = torch.cat([torch.arange(first), first + person.moving])
     order = torch.cat(

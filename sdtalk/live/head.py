@@ -32,7 +32,7 @@ class LiveHead:
         features: Their features.
         weights: How far they follow the head's pose [N], their displacement per rise of the brows [N, 3], and how far
             the first take part in facial motion [M].
-        rest_offsets: What the fields say of the photo's state, see `MotionField.offsets`.
+        rest_offsets: What the fields say of the photo's state, see `GaussianDelta.packed`.
         detail: What the photo shows beyond these Gaussians, see `HeadGaussians.detail`; a fourth channel is unused.
     """
 
@@ -75,7 +75,7 @@ class LiveHead:
                 person.brows[0, order].numpy(),
                 torch.cat([everywhere, person.support[0]]).numpy(),
             ),
-            rest_offsets=model.offsets(person, person.audio_code, person.eyes)[0],
+            rest_offsets=model.offsets(person, person.audio_code, person.eyes).packed[0],
             detail=torch.cat([detail, torch.zeros_like(detail[:, :1])], 1)[0].permute(1, 2, 0).contiguous(),
         )
 

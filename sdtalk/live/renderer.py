@@ -68,7 +68,7 @@ class LiveRenderer:
         cameras = part.camera.resized(size // self.zoom)
         rules = OUR_RULES if self.zoom == 1 else HALF_RATE_RULES
         with watch("motion"):
-            offsets = self.model.offsets(person, part.audio_code, part.eyes)
+            offsets = self.model.offsets(person, part.audio_code, part.eyes).packed
             mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
             rested = rest_in_head(person, part.camera)
         pictures, rasterised = self._buffers(len(part), size)

@@ -95,22 +95,16 @@ class MotionField(nn.Module):
             audio: Audio code of each frame.
             eyes: Eye state of each frame.
         """
-        return GaussianDelta.of(self.offsets(points, audio, eyes))
-
-    def offsets(
-        self, points: PointCode, audio: Float[Tensor, "frame audio"], eyes: Float[Tensor, "frame eye"]
-    ) -> Float[Tensor, "frame point 11"]:
-        """The same as `forward`, in one: offsets of means, quats, scales and opacities."""
         eyes = self.eye_encoder(self.eye_scale * eyes)
         several_people = len(points.position) > 1
         if several_people or torch.is_grad_enabled() or eyes.is_cuda or torch.compiler.is_compiling():
-            return self._network(points, audio, eyes)
+            return GaussianDelta.of(self._network(points, audio, eyes))
         blocks = [slice(i, i + BLOCK) for i in range(0, len(points), BLOCK)]
         one_by_one = [
             torch.cat([self._network(points[b], *frame) for b in blocks], dim=1)
             for frame in zip(audio.split(1), eyes.split(1), strict=True)
         ]
-        return torch.cat(one_by_one)
+        return GaussianDelta.of(torch.cat(one_by_one))
 
     def _network(self, points: PointCode, audio: Tensor, eyes: Tensor) -> Float[Tensor, "frame point 11"]:
         """Offsets, of eye states already encoded."""
