@@ -4,7 +4,9 @@ Every command is a module of its own with a function `run`. PyTorch takes second
 once the arguments are understood.
 """
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 
@@ -16,6 +18,9 @@ STOPPED = {"batch": "stopped; finished videos stay, and are skipped when it is s
 """What is said after Ctrl-C."""
 NOTHING_WRITTEN = "stopped; nothing was written."
 
+FINISHED = ("talk", "batch", "reenact")
+"""Commands that leave nothing open behind them."""
+
 
 def main(words: list[str] | None = None) -> int:
     """Run a command.
@@ -26,12 +31,29 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         Exit code: 0, 2 for an input that cannot be used, 130 after Ctrl-C or a polite kill.
     """
-    if words is None:  # the program itself: a polite kill cleans up as Ctrl-C does
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    words = sys.argv[1:] if words is None else words
+    if words is not None:
+        return _run(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
+    code = _run(sys.argv[1:])
+    if _command(sys.argv[1:]) in FINISHED:
+        # taking PyTorch and the compiler apart takes another second, which the system does at once
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _command(words: list[str]) -> str:
+    """Which command the arguments ask for."""
+    return words[0] if words and words[0] in COMMANDS else "talk"
+
+
+def _run(words: list[str]) -> int:
     if words[:1] in (["-h"], ["--help"], ["--version"]):
         overview_parser().parse_args(words[:1])
-    name, words = (words[0], words[1:]) if words and words[0] in COMMANDS else ("talk", words)
+    name = _command(words)
+    words = words[1:] if words[:1] == [name] else words
     arguments = command_parser(name).parse_args(words)
     tune_process(one_arena=True)
     try:
