@@ -7,8 +7,8 @@ and at last a recording of 15 minutes, stopped after its first frames. Prints wh
 import argparse
 import os
 import tempfile
-import threading
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio as gr
@@ -24,14 +24,15 @@ PORTRAIT, SPEECH = EXAMPLES / "eileen_collins.png", EXAMPLES / "sense_and_sensib
 KINDS = ("whole", "stopped", "whole", "no picture")
 
 
-class Visitor:
+class Visitor(gr.Progress):
     """Somebody who waits for a video, or stops it after some frames."""
 
     def __init__(self, service: TalkService, number: int, speech: Path, kind: str) -> None:
+        super().__init__()
         self.service, self.speech, self.kind = service, speech, kind
         self.request = gr.Request(session_hash=str(number))
 
-    def progress(self, done: object, **_: object) -> None:
+    def __call__(self, done: object, *_: object, **__: object) -> None:
         """Stop when the first frames are there."""
         if self.kind == "stopped" and isinstance(done, tuple):
             self.service.stop(self.request)
@@ -41,7 +42,7 @@ class Visitor:
         portrait = SPEECH if self.kind == "no picture" else PORTRAIT
         try:
             video, _ = self.service.generate(
-                str(portrait), str(self.speech), True, request=self.request, progress=self.progress
+                str(portrait), str(self.speech), True, request=self.request, progress=self
             )
             Path(video).unlink()
         except gr.Error:
@@ -73,9 +74,8 @@ def main(argv: list[str] | None = None) -> None:
         service = TalkService(ModelCache({"mini": "mini"}, "cpu"))
         visits = [(short, KINDS[number % len(KINDS)]) for number in range(arguments.jobs)]
         for number, (speech, kind) in enumerate([*visits, (long, "stopped"), (short, "whole")]):
-            thread = threading.Thread(target=Visitor(service, number, speech, kind).visit)
-            thread.start()
-            thread.join()
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(Visitor(service, number, speech, kind).visit).result()
             if number % 10 == 1 or number >= len(visits):
                 print(f"after {number + 1:3d} visits: {resident_mb(os.getpid()):5.0f} MB", flush=True)
 

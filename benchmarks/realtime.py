@@ -80,26 +80,26 @@ def environment(folder: Path, cache: str | None = None) -> dict[str, str]:
     return own if cache is None else {**own, "NUMBA_CACHE_DIR": cache}
 
 
-def seconds_to_file(folder: Path, output: Path, cache: str | None = None) -> float:
-    """Run a version's command line on the example."""
-    command = [sys.executable, "-m", "sdtalk", str(PORTRAIT), str(SPEECH), "-o", str(output), "--quiet"]
+def seconds_to_file(folder: Path, speech: Path, output: Path, cache: str | None = None) -> float:
+    """Run a version's command line on the example portrait."""
+    command = [sys.executable, "-m", "sdtalk", str(PORTRAIT), str(speech), "-o", str(output), "--quiet"]
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment(folder, cache), check=True)
     return time.perf_counter() - start
 
 
-def one_turn(folder: Path, cold: bool) -> dict[str, float]:
+def one_turn(folder: Path, cold: bool, speech: Path = SPEECH) -> dict[str, float]:
     """Measure one version once."""
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch, "talk.mp4")
-        command = [sys.executable, "-c", MEASURE, str(PORTRAIT), str(SPEECH), str(output)]
+        command = [sys.executable, "-c", MEASURE, str(PORTRAIT), str(speech), str(output)]
         done = subprocess.run(
             command, cwd=folder, env=environment(folder), check=True, stdout=subprocess.PIPE
         )
         found = json.loads(done.stdout.splitlines()[-1])
-        found["file"] = seconds_to_file(folder, output)
+        found["file"] = seconds_to_file(folder, speech, output)
         if cold:
-            found["cold"] = seconds_to_file(folder, output, str(Path(scratch, "cache")))
+            found["cold"] = seconds_to_file(folder, speech, output, str(Path(scratch, "cache")))
     return found
 
 

@@ -1,0 +1,42 @@
+"""Tests of the benchmarks of real time and of the page's memory: they run, and say what they measured."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from toy import EXAMPLE, save_speech
+
+from benchmarks.page_memory import main as page_memory
+from benchmarks.realtime import main as realtime
+from benchmarks.realtime import one_turn, table
+
+
+def test_the_frames_of_both_ways_are_compared(capsys: pytest.CaptureFixture) -> None:
+    realtime(["--exact", str(EXAMPLE), "--every", "90"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    name, mean, largest, above = line.split()
+    assert name == EXAMPLE.name and 0 < float(mean) < 0.3 and 0 < int(largest) < 128 and float(above) < 1e-3
+
+
+def test_versions_stand_beside_each_other() -> None:
+    old = [{"fps 512": fps, "import": 2.0} for fps in (10.0, 11.0, 30.0)]
+    new = [{"fps 512": fps, "import": 1.5, "cold": 20.0} for fps in (33.0, 22.0, 44.0)]
+    lines = table({"old": old, "this": new}).splitlines()
+    assert lines[0].split() == ["old", "this", "ratio"]
+    assert lines[1].endswith("3.00") and "11.0" in lines[1] and "33.0" in lines[1]
+    assert len(lines) == 3 and lines[2].endswith("0.75")  # what only one of them measured is left out
+    assert "ratio" not in table({"this": new})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
+def test_a_version_is_measured_in_its_own_folder(tmp_path: Path) -> None:
+    found = one_turn(Path(__file__).parent.parent, cold=False, speech=save_speech(tmp_path / "hum.wav", 0.4))
+    assert found["fps 512"] > 1 and found["fps 256"] > 1 and found["memory"] > 100
+    assert 0 < found["torch"] < found["import"] < found["file"] and found["photo"] > 0
+
+
+def test_the_pages_memory_is_told(capfd: pytest.CaptureFixture) -> None:
+    page_memory(["--jobs", "4", "--seconds", "0.2", "--minutes", "0.01"])
+    lines = re.findall(r"after +(\d+) visits: +(\d+) MB", capfd.readouterr().out)
+    assert [int(number) for number, _ in lines] == [2, 5, 6] and all(int(mb) > 100 for _, mb in lines)
