@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sdtalk.image import to_frames
 from sdtalk.live.in_flight import in_flight
 from sdtalk.live.renderer import THIN, LiveRenderer, composed
 from sdtalk.live.shown import shown_gaussians, telling_frames
+from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
@@ -200,6 +202,20 @@ def test_other_models_have_one_way_only(pipeline) -> None:
     assert has_live_renderer(pipeline.model.config, torch.device("cpu"))
     assert not has_live_renderer(pipeline.model.config, torch.device("cuda"))
     assert not has_live_renderer(toy_model().config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fine_field": False}, {"completion_branch": False}, {"still_shoulders": False}], ids=str
+)
+def test_ablated_models_render_live_too(pipeline, talk, changes: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    model = SDTalk(replace(pipeline.model.config, **changes)).eval().requires_grad_(False)
+    for field in model.motion_fields:
+        torch.nn.init.normal_(field.mlp[-1].weight, std=0.003)
+    person, part = talk.head.portrait, every(talk.signals, 30, 40)[:2]
+    made = SDTalkPipeline(model, pipeline.tracker, "cpu", pipeline.speech_encoder).reconstruct_tracked(person)
+    shown, exact = (frames(model, made, part, SCENE, exact=e).astype(int) for e in (False, True))
+    assert 0 < np.abs(shown - exact).mean() < 0.5
 
 
 def test_transparent_and_resized_frames_come_the_same_way(pipeline, head, talk) -> None:

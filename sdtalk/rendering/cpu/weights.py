@@ -3,8 +3,7 @@
 Blending and its gradient both walk a tile's splats front to back and share `weigh`, which turns one splat into a
 short list of pixels and weights.
 
-Loops over splats index whole arrays and take no row out of them: Numba counts the references to such a view, which
-costs as much as blending a row of pixels.
+Loops over splats index whole arrays and take no row out of them: Numba would count the references to such a view.
 """
 
 import math
@@ -50,8 +49,8 @@ def tile_buffers():
     """What `weigh` works on, pixel (row, column) of the tile at row * STRIDE + column.
 
     Returns:
-        Transmittance, negative where the pixel has stopped, 0 outside the image; alpha and
-        weight of the last splat, valid at its pixels; the list of these pixels, with room for one more run.
+        Transmittance, negative where the pixel has stopped, 0 outside the image; alpha and weight of the last splat,
+        valid at its pixels; the list of these pixels, with room for one more run.
     """
     transmittance, alphas = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
     return transmittance, alphas, np.empty(AREA, np.float32), np.empty(AREA + RUN, np.int32)
