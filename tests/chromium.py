@@ -123,7 +123,25 @@ class Tab:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Tab]:
-    """A browser with a profile of its own."""
+    """A browser with a profile of its own; one that hangs while it starts, as on a busy machine, is started again."""
+    process, tab = _start(profile)
+    if tab is None:
+        process, tab = _start(profile)
+    assert tab is not None, "the browser does not answer"
+    try:
+        yield tab
+    finally:
+        os.close(tab.write_fd)
+        os.close(tab.read_fd)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+
+def _start(profile: Path) -> tuple[subprocess.Popen, Tab | None]:
+    """A browser, and its page; None: it did not answer, and was ended."""
     (to_read, to_browser), (from_browser, to_write) = os.pipe(), os.pipe()
 
     def as_3_and_4() -> None:  # where --remote-debugging-pipe looks
@@ -138,12 +156,10 @@ def browser(profile: Path) -> Iterator[Tab]:
     os.close(to_read)
     os.close(to_write)
     try:
-        yield Tab(from_browser, to_browser)
-    finally:
+        return process, Tab(from_browser, to_browser)
+    except AssertionError:
+        os.killpg(process.pid, 9)
+        process.wait()
         os.close(to_browser)
         os.close(from_browser)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+        return process, None
