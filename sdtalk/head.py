@@ -55,6 +55,12 @@ class HeadGaussians:
     brows: Float[Tensor, "batch gaussian 3"] | None = None
     rest_offsets: GaussianDelta | None = None
 
+    @property
+    def moved_by_fields(self) -> Int[Tensor, " moved"]:
+        """Which Gaussians the fields are asked about: those of the completion, then the moving ones."""
+        first = self.completion_canonical.shape[1]
+        return torch.cat([torch.arange(first, device=self.moving.device), first + self.moving])
+
     def only(self, index: Int[Tensor, " kept"]) -> "HeadGaussians":
         """The same person of some of the Gaussians; `index`: which, in ascending order."""
         first = self.completion_canonical.shape[1]
@@ -142,8 +148,7 @@ class Frame:
 
 def scattered(moved: GaussianDelta, head: HeadGaussians) -> GaussianDelta:
     """Offsets of all Gaussians of a head, from those of its completion and its moving ones: zero elsewhere."""
-    first, count = head.completion_canonical.shape[1], head.gaussians.means.shape[1]
-    index = torch.cat([torch.arange(first, device=head.moving.device), first + head.moving])
+    count, index = head.gaussians.means.shape[1], head.moved_by_fields
     parts = {}
     for name in ("means", "quats", "scales", "opacities"):
         offsets = getattr(moved, name)

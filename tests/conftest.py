@@ -1,9 +1,7 @@
 """Shared pytest configuration: settings made before PyTorch is imported, and fixtures made once for all test files."""
 
-import ctypes
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def memory_is_handed_back() -> "Iterator[None]":
     """Give the system what a file's tests no longer use: commands that they call make glibc keep it."""
     yield
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+    from sdtalk.process import hand_back_memory
+
+    hand_back_memory()
 
 
 @pytest.fixture(scope="session")

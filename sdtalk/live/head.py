@@ -15,6 +15,7 @@ from sdtalk.live.shown import shown_gaussians
 from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.cpu import placement
+from sdtalk.rendering.cpu.backend import padded_few
 from sdtalk.rendering.photo_detail import photo_detail
 from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
 
@@ -29,7 +30,7 @@ class LiveHead:
     Attributes:
         person: The same with tensors, in its own order.
         geometry: The Gaussians in the photo's state.
-        features: Their features.
+        features: Their features, padded for the kernel.
         weights: How far they follow the head's pose [N], their displacement per rise of the brows [N, 3], and how far
             the first take part in facial motion [M].
         rest_offsets: What the fields say of the photo's state, see `GaussianDelta.packed`.
@@ -61,7 +62,7 @@ class LiveHead:
         camera = person.rest.window(-margin, -margin, image.shape[-1]).resized(image.shape[-1] // zoom)
         rules = OUR_RULES if zoom == 1 else HALF_RATE_RULES
         detail = photo_detail(F.avg_pool2d(image, zoom), person.gaussians, camera, rules)
-        moved = torch.cat([torch.arange(first), first + person.moving])
+        moved = person.moved_by_fields
         still = torch.ones(person.head_weight.shape[1], dtype=torch.bool).index_fill(0, moved, False)
         order = torch.cat([moved, still.nonzero()[:, 0]])
         g = person.gaussians.only(order)
@@ -69,7 +70,7 @@ class LiveHead:
         return cls(
             person=person,
             geometry=tuple(x[0].contiguous().numpy() for x in (g.means, g.quats, g.scales, g.opacities)),
-            features=g.features[0],
+            features=torch.from_numpy(padded_few(g.features[0])),
             weights=(
                 person.head_weight[0, order].numpy(),
                 person.brows[0, order].numpy(),

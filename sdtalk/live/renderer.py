@@ -90,7 +90,7 @@ class LiveRenderer:
         """Pictures, and features and alpha, to write to, of this thread: fresh memory has to be cleared first."""
         buffers = getattr(self._own, "buffers", None)
         if buffers is None or len(buffers[0]) < frames or buffers[0].shape[-1] != size:
-            sides, channels = (size // self.zoom,) * 2, self.head.features.shape[1]
+            sides, channels = (size // self.zoom,) * 2, self.head.person.gaussians.features.shape[-1]
             rasterised = torch.empty(channels, *sides), torch.empty(1, *sides)
             buffers = self._own.buffers = torch.empty(frames, 4, size, size), rasterised
         return buffers[0][:frames], buffers[1]

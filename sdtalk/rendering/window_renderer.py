@@ -122,9 +122,8 @@ def _paint(
     behind = torch.cat([behind[:frames], behind[frames:].flip(-1)])
     inputs = window_inputs(window, geometry.within(corners), behind[:, :3])
     dtype = next(painter.parameters()).dtype
-    planes = inputs.planes.to(dtype).contiguous(
-        memory_format=torch.channels_last
-    )  # both at once takes longer
+    # one after the other, which takes less time than both at once
+    planes = inputs.planes.to(dtype).contiguous(memory_format=torch.channels_last)
     correction = painter(planes, inputs.numbers.to(dtype))
     opaque = torch.maximum(behind[:, 3:], inputs.mesh)
     correction = correction.float() * opaque

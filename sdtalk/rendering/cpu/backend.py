@@ -86,6 +86,11 @@ def _padded(features: Tensor, block: int = simd.BLOCK) -> np.ndarray:
     return _array(F.pad(features, (0, missing)) if missing else features)
 
 
+def padded_few(features: Tensor) -> np.ndarray:
+    """The same for few channels; a head that stays is padded once."""
+    return _padded(features, simd.NARROW_BLOCK)
+
+
 def prepared(
     geometry: tuple[np.ndarray, ...], camera: Camera, rules: RasterRules = OUR_RULES
 ) -> PreparedView:
@@ -138,7 +143,7 @@ def blended(
     Args:
         view: From `prepared`.
         features: By Gaussian, [gaussian, channel].
-        out: Where to write; None: new tensors.
+        out: Where to write, perhaps fewer channels; None: new tensors.
 
     Returns:
         Features [channel, height, width] and alpha [1, height, width].
@@ -147,8 +152,7 @@ def blended(
     if out is None:
         out = torch.empty(features.shape[1], height, width), torch.empty(1, height, width)
     image, alpha = out
-    block = simd.BLOCK if features.shape[1] > simd.NARROW_BLOCK else simd.NARROW_BLOCK
-    rows = _padded(features, block)
+    rows = padded_few(features) if features.shape[1] <= simd.NARROW_BLOCK else _padded(features)
     spread(forward.blend, len(view.starts) - 1, *view.blending(rows), image.numpy(), alpha[0].numpy())
     return out
 

@@ -7,10 +7,9 @@ from sdtalk.rendering.cpu.projection import SPLAT_SIZE
 from sdtalk.rendering.cpu.simd import BLOCK, NARROW_BLOCK, add_scaled, add_scaled_narrow
 from sdtalk.rendering.cpu.weights import (
     AREA,
-    CHECK_EVERY,
     STRIDE,
     ask_ahead,
-    shrink,
+    live_rows,
     start_tile,
     tile_buffers,
     weigh,
@@ -61,10 +60,9 @@ def blend(
         sums[:] = 0
         first_row, end_row = 0, height
         for entry in range(starts[tile], starts[tile + 1]):
-            if (entry - starts[tile]) % CHECK_EVERY == 0:
-                first_row, end_row = shrink(first_row, end_row, transmittance)
-                if first_row == end_row:
-                    break
+            first_row, end_row = live_rows(entry - starts[tile], first_row, end_row, transmittance)
+            if first_row == end_row:
+                break
             ask_ahead(entries, entry, 0, flat_splats, np.uint64(SPLAT_SIZE), flat_features, row_length)
             g = entries[entry, 0]
             source = np.uint64(g) * row_length
@@ -72,7 +70,9 @@ def blend(
             for k in range(count):
                 pixel = np.uint64(pixels[k])
                 if channels == NARROW_BLOCK:
-                    add_scaled_narrow(sums, pixel * row_length, flat_features, source, weights[pixel])
+                    add_scaled_narrow(
+                        sums, pixel * row_length, flat_features, source, weights[pixel], np.uint64(1)
+                    )
                 else:
                     add_scaled(sums, pixel * row_length, flat_features, source, weights[pixel], blocks)
         write_tile((left, top), (width, height), channels, sums, transmittance, image, alpha_image)
@@ -101,10 +101,9 @@ def sum_weights(first, last, columns, size, max_alpha, splats, boxes, features, 
         left, top, _, height = start_tile(tile, columns, size, transmittance)
         first_row, end_row = 0, height
         for entry in range(starts[tile], starts[tile + 1]):
-            if (entry - starts[tile]) % CHECK_EVERY == 0:
-                first_row, end_row = shrink(first_row, end_row, transmittance)
-                if first_row == end_row:
-                    break
+            first_row, end_row = live_rows(entry - starts[tile], first_row, end_row, transmittance)
+            if first_row == end_row:
+                break
             g, slot = entries[entry, 0], entries[entry, 1]
             count = weigh(splats, boxes, g, (left, top), (first_row, end_row), max_alpha, buffers)
             total = np.float32(0)

@@ -4,6 +4,9 @@ They work on blocks of BLOCK float32 at a position of a one-dimensional array. L
 AVX-512 registers or into more, smaller ones (AVX2, NEON). Nothing checks the bounds.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,14 +20,15 @@ NARROW_BLOCK = 8
 """The same for a forward pass of few features, of which three in four would be padding."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), BLOCK)
-_NARROW_VECTOR = ir.VectorType(ir.FloatType(), NARROW_BLOCK)
 FAST = ("reassoc", "contract", "nsz")
 
 
-def _block_pointer(builder: ir.IRBuilder, array: ir.Value, start: ir.Value, block: ir.Value) -> ir.Value:
+def _block_pointer(
+    builder: ir.IRBuilder, array: ir.Value, start: ir.Value, block: ir.Value, vector: ir.VectorType = _VECTOR
+) -> ir.Value:
     """Pointer to the block-th vector after `start` of a float32 array."""
-    index = builder.add(start, builder.mul(block, ir.Constant(block.type, BLOCK)))
-    return builder.bitcast(builder.gep(array, [index]), _VECTOR.as_pointer())
+    index = builder.add(start, builder.mul(block, ir.Constant(block.type, vector.count)))
+    return builder.bitcast(builder.gep(array, [index]), vector.as_pointer())
 
 
 def array_data(context, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value) -> ir.Value:
@@ -46,51 +50,33 @@ def is_vector_input(*arrays: types.Type) -> bool:
     return all(isinstance(a, types.Array) and a.dtype == types.float32 and a.ndim == 1 for a in arrays)
 
 
-@vector_operation
-def add_scaled(typingctx, target, target_start, source, source_start, weight, blocks) -> tuple | None:  # type: ignore[no-untyped-def]
-    """target[target_start + i] += weight * source[source_start + i] for i < blocks * BLOCK."""
-    if not is_vector_input(target, source):
-        return None
-    signature = types.void(target, types.uint64, source, types.uint64, types.float32, types.uint64)
+def _scaled_addition(width: int) -> Callable[..., Any]:
+    """Of target[target_start + i] += weight * source[source_start + i] for i < blocks * width."""
+    vector = ir.VectorType(ir.FloatType(), width)
 
-    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        to, origin = (
-            array_data(context, builder, target, args[0]),
-            array_data(context, builder, source, args[2]),
-        )
-        factor = broadcast(builder, args[4], BLOCK)
-        with cgutils.for_range(builder, args[5]) as loop:
-            pointer = _block_pointer(builder, to, args[1], loop.index)
-            row = builder.load(_block_pointer(builder, origin, args[3], loop.index), align=4)
-            product = builder.fmul(factor, row, flags=FAST)
-            builder.store(builder.fadd(builder.load(pointer, align=4), product, flags=FAST), pointer, align=4)
-        return context.get_dummy_value()
+    def add(typingctx, target, target_start, source, source_start, weight, blocks) -> tuple | None:  # type: ignore[no-untyped-def]
+        if not is_vector_input(target, source):
+            return None
+        signature = types.void(target, types.uint64, source, types.uint64, types.float32, types.uint64)
 
-    return signature, generate
+        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            to = array_data(context, builder, target, args[0])
+            origin = array_data(context, builder, source, args[2])
+            factor = broadcast(builder, args[4], width)
+            with cgutils.for_range(builder, args[5]) as loop:
+                pointer = _block_pointer(builder, to, args[1], loop.index, vector)
+                row = builder.load(_block_pointer(builder, origin, args[3], loop.index, vector), align=4)
+                product = builder.fmul(factor, row, flags=FAST)
+                total = builder.fadd(builder.load(pointer, align=4), product, flags=FAST)
+                builder.store(total, pointer, align=4)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return vector_operation(add)
 
 
-@vector_operation
-def add_scaled_narrow(typingctx, target, target_start, source, source_start, weight) -> tuple | None:  # type: ignore[no-untyped-def]
-    """target[target_start + i] += weight * source[source_start + i] for i < NARROW_BLOCK."""
-    if not is_vector_input(target, source):
-        return None
-    signature = types.void(target, types.uint64, source, types.uint64, types.float32)
-
-    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        to, origin = (
-            array_data(context, builder, target, args[0]),
-            array_data(context, builder, source, args[2]),
-        )
-        pointer, row = (
-            builder.bitcast(builder.gep(array, [start]), _NARROW_VECTOR.as_pointer())
-            for array, start in ((to, args[1]), (origin, args[3]))
-        )
-        factor = broadcast(builder, args[4], NARROW_BLOCK)
-        product = builder.fmul(factor, builder.load(row, align=4), flags=FAST)
-        builder.store(builder.fadd(builder.load(pointer, align=4), product, flags=FAST), pointer, align=4)
-        return context.get_dummy_value()
-
-    return signature, generate
+add_scaled, add_scaled_narrow = _scaled_addition(BLOCK), _scaled_addition(NARROW_BLOCK)
 
 
 @vector_operation

@@ -57,7 +57,7 @@ def tile_buffers():
 
 
 @fast_kernel
-def weigh(splats, boxes, g, corner, live_rows, max_alpha, buffers):
+def weigh(splats, boxes, g, corner, rows, max_alpha, buffers):
     """Blend one splat into a tile's transmittance and list the pixels it reaches.
 
     Args:
@@ -65,7 +65,7 @@ def weigh(splats, boxes, g, corner, live_rows, max_alpha, buffers):
         boxes: The same as int16.
         g: Which of them.
         corner: (left, top) of the tile in px.
-        live_rows: (first, end) of the rows that still have a live pixel.
+        rows: (first, end) of the rows that still have a live pixel.
         max_alpha: `RasterRules.max_alpha`, float32.
         buffers: Of this thread, from `tile_buffers`.
 
@@ -76,8 +76,8 @@ def weigh(splats, boxes, g, corner, live_rows, max_alpha, buffers):
     x, y = splats[g, CENTRE_X] - np.float32(corner[0]), splats[g, CENTRE_Y] - np.float32(corner[1])
     left, right = max(boxes[g, LEFT] - corner[0], 0), min(boxes[g, RIGHT] - corner[0], TILE_WIDTH - 1)
     top, bottom = (
-        max(boxes[g, TOP] - corner[1], live_rows[0]),
-        min(boxes[g, BOTTOM] - corner[1], live_rows[1] - 1),
+        max(boxes[g, TOP] - corner[1], rows[0]),
+        min(boxes[g, BOTTOM] - corner[1], rows[1] - 1),
     )
     xx, yy = np.float32(0.5) * LOG2_E * splats[g, CONIC_XX], np.float32(0.5) * LOG2_E * splats[g, CONIC_YY]
     xy, peak = LOG2_E * splats[g, CONIC_XY], splats[g, LOG2_OPACITY]
@@ -116,12 +116,13 @@ def is_live(row, transmittance):
 
 
 @kernel
-def shrink(first, end, transmittance):
-    """Drop outer rows in which every pixel has stopped."""
-    while first < end and not is_live(first, transmittance):
-        first += 1
-    while first < end and not is_live(end - 1, transmittance):
-        end -= 1
+def live_rows(place, first, end, transmittance):
+    """Drop outer rows in which every pixel has stopped; looked for before every CHECK_EVERY-th splat of a tile."""
+    if place % CHECK_EVERY == 0:
+        while first < end and not is_live(first, transmittance):
+            first += 1
+        while first < end and not is_live(end - 1, transmittance):
+            end -= 1
     return first, end
 
 

@@ -27,8 +27,12 @@ class Chunks:
             features: Of the recording.
         """
         for first in range(0, features, self.block):
-            start, stop = max(first - self.past, 0), min(first + self.block, features)
-            yield range(start, min(stop + self.ahead, features)), slice(first - start, stop - start)
+            yield self.chunk(first, features)
+
+    def chunk(self, first: int, features: int) -> tuple[range, slice]:
+        """The chunk whose kept features begin with `first`."""
+        start, stop = max(first - self.past, 0), min(first + self.block, features)
+        return range(start, min(stop + self.ahead, features)), slice(first - start, stop - start)
 
 
 WHOLE_FILE = Chunks(past=1 * FEATURE_RATE_HZ, block=10 * FEATURE_RATE_HZ, ahead=1 * FEATURE_RATE_HZ)

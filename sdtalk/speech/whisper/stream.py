@@ -50,13 +50,13 @@ class WhisperStream:
         """Rows of the blocks that are complete; of all of them when the sound is over."""
         c, found = self.chunks, [torch.zeros(0, self.network.conv1.out_channels)]
         while self._done < heard and (over or self._done + c.block + c.ahead <= heard):
-            first, stop = max(self._done - c.past, 0), min(self._done + c.block, heard)
-            piece = self._held[(first - self._start) * HOP : (min(stop + c.ahead, heard) - self._start) * HOP]
+            span, kept = c.chunk(self._done, heard)
+            piece = self._held[(span.start - self._start) * HOP : (span.stop - self._start) * HOP]
             gain = self._level.gain if self._gain is None else self._gain
             device = next(self.network.parameters()).device
             rows = self.network(whisper_log_mel(gain * piece[None].to(device)))[0].cpu()
-            found.append(rows[self._done - first : stop - first])
-            self._done = stop
+            found.append(rows[kept])
+            self._done = span.start + kept.stop
             forgotten = max(self._done - c.past, 0)
             self._held = self._held[(forgotten - self._start) * HOP :]
             self._start = forgotten
