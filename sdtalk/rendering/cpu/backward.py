@@ -7,9 +7,10 @@ from sdtalk.rendering.cpu.projection import CENTRE_X, CENTRE_Y, SPLAT_SIZE
 from sdtalk.rendering.cpu.simd import BLOCK, dot, sum_rows
 from sdtalk.rendering.cpu.weights import (
     AREA,
+    CHECK_EVERY,
     STRIDE,
     ask_ahead,
-    live_rows,
+    shrink,
     start_tile,
     tile_buffers,
     weigh,
@@ -148,9 +149,10 @@ def blend_backward(
         load_tile(corner, (width, height), channels, images, grad_images, grads, alpha_grads, remaining)
         first_row, end_row = 0, height
         for entry in range(starts[tile], starts[tile + 1]):
-            first_row, end_row = live_rows(entry - starts[tile], first_row, end_row, transmittance)
-            if first_row == end_row:
-                break
+            if (entry - starts[tile]) % CHECK_EVERY == 0:
+                first_row, end_row = shrink(first_row, end_row, transmittance)
+                if first_row == end_row:
+                    break
             ask_ahead(entries, entry, 0, flat_splats, np.uint64(SPLAT_SIZE), flat_features, row_length)
             ask_ahead(entries, entry, 1, flat_moments, np.uint64(MOMENTS), flat_slots, row_length)
             g, slot = entries[entry, 0], entries[entry, 1]

@@ -7,9 +7,10 @@ from sdtalk.rendering.cpu.projection import SPLAT_SIZE
 from sdtalk.rendering.cpu.simd import BLOCK, NARROW_BLOCK, add_scaled, add_scaled_narrow
 from sdtalk.rendering.cpu.weights import (
     AREA,
+    CHECK_EVERY,
     STRIDE,
     ask_ahead,
-    live_rows,
+    shrink,
     start_tile,
     tile_buffers,
     weigh,
@@ -60,9 +61,10 @@ def blend(
         sums[:] = 0
         first_row, end_row = 0, height
         for entry in range(starts[tile], starts[tile + 1]):
-            first_row, end_row = live_rows(entry - starts[tile], first_row, end_row, transmittance)
-            if first_row == end_row:
-                break
+            if (entry - starts[tile]) % CHECK_EVERY == 0:
+                first_row, end_row = shrink(first_row, end_row, transmittance)
+                if first_row == end_row:
+                    break
             ask_ahead(entries, entry, 0, flat_splats, np.uint64(SPLAT_SIZE), flat_features, row_length)
             g = entries[entry, 0]
             source = np.uint64(g) * row_length
@@ -101,9 +103,10 @@ def sum_weights(first, last, columns, size, max_alpha, splats, boxes, features, 
         left, top, _, height = start_tile(tile, columns, size, transmittance)
         first_row, end_row = 0, height
         for entry in range(starts[tile], starts[tile + 1]):
-            first_row, end_row = live_rows(entry - starts[tile], first_row, end_row, transmittance)
-            if first_row == end_row:
-                break
+            if (entry - starts[tile]) % CHECK_EVERY == 0:
+                first_row, end_row = shrink(first_row, end_row, transmittance)
+                if first_row == end_row:
+                    break
             g, slot = entries[entry, 0], entries[entry, 1]
             count = weigh(splats, boxes, g, (left, top), (first_row, end_row), max_alpha, buffers)
             total = np.float32(0)

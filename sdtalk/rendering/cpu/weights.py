@@ -116,13 +116,12 @@ def is_live(row, transmittance):
 
 
 @kernel
-def live_rows(place, first, end, transmittance):
-    """Drop outer rows in which every pixel has stopped; looked for before every CHECK_EVERY-th splat of a tile."""
-    if place % CHECK_EVERY == 0:
-        while first < end and not is_live(first, transmittance):
-            first += 1
-        while first < end and not is_live(end - 1, transmittance):
-            end -= 1
+def shrink(first, end, transmittance):
+    """Drop outer rows in which every pixel has stopped."""
+    while first < end and not is_live(first, transmittance):
+        first += 1
+    while first < end and not is_live(end - 1, transmittance):
+        end -= 1
     return first, end
 
 
