@@ -49,9 +49,7 @@ class WindowSquares:
         self, pictures: Float[Tensor, "picture channel height width"]
     ) -> Float[Tensor, "picture channel size size"]:
         """The squares; nothing where they reach beyond the border."""
-        flat = pictures.flatten(2)
-        inside = flat.gather(2, self.pixels.expand(-1, flat.shape[1], -1))
-        return inside.masked_fill(self.outside, 0.0).unflatten(2, (self.size, self.size))
+        return self._taken(pictures).masked_fill(self.outside, 0.0).unflatten(2, (self.size, self.size))
 
     def paint(
         self,
@@ -61,11 +59,19 @@ class WindowSquares:
     ) -> None:
         """Paint the squares over pictures, which lie in memory row by row, in place; as far as a mask says."""
         flat = pictures.view(*pictures.shape[:2], -1)
-        pixels = self.pixels.expand(-1, flat.shape[1], -1)
-        before = flat.gather(2, pixels)
+        before = self._taken(pictures)
         change = torch.lerp(before, painted.flatten(2), mask.flatten(2)) - before
         # pixels beyond the border share the nearest one and add nothing to it, in whatever order
+        pixels = self.pixels.expand_as(change)
         flat.scatter_add_(2, pixels, change.masked_fill(self.outside, 0.0))
+
+    def _taken(
+        self, pictures: Float[Tensor, "picture channel height width"]
+    ) -> Float[Tensor, "picture channel pixel"]:
+        flat = pictures.flatten(2)
+        if flat.requires_grad:  # kept for the gradient, while pictures are painted in place
+            flat = flat.clone()
+        return flat.gather(2, self.pixels.expand(-1, flat.shape[1], -1))
 
 
 def cut_on_host(
