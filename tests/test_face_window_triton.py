@@ -83,8 +83,7 @@ def test_the_highest_triangle_wins_also_among_many_and_at_the_borders_of_tiles()
     arguments = (photos, photo_xy, xy, heights, triangles, 40)
     (drawn, shown), (plain, plainly) = both("moved_photo", moved_photo_reference, *arguments)
     assert plainly.mean() > 0.8 and torch.equal(shown, plainly)
-    torch.testing.assert_close(drawn, plain, atol=1e-3, rtol=0)  # steep: a whole photo across few pixels
-    assert ((drawn - plain).abs() > 1e-4).float().mean() < 1e-3
+    torch.testing.assert_close(drawn, plain, atol=1e-4, rtol=0)
 
 
 @pytest.mark.gpu
@@ -138,6 +137,10 @@ def scene(count: int = 3) -> tuple[PhotoFace, Tensor, Camera, Tensor]:
     return photo_face(), mesh, camera, picture
 
 
+def moved(photo: PhotoFace, device: str) -> PhotoFace:
+    return PhotoFace(photo.image.to(device), photo.mesh.to(device), photo.xy.to(device))
+
+
 @pytest.mark.parametrize("gradients", [False, True])
 def test_windows_at_places_that_no_host_knows_are_painted_as_by_a_host(gradients: bool) -> None:
     renderer, (photo, mesh, camera, picture) = trained(), scene()
@@ -151,19 +154,21 @@ def test_windows_at_places_that_no_host_knows_are_painted_as_by_a_host(gradients
     torch.testing.assert_close(*painted, atol=1e-6, rtol=0)
 
 
-def test_gradients_are_those_of_windows_painted_by_a_host() -> None:
+@pytest.mark.gpu
+def test_gradients_are_those_of_windows_painted_by_a_host(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     renderer, (photo, mesh, camera, picture) = trained(), scene()
     weight = torch.randn(picture.shape, generator=torch.Generator().manual_seed(1))
     found = []
-    for on_host in (True, False):
-        leaf = picture.clone().requires_grad_()
-        here = leaf * 1
-        renderer.paint(photo, mesh, camera, here, on_host=on_host)
-        wanted = [leaf, renderer.mouth.out.weight, renderer.eyes.stem.weight]
-        found.append(torch.autograd.grad((here * weight).sum(), wanted))
+    for device, on_host in (("cpu", True), (DEVICE, False)):
+        leaf = picture.to(device, copy=True).requires_grad_()
+        here, painters = leaf * 1, renderer.to(device)
+        painters.paint(moved(photo, device), mesh.to(device), camera.to(device), here, on_host=on_host)
+        wanted = [leaf, painters.mouth.out.weight, painters.eyes.stem.weight]
+        gradients = torch.autograd.grad((here * weight.to(device)).sum(), wanted)
+        found.append([gradient.cpu() for gradient in gradients])
     for one, other in zip(*found, strict=True):
-        assert one.any()
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        assert 0 < one.norm() and (one - other).norm() < (1e-5 if DEVICE == "cpu" else 1e-3) * one.norm()
 
 
 @pytest.mark.parametrize("left, top", [(3, 5), (-20, 10), (70, -7), (500, 500), (-500, 3)])
@@ -239,8 +244,7 @@ def test_no_host_waits_for_windows(monkeypatch) -> None:
         window_geometry, "affine_photo", lambda x, maps, size: x.new_empty(len(maps), 3, size, size)
     )
     photo, mesh, camera, picture = scene()
-    photo = PhotoFace(*(x.to("meta") for x in (photo.image, photo.mesh, photo.xy)))
-    arguments = photo, mesh.to("meta"), camera.to("meta"), picture.to("meta")
+    arguments = moved(photo, "meta"), mesh.to("meta"), camera.to("meta"), picture.to("meta")
     renderer = WindowRenderer().to("meta", torch.bfloat16)
     with torch.no_grad():
         renderer.paint(*arguments)  # constants are made at the first call
@@ -262,19 +266,43 @@ def test_waiting_would_be_seen() -> None:
 @pytest.mark.gpu
 @on_a_gpu
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@torch.no_grad()
 def test_frames_are_painted_on_cuda_as_on_a_cpu_and_the_host_does_not_wait(precision: torch.dtype) -> None:
     renderer, (photo, mesh, camera, picture) = trained().to(precision), scene()
     wanted, found = picture.clone(), picture.cuda()
-    there = replace(photo, image=photo.image.cuda(), mesh=photo.mesh.cuda(), xy=photo.xy.cuda())
-    with torch.no_grad():
-        renderer.paint(photo, mesh, camera, wanted)
-        moved = mesh.cuda(), camera.to("cuda")
-        renderer.cuda().paint(there, *moved, picture.cuda())
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            renderer.paint(there, *moved, found)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+    renderer.paint(photo, mesh, camera, wanted)
+    arguments = moved(photo, "cuda"), mesh.cuda(), camera.to("cuda")
+    renderer.cuda().paint(*arguments, picture.cuda())  # compiles, and makes constants
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        renderer.paint(*arguments, found)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     off = (found.cpu() - wanted).abs()
-    # convolutions may compute in TF32 there, or round to bfloat16 elsewhere; a pixel on a rim may fall to either side
+    # convolutions compute in TF32 there; a pixel on the rim of a face may fall to either side
     assert off.mean() < 1e-4 and (off > 0.03).float().mean() < 1e-4
+
+
+@pytest.mark.gpu
+@on_a_gpu
+@torch.no_grad()
+def test_painting_can_be_captured_and_played_again_for_other_frames() -> None:
+    """What a CUDA graph can hold asks the host for nothing."""
+    renderer, (photo, mesh, camera, picture) = trained().cuda(), scene()
+    photo, camera, mesh, picture = moved(photo, "cuda"), camera.to("cuda"), mesh.cuda(), picture.cuda()
+    other = mesh.roll(1, 0)
+    wanted = picture.clone()
+    renderer.paint(photo, other, camera, wanted)
+    held_mesh, held = mesh.clone(), picture.clone()
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        renderer.paint(photo, held_mesh, camera, held.clone())
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        renderer.paint(photo, held_mesh, camera, held)
+    held_mesh.copy_(other)
+    held.copy_(picture)
+    graph.replay()
+    torch.testing.assert_close(held, wanted, atol=1e-4, rtol=0)

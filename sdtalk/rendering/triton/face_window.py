@@ -99,7 +99,7 @@ def draw_photo(
     count,
     height,
     width,
-    windows_each,
+    photo_count,
     SIZE: tl.constexpr,
     ACROSS: tl.constexpr,
     DOWN: tl.constexpr,
@@ -108,7 +108,7 @@ def draw_photo(
     """Draw photos on moved meshes: a program is a tile of a window, and looks at all triangles.
 
     Args:
-        photos: [photo, 3, height, width], each that of `windows_each` windows in a row.
+        photos: [photo, 3, height, width], each that of as many windows in a row.
         photo_xy: [window, point, 2] the mesh in px of the photo.
         xy: [window, point, 2] the moved mesh in px of the window.
         heights: [window, point] towards the camera; the highest triangle wins a pixel, of equal ones the first.
@@ -119,7 +119,7 @@ def draw_photo(
         count: Of the triangles.
         height: Of a photo.
         width: Of a photo.
-        windows_each: See photos.
+        photo_count: Of photos; stays as it is from batch to batch, and a kernel with it.
         SIZE: Side of the windows.
         ACROSS: Width of a tile.
         DOWN: Its height.
@@ -174,14 +174,17 @@ def draw_photo(
     source_x += c * tl.load(photo_xy + 2 * third)
     source_y = a * tl.load(photo_xy + 2 * first + 1) + b * tl.load(photo_xy + 2 * second + 1)
     source_y += c * tl.load(photo_xy + 2 * third + 1)
-    photo, pixel = photos + (window // windows_each) * 3 * height * width, row * SIZE + column
+    photo, pixel = (
+        photos + window // (tl.num_programs(1) // photo_count) * 3 * height * width,
+        row * SIZE + column,
+    )
     tl.store(shown + window * SIZE * SIZE + pixel, drawn.to(tl.float32), mask=inside_window)
     out += window * 3 * SIZE * SIZE
     store_samples(photo, height, width, source_x, source_y, drawn, out, pixel, SIZE * SIZE, inside_window)
 
 
 @kernel
-def draw_affinely(photos, maps, out, height, width, windows_each, SIZE: tl.constexpr, PIXELS: tl.constexpr):
+def draw_affinely(photos, maps, out, height, width, photo_count, SIZE: tl.constexpr, PIXELS: tl.constexpr):
     """Draw photos through affine maps: a program is some pixels of a window.
 
     Args:
@@ -190,7 +193,7 @@ def draw_affinely(photos, maps, out, height, width, windows_each, SIZE: tl.const
         out: [window, 3, SIZE, SIZE].
         height: Of a photo.
         width: Of a photo.
-        windows_each: As `draw_photo` takes it.
+        photo_count: Of photos.
         SIZE: Side of the windows.
         PIXELS: So many.
     """
@@ -199,7 +202,10 @@ def draw_affinely(photos, maps, out, height, width, windows_each, SIZE: tl.const
     x, y = pixel % SIZE + 0.5, pixel // SIZE + 0.5
     u = tl.load(to) * x + tl.load(to + 1) * y + tl.load(to + 2)
     v = tl.load(to + 3) * x + tl.load(to + 4) * y + tl.load(to + 5)
-    photo, out = photos + (window // windows_each) * 3 * height * width, out + window * 3 * SIZE * SIZE
+    photo, out = (
+        photos + window // (tl.num_programs(1) // photo_count) * 3 * height * width,
+        out + window * 3 * SIZE * SIZE,
+    )
     store_samples(photo, height, width, u, v, mask, out, pixel, SIZE * SIZE, mask)
 
 
@@ -253,7 +259,7 @@ def moved_photo(
             xy.shape[1],
             len(triangles),
             *photo.shape[2:],
-            len(xy) // len(photo),
+            len(photo),
             SIZE=size,
             ACROSS=TILE_WIDTH,
             DOWN=TILE_HEIGHT,
@@ -273,7 +279,7 @@ def affine_photo(
             maps.contiguous(),
             out,
             *photo.shape[2:],
-            len(maps) // len(photo),
+            len(photo),
             SIZE=size,
             PIXELS=PIXELS,
         )
