@@ -4,7 +4,7 @@ Without a GPU the kernels run interpreted, on CPU tensors; with one, compiled.
 """
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -26,8 +26,9 @@ from sdtalk.rendering.moved_photo import (
     moved_photo_reference,
     polygon_distance_reference,
 )
-from sdtalk.rendering.triton import face_window
+from sdtalk.rendering.triton import face_window, window_painting
 from sdtalk.rendering.window_geometry import WindowGeometry, solved_by_cofactors
+from sdtalk.rendering.window_inputs import correction_count
 from sdtalk.rendering.window_renderer import MOUTH_CUT, PhotoFace, WindowRenderer
 from sdtalk.rendering.window_squares import WindowSquares, cut_on_host
 
@@ -169,6 +170,39 @@ def test_gradients_are_those_of_windows_painted_by_a_host(monkeypatch) -> None:
         found.append([gradient.cpu() for gradient in gradients])
     for one, other in zip(*found, strict=True):
         assert 0 < one.norm() and (one - other).norm() < (1e-5 if DEVICE == "cpu" else 1e-3) * one.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [MOUTH, RIGHT_EYE], ids=["mouth", "eye"])
+def test_the_painting_kernel_paints_what_plain_pytorch_paints(window: FaceWindow, monkeypatch) -> None:
+    """Two frames; of eyes also their mirror images, whose windows overlap, partly beyond the border."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(window_painting, "PIXELS", 4096)
+    both_eyes = window is RIGHT_EYE
+    geometry = geometry_of(window, opened(0.9) + STATE - FACE.mean_face)
+    for _ in range(2 if both_eyes else 1):
+        geometry = geometry.followed_by(geometry)
+    generator = torch.Generator().manual_seed(0)
+    count, size = len(geometry.moved_xy), window.size
+    inputs = window_inputs.window_inputs(window, geometry)
+    correction = torch.randn(count, correction_count(window), size, size, generator=generator)
+    opaque = torch.rand(count, 1, size, size, generator=generator)
+    inputs = replace(inputs, colourful=torch.rand(count, 1, 1, 1, generator=generator))
+    corners = torch.tensor([[10.0, -30.0], [-25.0, 20.0], [20.0, 5.0], [1e9, 7.0]])[:count]
+    picture = torch.rand(2, 4, 120, 150, generator=generator)
+    painted, wanted = torch.cat([inputs.painted(correction), opaque], 1), picture.clone()
+    for mirrored, corner, part, mask in zip(
+        (False, True), corners.split(2), painted.split(2), inputs.mask.split(2), strict=False
+    ):
+        WindowSquares.at(corner, size, 120, 150, mirrored).paint(wanted, part, mask)
+    there = {
+        f.name: value.to(DEVICE) for f in fields(inputs) if (value := getattr(inputs, f.name)) is not None
+    }
+    found = picture.to(DEVICE, copy=True)
+    arguments = [x.to(DEVICE) for x in (correction, opaque, corners)]
+    window_painting.paint(replace(inputs, **there), *arguments, found)
+    assert ((wanted - picture).abs() > 0.1).float().mean() > 0.05
+    torch.testing.assert_close(found.cpu(), wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("left, top", [(3, 5), (-20, 10), (70, -7), (500, 500), (-500, 3)])

@@ -166,6 +166,11 @@ def _paint_on_device(
     ]
     behind = torch.cat([square.cut(picture) for square in squares])
     inputs, correction, opaque = _corrected(window, painter, geometry.within(corners), behind)
+    if picture.device.type == "cuda" and not torch.is_grad_enabled():
+        from sdtalk.rendering.triton import window_painting
+
+        window_painting.paint(inputs, correction, opaque, corners, picture)
+        return
     painted = torch.cat([inputs.painted(correction), opaque], dim=1)
     # the windows of both eyes may overlap: each counts as its mask says
     for square, part, mask in zip(squares, painted.split(frames), inputs.mask.split(frames), strict=True):
