@@ -164,9 +164,9 @@ def paint(
     size, frames = correction.shape[-1], len(picture)
     assert picture.is_contiguous()
     teeth = inputs.base if inputs.teeth is None else inputs.teeth
-    layers = (inputs.base, opaque, inputs.mask, inputs.detail, inputs.silent, teeth)
-    layers += (inputs.freedom, inputs.colourful, correction, F.avg_pool2d(correction, SHADE_PX), corners)
-    layers = tuple(x.contiguous() for x in layers)
+    layers = [inputs.base, opaque, inputs.mask, inputs.detail, inputs.silent, teeth]
+    layers += [inputs.freedom, inputs.colourful, correction, F.avg_pool2d(correction, SHADE_PX), corners]
+    layers = [x.contiguous() for x in layers]
     with torch.cuda.device_of(picture):
         # the windows of both eyes may overlap: each counts as its mask says
         for group in range(len(correction) // frames):
