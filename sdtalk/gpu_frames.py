@@ -4,7 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -42,11 +42,11 @@ class _Copy:
 
     Attributes:
         host: Where they arrive.
-        arrived: On a GPU, what tells that they are there.
+        arrived: A `torch.cuda.Event` that tells when they are there; None: they are.
     """
 
     host: UInt8[Tensor, "frame size size channel"]
-    arrived: torch.cuda.Event | None
+    arrived: Any
 
     def wait(self) -> Frames:
         """The frames. The memory is theirs for as long as anybody holds them."""
@@ -132,7 +132,7 @@ class GpuFrames:
             done += len(some)
         return _Copy(host, arrived)
 
-    def _copied(self, frames: Tensor, host: Tensor) -> torch.cuda.Event | None:
+    def _copied(self, frames: Tensor, host: Tensor) -> Any:
         """Copy on a stream of its own, beside what is computed."""
         if self._side is None:
             host.copy_(frames)
