@@ -1,7 +1,7 @@
-"""A pretended GPU: tensors that say they are on CUDA, hold their numbers on the CPU, and refuse what CUDA would refuse.
+"""A pretended GPU: tensors that say they are on CUDA, hold their numbers on the CPU, and refuse what CUDA refuses.
 
-What mixes devices raises, as on a GPU. What would make the host wait for a GPU is noted, with the line that asked for it:
-reading a number, the places that are not zero, a mask as an index, a copy from or to ordinary memory.
+What mixes devices raises, as on a GPU. What would make the host wait is noted, with the line that asked for it: reading
+a number, the places that are not zero, a mask as an index, a copy from or to ordinary memory.
 """
 
 import traceback
@@ -56,6 +56,9 @@ class OnGpu(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise RuntimeError("a tensor of the pretended GPU is used where that has ended")
+
+    def record_stream(self, stream: Any) -> None:  # type: ignore[override]
+        """Nothing is freed here."""
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"OnGpu({list(self.shape)}, {self.dtype})"
@@ -149,15 +152,15 @@ class _Names(TorchFunctionMode):
                 args = args[1:]
             made = (torch.as_tensor if name == "as_tensor" else torch.tensor)(*args, **kwargs)
             return made.to("meta") if there and not isinstance(made, OnGpu) else made
-        if name == "record_stream":
-            return None
         if name in ("tolist", "numpy") and isinstance(args[0], OnGpu):
             if name == "numpy":
                 raise TypeError("can't convert cuda:0 device type tensor to numpy")
             return args[0].cpu().tolist()
         if name in ("__getitem__", "__setitem__") and isinstance(args[0], OnGpu):
             places = args[1] if isinstance(args[1], tuple) else (args[1],)
-            there = tuple(torch.tensor(p).to("meta") if isinstance(p, list | range | tuple) else p for p in places)
+            there = tuple(
+                torch.tensor(p).to("meta") if isinstance(p, list | range | tuple) else p for p in places
+            )
             args = (args[0], there, *args[2:])
 
         def lead(x: Any) -> Any:

@@ -1,26 +1,29 @@
 """Tests of devices: on a pretended GPU nothing mixes devices, numbers are the CPU's, and per frame nothing waits."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pretend_gpu import OnGpu, back, pretended_gpu
 from torch import Tensor
-from toy import EXAMPLE, save_portrait, save_speech, store_toy_assets, toy_base, toy_model
+from toy import save_portrait, save_speech, store_toy_assets, toy_base, toy_model
 
 from sdtalk.driving import DrivingSignals
-from sdtalk.gpu_frames import GpuFrames
+from sdtalk.errors import InputError
+from sdtalk.gpu_frames import LARGEST_BATCH, GpuFrames
 from sdtalk.head import HeadGaussians
 from sdtalk.image import read_picture
 from sdtalk.model import SDTalk
+from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.speech.audio import read_speech
 from sdtalk.stopwatch import Stopwatch
-from sdtalk.stream import render_frames
+from sdtalk.stream import render_frames, render_on_time
 from sdtalk.tracking.head_track import Portrait
 
 SCENE = torch.full((1, 3, 512, 512), 0.5)
@@ -108,3 +111,158 @@ def test_heads_are_made_on_a_gpu_as_on_the_cpu(files: Path, name: str) -> None:
         assert_alike(signals_for(there, person, files), signals, 1e-4)
         assert isinstance(found.gaussians.means, OnGpu)
         assert_alike(found, wanted, 1e-4)
+
+
+def test_a_picture_without_a_face_is_refused_there_too(files: Path) -> None:
+    tracker = load(files, "residual").tracker
+    with pretended_gpu(), pytest.raises(InputError, match="no face"):
+        tracker.to("cuda").portrait(np.full((300, 400, 3), 127, np.uint8), "wall.png")
+
+
+def recorded(files: Path, name: str) -> tuple[SDTalkPipeline, HeadGaussians, DrivingSignals]:
+    pipeline = load(files, name)
+    person = tracked(pipeline, files)
+    return pipeline, pipeline.reconstruct_tracked(person), signals_for(pipeline, person, files)
+
+
+def standing_still(signals: DrivingSignals, frames: int) -> DrivingSignals:
+    """The first frame, many times."""
+    first = torch.zeros(frames, dtype=torch.long)
+    small = signals.small_motion
+    if small is not None:
+        small = SmallMotion(small.gaze[first], small.brows[first], small.breath[first])
+    return DrivingSignals(signals.audio_code[first], signals.eyes[first], signals.camera[first], small)
+
+
+def on_gpu(thing: Any) -> Any:
+    """A head as it would be on a GPU, inside of `pretended_gpu`."""
+    if isinstance(thing, Tensor):
+        return thing.to("cuda")
+    if not hasattr(thing, "__dataclass_fields__"):
+        return thing
+    return replace(thing, **{f.name: on_gpu(getattr(thing, f.name)) for f in fields(thing)})
+
+
+@pytest.mark.parametrize("scene", [SCENE, None], ids=["over a scene", "transparent"])
+@pytest.mark.parametrize("name", ["residual", "windows", "base"])
+def test_frames_of_a_gpu_are_those_of_the_cpu(files: Path, name: str, scene: Tensor | None) -> None:
+    pipeline, head, signals = recorded(files, name)
+    if name == "base":
+        pipeline.model.neural_renderer.noise = "stored"  # fresh noise differs from frame to frame anyway
+    model, size = pipeline.model, 512 if scene is None else 200
+    wanted = np.concatenate(list(render_frames(model, head, signals, scene, size, exact=True)))
+    with pretended_gpu():
+        model.to("cuda")
+        found = np.concatenate(list(render_frames(model, on_gpu(head), signals, scene, size, exact=True)))
+    assert found.shape == wanted.shape == (FRAMES, size, size, 3 if scene is not None else 4)
+    off = np.abs(found.astype(int) - wanted)
+    assert off.mean() < 0.01 and (off > 1).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual",
+        pytest.param(
+            "windows", marks=pytest.mark.skip(reason="painting windows on a GPU waits for it so far")
+        ),
+        "base",
+    ],
+)
+def test_nothing_waits_while_frames_are_made(files: Path, name: str) -> None:
+    pipeline, head, signals = recorded(files, name)
+    with pretended_gpu() as gpu:
+        pipeline.model.to("cuda")
+        maker = GpuFrames(pipeline.model, on_gpu(head), signals, SCENE, 200, Stopwatch(), 0, False)
+        next(maker.frames([range(1)]))  # what is moved there once
+        gpu.waits.clear()
+        frames = list(maker.frames([range(2), range(2, FRAMES)]))
+    assert [len(f) for f in frames] == [2, FRAMES - 2]
+    assert gpu.waits == []
+
+
+def test_fresh_noise_does_not_depend_on_how_many_frames_are_made_at_once(files: Path) -> None:
+    pipeline, head, signals = recorded(files, "base")
+    still = standing_still(signals, FRAMES)
+    assert pipeline.model.neural_renderer.noise == "fresh"
+
+    def frames(parts: list[range], seed: int = 0) -> np.ndarray:
+        maker = GpuFrames(pipeline.model, head, still, SCENE, 512, Stopwatch(), seed, False)
+        return np.concatenate(list(maker.frames(parts)))
+
+    one_by_one = frames([range(i, i + 1) for i in range(FRAMES)])
+    together = frames([range(FRAMES)])
+    assert np.abs(one_by_one.astype(int) - together).max() <= 1
+    assert np.abs(together[0].astype(int) - together[1]).max() > 1
+    assert np.abs(together.astype(int) - frames([range(FRAMES)], seed=1)).max() > 1
+
+
+class TooMany:
+    """A model that fits a number of frames into memory; the rest is up to another."""
+
+    def __init__(self, model: SDTalk, most: int) -> None:
+        self.model, self.most, self.made = model, most, []
+
+    def __call__(self, head: HeadGaussians, code: Tensor, *rest: Any) -> Any:
+        self.made.append(len(code))
+        if len(code) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return SDTalk.animate(self.model, head, code, *rest)
+
+
+def test_batches_become_smaller_where_memory_is_short_and_it_is_said_once(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, head, signals = recorded(files, "residual")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+    def maker(most: int) -> tuple[GpuFrames, TooMany]:
+        made = GpuFrames(pipeline.model, head, signals, SCENE, 64, Stopwatch(), 0, False)
+        animate = TooMany(pipeline.model, most)
+        monkeypatch.setattr(pipeline.model, "animate", animate)
+        return made, animate
+
+    wide, _ = maker(99)
+    (wanted,) = wide.frames([range(FRAMES)])
+    short, animate = maker(1)
+    with pytest.warns(UserWarning, match="smaller batches") as told:
+        found = list(short.frames([range(FRAMES - 1), range(FRAMES - 1, FRAMES)]))
+    assert len(told) == 1 and animate.made == [4, 2, 1, 1, 1, 1, 1]
+    assert np.array_equal(np.concatenate(found), wanted)
+    none, _ = maker(0)
+    with pytest.raises(InputError, match="device cpu.*too little free memory"):
+        list(none.frames([range(1)]))
+
+
+def test_other_errors_stay_what_they_are(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, head, signals = recorded(files, "residual")
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    maker = GpuFrames(pipeline.model, head, signals, SCENE, 64, Stopwatch(), 0, False)
+    monkeypatch.setattr(pipeline.model, "animate", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        list(maker.frames([range(2)]))
+
+
+@pytest.mark.parametrize(("free", "batch"), [(2**40, LARGEST_BATCH), (2**32, 5), (2**20, 1)])
+def test_batches_are_as_large_as_half_of_the_memory_takes(files: Path, free: int, batch: int) -> None:
+    pipeline, head, signals = recorded(files, "residual")
+    with pretended_gpu(free):
+        pipeline.model.to("cuda")
+        maker = GpuFrames(pipeline.model, on_gpu(head), signals, SCENE, 64, Stopwatch(), 0, False)
+        assert batch <= maker.batch <= batch + 3 and maker.batch <= LARGEST_BATCH
+
+
+def test_the_first_frames_come_soon_and_by_a_clock_each_by_itself(files: Path) -> None:
+    pipeline, head, signals = recorded(files, "residual")
+    long = standing_still(signals, 20)
+    lengths: list[int] = []
+    with pretended_gpu():
+        pipeline.model.to("cuda")
+        there = on_gpu(head)
+        for some in render_frames(pipeline.model, there, long, SCENE, 64):
+            lengths.append(len(some))
+        timed = list(render_on_time(pipeline.model, there, long[:3], SCENE, lambda: 0.0, 64))
+    assert lengths == [4, 8, 8] and [t.number for t in timed] == [0, 1, 2]
