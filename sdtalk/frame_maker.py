@@ -17,6 +17,7 @@ from sdtalk.head import HeadGaussians
 from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.video.label import labelled
 
 MOST_WORKERS = 8
 """Parts of a video that are made at the same time, however many cores there are: each needs memory of its own."""
@@ -55,11 +56,12 @@ def frame_maker(
     watch: Stopwatch,
     seed: int,
     exact: bool,
+    label: str,
 ) -> FrameMaker:
     """What makes frames where the head is; arguments as of `render_frames`."""
     where = head.eyes.device
     if where.type != "cpu":
-        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact)
+        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label)
         return FrameMaker(on_gpu.frames, partial(on_gpu.frames, ahead=0), on_gpu.batch, SMALLEST)
     if exact or not has_live_renderer(model.config, where):
 
@@ -67,7 +69,7 @@ def frame_maker(
             with _own_noise(seed, part.start):
                 return _render_exactly(model, head, signals[part.start : part.stop], background, size, watch)
 
-        one_by_one = partial(map, make_exactly)
+        one_by_one = _labelling(partial(map, make_exactly), label, size)
         return FrameMaker(one_by_one, one_by_one)
     from sdtalk.live.renderer import LiveRenderer  # imports a compiler, which takes a quarter of a second
 
@@ -80,8 +82,14 @@ def frame_maker(
             return _finished(pictures, background, size, renderer.zoom)
 
     workers = min(torch.get_num_threads(), MOST_WORKERS)
-    flying = partial(in_flight, make, workers=workers)
+    flying = _labelling(partial(in_flight, make, workers=workers), label, size)
     return FrameMaker(flying, flying, smallest=None if workers == 1 else 1, repeats=workers)
+
+
+def _labelling(
+    make: Callable[[Iterable[range]], Iterator[Frames]], label: str, size: int
+) -> Callable[[Iterable[range]], Iterator[Frames]]:
+    return lambda parts: labelled(make(parts), label, size)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from sdtalk.model import SDTalk
 from sdtalk.options import gpu_knows_bfloat16
 from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.video.label import DeviceLabel
 
 LARGEST_BATCH = 64
 """Frames made at once, where memory allows; more keep a GPU no busier."""
@@ -72,6 +73,7 @@ class GpuFrames:
         watch: Stopwatch,
         seed: int,
         exact: bool,
+        label: str = "",
     ) -> None:
         """Move what all frames need to the GPU, once.
 
@@ -84,12 +86,14 @@ class GpuFrames:
             watch: Measures "motion", "rendering" and "finishing".
             seed: Of the noise, where the model's renderer draws it anew for every frame.
             exact: Without TF32, and painters in float32, too.
+            label: Text in a corner of every frame; "": none.
         """
         self.device = head.eyes.device
         self.head, self.size, self.watch, self.seed, self.exact = head, size, watch, seed, exact
         with watch("preparing"):
             self.signals = signals.to(self.device)
             self.background = None if background is None else background.to(self.device)
+            self.label = DeviceLabel(label, size, self.device) if label else None
             paints = model.config.neural_renderer == "windows" and not exact
             fast = paints and self.device.type == "cuda" and gpu_knows_bfloat16(self.device)
             self.model = model.painting_in(torch.bfloat16) if fast else model
@@ -164,7 +168,10 @@ class GpuFrames:
             frame = self.model.render(self.head, animated, some.camera, self._noise(part))
         with self.watch("finishing"):
             pictures = torch.cat([frame.colours, frame.alpha], dim=1)
-            return finished(pictures, self.background, self.size)
+            frames = finished(pictures, self.background, self.size)
+            if self.label is not None:
+                self.label.draw(frames)
+            return frames
 
     def _noise(self, part: range) -> Float[Tensor, "frame number"] | None:
         """Fresh noise that only the seed and a frame's number decide, however many frames are made at once."""

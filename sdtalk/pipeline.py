@@ -5,7 +5,7 @@
     speech ──► read_speech ──► SpeechEncoder ─► audio codes ─┐                ▼
     options ─► idle motion, blinks, a video to follow ───────┴► DrivingSignals ─► Talk                 once a recording
                                                                                    │
-                              Talk.frames() ◄── labelled ◄── render_frames ◄───────┤                   once a frame
+                              Talk.frames() ◄── render_frames ◄────────────────────┤                   once a frame
                               Talk.save() ◄── VideoWriter ◄────────────────────────┘
 
 A pipeline holds nothing of any person: two portraits cannot mix.

@@ -53,6 +53,7 @@ def render_frames(
     seed: int = 0,
     batch: int | None = None,
     exact: bool = False,
+    label: str = "",
 ) -> Iterator[Frames]:
     """Render a signals in batches; memory does not depend on its length.
 
@@ -67,8 +68,9 @@ def render_frames(
         seed: Of the noise, where the model's renderer draws it anew for every frame.
         batch: Frames animated at once, at most; None: `BATCH`, or on a GPU as many as it has best.
         exact: Render as `SDTalk.render` does, also where there is a faster way, see `sdtalk.live`.
+        label: Text in a corner of every frame; "": none.
     """
-    maker = frame_maker(model, head, signals, background, size, watch or Stopwatch(), seed, exact)
+    maker = frame_maker(model, head, signals, background, size, watch or Stopwatch(), seed, exact, label)
     yield from maker.frames(_parts(len(signals), batch or maker.batch or BATCH, maker))
 
 
@@ -81,11 +83,12 @@ def render_on_time(
     size: int = FRAME_SIZE,
     seed: int = 0,
     exact: bool = False,
+    label: str = "",
 ) -> Iterator[TimedFrame]:
     """Render by a clock: where the machine falls behind, frames are dropped, never sound.
 
     Args:
-        model: As for `render_frames`, like head, signals, background, size, seed and exact.
+        model: As for `render_frames`, like head, signals, background, size, seed, exact and label.
         head: See model.
         signals: See model.
         background: See model.
@@ -93,11 +96,12 @@ def render_on_time(
         size: See model.
         seed: See model.
         exact: See model.
+        label: See model.
 
     Yields:
         Frames in order, at most `AHEAD_SECONDS` before they are due; dropped ones are missing, and counted.
     """
-    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact)
+    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact, label)
     numbers = deque[int]()
 
     def due() -> Iterator[range]:
@@ -142,8 +146,7 @@ def write_video(
 
     def write(batch: np.ndarray) -> int:
         with watch("encoding"):
-            for frame in batch:
-                writer.write(frame)
+            writer.write_all(batch)
         return len(batch)
 
     done = 0
