@@ -245,7 +245,7 @@ def _machine() -> dict[str, str]:
 
 def as_json(report: Report) -> str:
     """The report for programs."""
-    return json.dumps(asdict(report), indent=2)
+    return json.dumps(asdict(report) | {"shares": report.shares}, indent=2)
 
 
 def as_text(report: Report) -> str:
