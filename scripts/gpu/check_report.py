@@ -71,15 +71,8 @@ def speed_lines(facts: Facts) -> list[str]:
     if not (benches := {n.split()[1]: f for n, f in facts.items() if n.startswith("bench ")}):
         return []
     stages = ["motion", "rasterising", "neural rendering", "finishing"]
-    head = [
-        "model",
-        "frames/s with encoding",
-        "frames/s of the stages",
-        *stages,
-        "encoding, ms",
-        "GPU MB",
-        "rasteriser",
-    ]
+    head = ["model", "frames/s with encoding", "frames/s of the stages", *stages, "encoding, ms"]
+    head += ["GPU MB", "rasteriser"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, b in benches.items():
         made = sum(b["stages"].get(stage, 0.0) for stage in stages)
@@ -96,14 +89,16 @@ def share_lines(facts: Facts) -> list[str]:
     ceilings, costs = facts.get("roofline"), facts.get("network_cost", {})
     lines = []
     for name, cost in costs.items():
-        if not ceilings or not (bench := facts.get(f"bench {name}")):
+        if not ceilings or ceilings["tiny"] or not (bench := facts.get(f"bench {name}")):
             continue
-        kind = "bfloat16" if cost["precision"] == "bfloat16" else "float32"
-        peak = ceilings[f"{kind}_tflops"]
-        for stage, work in (("neural rendering", "rendering_gflop"), ("motion", "motion_gflop")):
+        low = cost["precision"] == "bfloat16"
+        for stage, work, kind in (
+            ("neural rendering", "rendering_gflop", "bfloat16" if low else "tf32"),
+            ("motion", "motion_gflop", "bfloat16" if low else "float32"),
+        ):
             seconds = bench["stages"].get(stage, 0.0) / bench["frames"]
             if seconds:
-                rate = cost[work] / 1e3 / seconds
+                rate, peak = cost[work] / 1e3 / seconds, ceilings[f"{kind}_tflops"]
                 text = f"{cost[work]:.3g} GFLOP a frame at {rate:.3g} TFLOP/s, {rate / peak:.1%} of {kind}"
                 lines.append(f"- {name}, {stage}: {text}")
         rate = cost["least_mb"] / 1e6 * bench["frames_per_second"]

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     found = measured(torch.device(arguments.device), TINY if arguments.tiny else FULL)
-    print(json.dumps(found, indent=1))
+    print(json.dumps(found | {"tiny": arguments.tiny}, indent=1))
 
 
 def measured(device: torch.device, sizes: Sizes) -> dict[str, float]:

@@ -219,6 +219,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     rows = [("step", "result", "seconds", "")]
     rows += [(o.name, o.status, f"{o.seconds:.1f}", o.reason.replace("|", "/")) for o in outcomes]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = ["| " + " | ".join([*(c.ljust(w) for c, w in zip(row, widths)), row[3]]) + " |" for row in rows]
+    padded = [[row[i].ljust(widths[i]) for i in range(3)] + [row[3]] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in padded]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|---|")
     return "\n".join(lines)
