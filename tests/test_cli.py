@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from toy import save_portrait, save_speech, toy_model
 
 from sdtalk import __version__
 from sdtalk.cli.arguments import COMMANDS
-from sdtalk.cli.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
+from sdtalk.cli.bench import Benchmark, Report, _timed, as_json, as_text, measure, resident_mb
 from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.published.convert import Converted
 from sdtalk.published.verify import Difference, Verification
+from sdtalk.stopwatch import Stopwatch
 from sdtalk.video import read_frames
 from sdtalk.video.naming import output_path
 
@@ -374,6 +376,19 @@ def test_resident_memory_includes_children() -> None:
         child.stdout.readline()
         assert resident_mb(os.getpid()) > alone + 70
         child.communicate(b"\n")
+
+
+def test_a_network_with_a_stopwatch_is_still_the_network_also_when_copied() -> None:
+    watch, network = Stopwatch(), toy_model().neural_renderer
+    kind, weights = type(network), network.state_dict()
+    _timed(network, watch)
+    copied = deepcopy(network)  # as for painting in another precision
+    assert isinstance(copied, kind) and network.state_dict().keys() == weights.keys()
+    for module in (network, copied):
+        before = watch.seconds["neural rendering"]
+        with pytest.raises(TypeError):
+            module()
+        assert watch.seconds["neural rendering"] > before
 
 
 def a_report(**facts: object) -> Report:
