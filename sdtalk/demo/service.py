@@ -1,4 +1,4 @@
-"""Generation service: turns the page's inputs into a video, one after the other, each of which its visitor can stop."""
+"""Generation service: turns the page's inputs into videos, each of which its visitor can stop."""
 
 import html
 import tempfile
@@ -122,9 +122,12 @@ class TalkService:
         """
         if not self.forks:
             return job
-        job = replace(job, speech_seconds=len(read_speech(job.speech).samples) / SAMPLE_RATE_HZ)
-        check_loan(job)
-        return job
+        try:
+            job = replace(job, speech_seconds=len(read_speech(job.speech).samples) / SAMPLE_RATE_HZ)
+            check_loan(job)
+            return job
+        finally:
+            hand_back_memory()
 
     def _make_here(self, job: VideoJob, progress: gr.Progress) -> Outcome:
         """Make a video: on the one thread for it, or in a fork, so what goes in and out is picklable."""
