@@ -24,7 +24,7 @@ def test_doubling_is_bilinear(shape: tuple[int, ...], dtype: torch.dtype) -> Non
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
         found = doubled(given)
         assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
-        rounding = 1e-6 if dtype == torch.float32 else 2**-8
+        rounding = 1e-6 if dtype == torch.float32 else 2**-7  # the interpreter cuts off what a card rounds
         torch.testing.assert_close(found.float(), expected, atol=rounding, rtol=rounding)
 
 

@@ -13,7 +13,7 @@ BLOCK = 1024
 
 
 @kernel
-def double(source, target, rows, columns, channels, total, BLOCK: tl.constexpr):
+def double(source, target, rows, columns, channels, numbers, BLOCK: tl.constexpr):
     """Double images by bilinear interpolation: every new pixel lies a quarter of an old one from the nearest.
 
     Args:
@@ -22,18 +22,20 @@ def double(source, target, rows, columns, channels, total, BLOCK: tl.constexpr):
         rows: Of the source.
         columns: Of the source.
         channels: Of both.
-        total: Numbers of the target.
+        numbers: Of an image of the target.
         BLOCK: Numbers of a program.
     """
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = place < total
+    image = tl.program_id(1).to(tl.int64)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there = place < numbers
     channel, pixel = place % channels, place // channels
-    x, line = pixel % (2 * columns), pixel // (2 * columns)
-    y, image = line % (2 * rows), line // (2 * rows)
+    x, y = pixel % (2 * columns), pixel // (2 * columns)
     near_x, near_y = x // 2, y // 2
     far_x = tl.minimum(tl.maximum(near_x + (x % 2) * 2 - 1, 0), columns - 1)
     far_y = tl.minimum(tl.maximum(near_y + (y % 2) * 2 - 1, 0), rows - 1)
-    near_line, far_line = (image * rows + near_y) * columns, (image * rows + far_y) * columns
+    source += image * (rows * columns * channels)
+    target += image * numbers
+    near_line, far_line = near_y * columns, far_y * columns
     near_near = tl.load(source + (near_line + near_x) * channels + channel, mask=there).to(tl.float32)
     near_far = tl.load(source + (near_line + far_x) * channels + channel, mask=there).to(tl.float32)
     far_near = tl.load(source + (far_line + near_x) * channels + channel, mask=there).to(tl.float32)
@@ -51,6 +53,6 @@ def doubled(
     count, channels, rows, columns = images.shape
     shape = count, channels, 2 * rows, 2 * columns
     target = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
-    total = target.numel()
-    double[(triton.cdiv(total, BLOCK),)](images, target, rows, columns, channels, total, BLOCK=BLOCK)
+    numbers = target[0].numel()
+    double[triton.cdiv(numbers, BLOCK), count](images, target, rows, columns, channels, numbers, BLOCK=BLOCK)
     return target
