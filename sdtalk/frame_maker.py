@@ -1,26 +1,45 @@
 """Frame makers: what turns driving signals into finished frames, a few at a time; live where it can, else exactly."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from sdtalk.config import SDTalkConfig
 from sdtalk.driving import DrivingSignals
+from sdtalk.gpu_frames import SMALLEST, Frames, GpuFrames, finished
 from sdtalk.head import HeadGaussians
-from sdtalk.image import straight_alpha, to_frames
+from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.video.label import labelled
 
 MOST_WORKERS = 8
 """Parts of a video that are made at the same time, however many cores there are: each needs memory of its own."""
 
-Frames: TypeAlias = UInt8[np.ndarray, "frame size size channel"]
+
+@dataclass(frozen=True)
+class FrameMaker:
+    """Makes frames of one recording.
+
+    Attributes:
+        frames: Frames of parts of the recording, in order; a part is the numbers of its frames.
+        soon: The same, each part as soon as it can be, at the cost of those after it.
+        batch: Frames that a part has best; None: any few.
+        smallest: So small the first parts should be: somebody who waits sees something soon. None: as all others.
+        repeats: After so many parts they are twice as large, until they are as large as they should be.
+    """
+
+    frames: Callable[[Iterable[range]], Iterator[Frames]]
+    soon: Callable[[Iterable[range]], Iterator[Frames]]
+    batch: int | None = None
+    smallest: int | None = None
+    repeats: int = 1
 
 
 def has_live_renderer(config: SDTalkConfig, device: torch.device) -> bool:
@@ -37,18 +56,21 @@ def frame_maker(
     watch: Stopwatch,
     seed: int,
     exact: bool,
-) -> tuple[Callable[[range], Frames], int]:
-    """What makes some frames by their numbers, and how many threads may call it; arguments as of `render_frames`."""
+    label: str,
+) -> FrameMaker:
+    """What makes frames where the head is; arguments as of `render_frames`."""
     where = head.eyes.device
-    background = None if background is None else background.to(where)
+    if where.type != "cpu":
+        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label)
+        return FrameMaker(on_gpu.frames, partial(on_gpu.frames, ahead=0), on_gpu.batch, SMALLEST)
     if exact or not has_live_renderer(model.config, where):
 
         def make_exactly(part: range) -> Frames:
-            frames = signals[part.start : part.stop].to(where)
-            with _own_noise(where, seed, part.start):
-                return _render_exactly(model, head, frames, background, size, watch)
+            with _own_noise(seed, part.start):
+                return _render_exactly(model, head, signals[part.start : part.stop], background, size, watch)
 
-        return make_exactly, 1
+        one_by_one = _labelling(partial(map, make_exactly), label, size)
+        return FrameMaker(one_by_one, one_by_one)
     from sdtalk.live.renderer import LiveRenderer  # imports a compiler, which takes a quarter of a second
 
     with watch("preparing"):
@@ -59,13 +81,21 @@ def frame_maker(
         with watch("finishing"):
             return _finished(pictures, background, size, renderer.zoom)
 
-    return make, min(torch.get_num_threads(), MOST_WORKERS)
+    workers = min(torch.get_num_threads(), MOST_WORKERS)
+    flying = _labelling(partial(in_flight, make, workers=workers), label, size)
+    return FrameMaker(flying, flying, smallest=None if workers == 1 else 1, repeats=workers)
+
+
+def _labelling(
+    make: Callable[[Iterable[range]], Iterator[Frames]], label: str, size: int
+) -> Callable[[Iterable[range]], Iterator[Frames]]:
+    return lambda parts: labelled(make(parts), label, size)
 
 
 @contextmanager
-def _own_noise(device: torch.device, seed: int, start: int) -> Iterator[None]:
+def _own_noise(seed: int, start: int) -> Iterator[None]:
     """Random numbers that only the seed and the place in the video decide; those of the caller go on as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([]):
         torch.manual_seed(int(np.random.default_rng((seed, 3, start)).integers(2**63)))
         yield
 
@@ -104,14 +134,8 @@ def _finished(
         size: In px.
         zoom: So many equal pixels of the pictures, across and down, are one of small frames.
     """
-    resized = size != pictures.shape[-1]
-    if background is not None and background.device.type == "cpu" and size * zoom == pictures.shape[-1]:
+    if background is not None and size * zoom == pictures.shape[-1]:
         from sdtalk.live.renderer import composed
 
         return composed(pictures, background, zoom)
-    alpha = pictures[:, 3:]
-    frames = pictures if background is None else pictures[:, :3] + (1 - alpha) * background
-    frames = frames.clamp(0, 1)
-    if resized:  # still premultiplied, or transparent pixels' colours would leak
-        frames = F.interpolate(frames, size=(size, size), mode="bicubic", antialias=True)
-    return to_frames(straight_alpha(frames.clamp(0, 1)) if background is None else frames)
+    return finished(pictures, background, size).numpy()

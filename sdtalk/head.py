@@ -191,7 +191,8 @@ def moved_mesh(
 
 def rest_in_head(head: HeadGaussians, camera: Camera) -> Float[Tensor, "frame 4 4"]:
     """From the head space of the photo's pose to that of each frame's: where what stays at rest is seen from there."""
-    return torch.linalg.inv(camera.world_to_camera) @ head.rest.world_to_camera
+    # "ex": no check that a GPU would have to be waited for; rigid transforms have inverses
+    return torch.linalg.inv_ex(camera.world_to_camera).inverse @ head.rest.world_to_camera
 
 
 def posed(gaussians: Gaussians, head: HeadGaussians, camera: Camera) -> Gaussians:

@@ -273,8 +273,15 @@ def to_frames(
     images: Float[Tensor, "frames channel height width"],
 ) -> UInt8[np.ndarray, "frames height width channel"]:
     """RGB or RGBA in [0, 1] as 8-bit frames: clamped, rounded."""
+    return to_bytes(images).cpu().numpy()
+
+
+def to_bytes(
+    images: Float[Tensor, "frames channel height width"],
+) -> UInt8[Tensor, "frames height width channel"]:
+    """`to_frames`, left where the images are."""
     frames = images.detach().permute(0, 2, 3, 1).float().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return frames.contiguous().cpu().numpy()
+    return frames.contiguous()
 
 
 FAINT = 8 / 255

@@ -13,6 +13,7 @@ Three verbs without state between them: two portraits cannot mix.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from sdtalk.camera import Camera
 from sdtalk.config import SDTalkConfig
+from sdtalk.full_float32 import full_float32
 from sdtalk.gaussians import GaussianDelta, Gaussians
 from sdtalk.head import AnimatedHead, Frame, HeadGaussians, moved_mesh, posed, scattered, small_shift
 from sdtalk.motion.audio_encoder import AudioEncoder, WhisperHead
@@ -168,10 +170,25 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         return self
 
     def _autocast(self) -> AbstractContextManager:
-        """Casts where bfloat16 is wanted; otherwise leaves alone what training may have switched on around it."""
-        if self.precision == torch.float32:
+        """Casts where bfloat16 is wanted; otherwise leaves alone what training may have switched on around it.
+
+        On a GPU only the neural renderer is worth it: what decides positions stays in float32 there.
+        """
+        if self.precision == torch.float32 or self.device.type != "cpu":
             return nullcontext()
-        return torch.autocast(next(self.parameters()).device.type, self.precision)
+        return torch.autocast("cpu", self.precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.parameters()).device
+
+    def painting_in(self, dtype: torch.dtype) -> "SDTalk":
+        """The same model with a neural renderer of its own, in another precision; everything else is shared."""
+        other = copy(self)
+        other._modules = dict(self._modules)
+        other.neural_renderer = deepcopy(self.neural_renderer).to(dtype)
+        return other
 
     def reconstruct(
         self,
@@ -265,6 +282,12 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             eyes: State of the eyes.
             small: Gaze (shown by the window renderer), brows, breath; None, and without priors: as in the photo.
         """
+        with full_float32(eyes.device):
+            return self._animated(head, audio_code, eyes, small)
+
+    def _animated(
+        self, head: HeadGaussians, audio_code: Tensor, eyes: Tensor, small: SmallMotion | None
+    ) -> AnimatedHead:
         bounded = not self.config.unbounded_motion
         with self._autocast():
             offsets = self.offsets(head, audio_code, eyes)
@@ -300,21 +323,31 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         assert head.fine_code is not None
         return GaussianDelta.concatenate([self.fine_field(head.fine_code, codes[-1], eyes), coarse])
 
-    def render(self, head: HeadGaussians, animated: AnimatedHead, camera: Camera) -> Frame:
+    def render(
+        self,
+        head: HeadGaussians,
+        animated: AnimatedHead,
+        camera: Camera,
+        noise: Float[Tensor, "frame number"] | None = None,
+    ) -> Frame:
         """Render an animated head.
 
         Args:
             head: The person; with priors for the pose of the shoulders, the photo and its detail.
             animated: From `animate`; one state per frame.
             camera: One camera per frame.
+            noise: Fresh noise for a `StyleUNet`, see there; None: drawn by itself.
         """
         if not self.config.priors:
             rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
             picture = rasterise(animated.gaussians, camera, rules)
             features = picture.features.to(self.precision, memory_format=torch.channels_last)
-            colours = self.neural_renderer(features).float()
+            inputs = (features,) if noise is None else (features, noise)
+            colours = self.neural_renderer(*inputs).float()
             return Frame(colours, picture.alpha, picture.features[:, RGB])
-        picture = rasterise(posed(animated.gaussians, head, camera), camera)
+        with full_float32(camera.world_to_camera.device):
+            gaussians = posed(animated.gaussians, head, camera)
+        picture = rasterise(gaussians, camera)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised if head.detail is None else rasterised + carried_detail(source, head.detail)

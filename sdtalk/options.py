@@ -4,6 +4,7 @@ import importlib.util
 import math
 import numbers
 import platform
+import warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sdtalk.background import TRANSPARENT
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
+from sdtalk.rendering import triton
 from sdtalk.video import check_output, probe
 from sdtalk.video.label import LONGEST_LABEL
 
@@ -40,7 +42,8 @@ class TalkOptions:
             half: closed lips are no longer stretched, and still belong to the cheeks of a smile. A still head's mouth
             speaks, so this counts for it, too.
         exact: Every Gaussian in every frame, and painters in float32, instead of the faster way that `mini` has on a
-            CPU: a third of the speed, and a picture that differs by a tenth of an 8-bit step on average.
+            CPU: a third of the speed, and a picture that differs by a tenth of an 8-bit step on average. On a GPU:
+            float32 without TF32, where a model was not loaded in bfloat16.
 
     Raises:
         InputError: A value is of the wrong type or not possible.
@@ -137,21 +140,58 @@ _TYPES: dict[type, tuple[type, str]] = {
 def choose_device(name: str) -> torch.device:
     """Turn "auto", "cpu" or "cuda" into a device.
 
+    Args:
+        name: "auto" is CUDA where PyTorch finds a GPU and Triton can compile for it, else the CPU.
+
     Raises:
-        InputError: There is no such device.
+        InputError: There is no such device, or it cannot be used.
     """
     if name == "auto":
-        usable = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
-        return torch.device("cuda" if usable else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and triton.available() is None else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device {name!r}", "no such device", "Choose auto, cpu or cuda.") from error
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r}", "the rasteriser has no code for it", "Choose auto, cpu or cuda.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r}", "PyTorch finds no such GPU", "Choose auto or cpu.")
+        problem = (
+            "SDTalk computes on processors, and on GPUs that PyTorch calls cuda (NVIDIA's, and AMD's by ROCm)"
+        )
+        raise InputError(f"device {name!r}", problem, "Choose cpu, or auto, which takes it here.")
+    if device.type == "cuda":
+        _check_cuda(device)
     return device
+
+
+def _check_cuda(device: torch.device) -> None:
+    """Refuse a GPU that PyTorch or our kernels cannot use."""
+    name = f"device {str(device)!r}"
+    if not torch.backends.cuda.is_built():
+        problem = f"this PyTorch ({torch.__version__}) was built without CUDA"
+        raise InputError(
+            name, problem, "Install one with CUDA (pytorch.org says how), or choose auto or cpu."
+        )
+    if not torch.cuda.is_available():
+        raise InputError(name, *_why_no_gpu())
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(name, "PyTorch finds no such GPU", "Choose auto or cpu.")
+    missing = triton.available()
+    if missing is not None and importlib.util.find_spec("gsplat") is None:
+        raise InputError(name, missing, "Install it (for example: apt install gcc), or choose auto or cpu.")
+
+
+def _why_no_gpu() -> tuple[str, str]:
+    """What is wrong, and what helps, where PyTorch was built with CUDA and cannot use it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.cuda.init()
+        words = ""
+    except Exception as error:  # RuntimeError, AssertionError, or what a driver makes of it
+        words = str(error)
+    if "too old" in words:
+        problem = f"the driver is too old for this PyTorch ({torch.__version__}, CUDA {torch.version.cuda})"
+        return problem, "Update the driver, install a PyTorch for an older CUDA, or choose auto or cpu."
+    return "PyTorch finds no GPU that it can use", "Look at what `nvidia-smi` says, or choose auto or cpu."
 
 
 def knows_bfloat16() -> bool:
@@ -165,17 +205,24 @@ def knows_bfloat16() -> bool:
     return not x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def gpu_knows_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has instructions for bfloat16; PyTorch emulates it on older ones, slower than float32."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> torch.dtype:
     """Turn "auto", "float32" or "bfloat16" into what a model computes in.
 
-    "auto" is bfloat16 for large models where the processor multiplies it faster, float32 otherwise.
+    "auto" is bfloat16 for large models where the processor or the GPU multiplies it faster, float32 otherwise.
 
     Raises:
-        InputError: There is no such precision, or the model has no use for it.
+        InputError: There is no such precision, the model has no use for it, or the GPU is too old for it.
     """
     large = not config.priors
+    on_gpu = device.type == "cuda"
     if name == "auto":
-        knows = torch.cuda.is_bf16_supported() if device.type == "cuda" else knows_bfloat16()
+        knows = gpu_knows_bfloat16(device) if on_gpu else knows_bfloat16()
         return torch.bfloat16 if large and knows else torch.float32
     if name == "bfloat16" and not large:
         raise InputError(
@@ -183,6 +230,9 @@ def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> t
             f"the model {config.name!r} is small and has no use for it",
             "Choose float32.",
         )
+    if name == "bfloat16" and on_gpu and not gpu_knows_bfloat16(device):
+        problem = f"the GPU ({torch.cuda.get_device_name(device)}) is too old for it"
+        raise InputError(f"precision {name!r}", problem, "Choose auto or float32.")
     if name not in ("float32", "bfloat16"):
         raise InputError(
             f"precision {name!r}", "there is no such choice", "Choose auto, float32 or bfloat16."

@@ -5,13 +5,14 @@
     speech ──► read_speech ──► SpeechEncoder ─► audio codes ─┐                ▼
     options ─► idle motion, blinks, a video to follow ───────┴► DrivingSignals ─► Talk                 once a recording
                                                                                    │
-                              Talk.frames() ◄── labelled ◄── render_frames ◄───────┤                   once a frame
+                              Talk.frames() ◄── render_frames ◄────────────────────┤                   once a frame
                               Talk.save() ◄── VideoWriter ◄────────────────────────┘
 
 A pipeline holds nothing of any person: two portraits cannot mix.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -32,6 +33,8 @@ from sdtalk.driving import (
     relaxed,
     small_motion,
 )
+from sdtalk.full_float32 import full_float32
+from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames
 from sdtalk.model import SDTalk
@@ -83,7 +86,7 @@ class SDTalkPipeline:
         Args:
             source: "mini" (bundled), a folder, or "user/name" or "user/name@revision" on the Hugging Face Hub.
             device: "cpu", "cuda", or "auto": CUDA where it can be used.
-            precision: "float32", "bfloat16", or "auto": bfloat16 for large models where the processor knows it.
+            precision: "float32", "bfloat16", or "auto": bfloat16 for large models where the processor or GPU knows it.
             compiled: Compile the networks, see `SDTalk.compiled`.
 
         Raises:
@@ -99,9 +102,10 @@ class SDTalkPipeline:
         chosen, folder = choose_device(device), locate(source)
         config = read_config(folder)
         dtype = choose_precision(precision, config, chosen)
-        tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
-        features = features_for(config, chosen, dtype)
-        model = load_model(folder, chosen).in_precision(dtype)
+        with enough_memory(chosen):
+            tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
+            features = features_for(config, chosen, dtype)
+            model = load_model(folder, chosen).in_precision(dtype)
         model = model.compiled() if compiled else model
         return cls(model, tracker, chosen, SpeechEncoder(model, features, chosen))
 
@@ -119,9 +123,10 @@ class SDTalkPipeline:
             SDTalkPipeline('mini', cpu, float32)
         """
         chosen = choose_device(str(device))
-        self.model.to(chosen)
-        self.tracker.to(chosen)
-        self.speech_encoder.to(chosen)
+        with enough_memory(chosen):
+            self.model.to(chosen)
+            self.tracker.to(chosen)
+            self.speech_encoder.to(chosen)
         self.device = chosen
         return self
 
@@ -252,7 +257,16 @@ class SDTalkPipeline:
     def reconstruct_tracked(self, person: Portrait) -> HeadGaussians:
         """Turn a tracked portrait into Gaussians, on the pipeline's device."""
         where = self.device
-        return self.model.reconstruct(person.image.to(where), person.mask.to(where), person.track.to(where))
+        with self._on_device():
+            return self.model.reconstruct(
+                person.image.to(where), person.mask.to(where), person.track.to(where)
+            )
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Around what decides positions: on a GPU float32 in full, and a clear error where its memory is too small."""
+        with full_float32(self.device), enough_memory(self.device):
+            yield
 
     def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"] | None:
         """What stands still behind the head; None: nothing."""
@@ -268,7 +282,7 @@ class SDTalkPipeline:
         with watch("reading"):
             picture = read_picture(portrait, name)
         progress("preparing", 0, 0)  # nothing to count, but a chance to stop
-        with watch("tracking"):
+        with watch("tracking"), self._on_device():
             person = self.tracker.portrait(picture.pixels, name)
         progress("preparing", 0, 0)
         with watch("reconstruction"):
@@ -303,13 +317,13 @@ class SDTalkPipeline:
     ) -> DrivingSignals:
         """Decide what every frame shows."""
         rest, frames = person.track, frame_count(sound.samples)
-        with watch("audio"):
+        with watch("audio"), self._on_device():
             code = self.speech_encoder.encode(sound, options.mouth)
             level = speech_level(sound.samples)
         if self.model.config.hears_mouth_codes:
             code = relaxed(code, rest.mesh, level, options.expression)
         drivers: dict[str, HeadTrack] = {}
-        with watch("tracking"):
+        with watch("tracking"), self._on_device():
             for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
                 drivers[path] = self._driver(path, frames, progress)
         camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))

@@ -201,7 +201,10 @@ def reenact(
     sound = clip if probe(clip).has_sound else None
     with ExitStack() as stack:
         size, alpha = (FRAME_SIZE, FRAME_SIZE), reenactment.scene is None
-        opened = [open_writer(p, size, sound=sound, frames=total, alpha=alpha) for p in outputs]
+        opened = [
+            open_writer(p, size, sound=sound, frames=total, alpha=alpha, on_gpu=reenactment.head.eyes.is_cuda)
+            for p in outputs
+        ]
         writers = [stack.enter_context(writer) for writer in opened]
         pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch)))  # type: ignore[type-var]
         for done, pair in enumerate(pairs):

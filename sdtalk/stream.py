@@ -13,9 +13,8 @@ from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
-from sdtalk.frame_maker import Frames, frame_maker
+from sdtalk.frame_maker import FrameMaker, Frames, frame_maker
 from sdtalk.head import HeadGaussians
-from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
 from sdtalk.progress import Progress
 from sdtalk.speech.audio import FRAME_RATE_HZ
@@ -23,7 +22,7 @@ from sdtalk.stopwatch import Stopwatch
 from sdtalk.video import VideoWriter
 
 BATCH = 4
-"""Frames animated and handed on at once; more gain nothing and need more memory."""
+"""Frames animated and handed on at once on a CPU; more gain nothing and need more memory."""
 
 AHEAD_SECONDS = 0.4
 """By a clock, frames are made at most so long before they are due."""
@@ -52,8 +51,9 @@ def render_frames(
     size: int = FRAME_SIZE,
     watch: Stopwatch | None = None,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int | None = None,
     exact: bool = False,
+    label: str = "",
 ) -> Iterator[Frames]:
     """Render a signals in batches; memory does not depend on its length.
 
@@ -64,13 +64,14 @@ def render_frames(
         background: What stands behind, as large as the model's frames; None: frames are RGBA, with straight alpha.
         size: Side of the finished frames in px; the model's own frames are resampled where it differs.
         watch: Measures "motion", "rasterising", "neural rendering" and "finishing" on every core that is used, or for
-            the exact way "rendering" instead of the two in the middle.
+            the exact way, and on a GPU, "rendering" instead of the two in the middle.
         seed: Of the noise, where the model's renderer draws it anew for every frame.
-        batch: Frames animated at once.
+        batch: Frames animated at once, at most; None: `BATCH`, or on a GPU as many as it has best.
         exact: Render as `SDTalk.render` does, also where there is a faster way, see `sdtalk.live`.
+        label: Text in a corner of every frame; "": none.
     """
-    make, workers = frame_maker(model, head, signals, background, size, watch or Stopwatch(), seed, exact)
-    yield from in_flight(make, _parts(len(signals), batch, workers), workers)
+    maker = frame_maker(model, head, signals, background, size, watch or Stopwatch(), seed, exact, label)
+    yield from maker.frames(_parts(len(signals), batch or maker.batch or BATCH, maker))
 
 
 def render_on_time(
@@ -82,11 +83,12 @@ def render_on_time(
     size: int = FRAME_SIZE,
     seed: int = 0,
     exact: bool = False,
+    label: str = "",
 ) -> Iterator[TimedFrame]:
     """Render by a clock: where the machine falls behind, frames are dropped, never sound.
 
     Args:
-        model: As for `render_frames`, like head, signals, background, size, seed and exact.
+        model: As for `render_frames`, like head, signals, background, size, seed, exact and label.
         head: See model.
         signals: See model.
         background: See model.
@@ -94,11 +96,12 @@ def render_on_time(
         size: See model.
         seed: See model.
         exact: See model.
+        label: See model.
 
     Yields:
         Frames in order, at most `AHEAD_SECONDS` before they are due; dropped ones are missing, and counted.
     """
-    make, workers = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact)
+    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact, label)
     numbers = deque[int]()
 
     def due() -> Iterator[range]:
@@ -109,17 +112,17 @@ def render_on_time(
             yield range(number, number + 1)
             number += 1
 
-    for made, frames in enumerate(in_flight(make, due(), workers)):
+    for made, frames in enumerate(maker.soon(due())):
         number = numbers.popleft()
         yield TimedFrame(number, number - made, frames[0])
 
 
-def _parts(frames: int, batch: int, workers: int) -> Iterator[range]:
-    """Parts of `batch` frames; with several workers the first are smaller: somebody who waits sees something soon."""
+def _parts(frames: int, batch: int, maker: FrameMaker) -> Iterator[range]:
+    """Parts of a recording, of `batch` frames; the first may be smaller."""
     start, number = 0, 0
     while start < frames:
-        length = batch if workers == 1 else min(batch, 2 ** (number // workers))
-        stop = min(start + length, frames)
+        grown = batch if maker.smallest is None else maker.smallest * 2 ** (number // maker.repeats)
+        stop = min(start + min(batch, grown), frames)
         yield range(start, stop)
         start, number = stop, number + 1
 
@@ -143,8 +146,7 @@ def write_video(
 
     def write(batch: np.ndarray) -> int:
         with watch("encoding"):
-            for frame in batch:
-                writer.write(frame)
+            writer.write_all(batch)
         return len(batch)
 
     done = 0

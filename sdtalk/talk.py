@@ -4,7 +4,7 @@ import base64
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,6 @@ from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import TimedFrame, render_frames, render_on_time, write_video
 from sdtalk.video import open_writer
-from sdtalk.video.label import labelled
 
 
 @dataclass(frozen=True)
@@ -141,15 +140,14 @@ class Talk:
         """
         o = self.options
         timed = render_on_time(
-            self._model, self.head.gaussians, self.signals, self._scene, now, o.size, o.seed, o.exact
+            self._model, self.head.gaussians, self.signals, self._scene, now, o.size, o.seed, o.exact, o.label
         )
-        for frame in timed:
-            (picture,) = next(labelled(iter([frame.picture[None]]), o.label, o.size))
-            yield replace(frame, picture=picture)
+        yield from timed
 
     def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
         size, alpha = (self.options.size, self.options.size), self._scene is None
-        writer = open_writer(path, size, sound=self._speech.original, alpha=alpha)
+        on_gpu = self.head.gaussians.eyes.is_cuda
+        writer = open_writer(path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu)
         with showing(progress) as show, self._watch("video"), writer:
             batches = self._batches()
             with closing(batches):  # type: ignore[type-var]
@@ -158,7 +156,7 @@ class Talk:
 
     def _batches(self) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
         options, gaussians = self.options, self.head.gaussians
-        batches = render_frames(
+        return render_frames(
             self._model,
             gaussians,
             self.signals,
@@ -167,8 +165,8 @@ class Talk:
             self._watch,
             options.seed,
             exact=options.exact,
+            label=options.label,
         )
-        return labelled(batches, options.label, options.size)
 
     def _repr_html_(self) -> str:
         """A player with the whole video in it, for notebooks; rendered when it is first shown."""

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sdtalk.errors import InputError
 from sdtalk.pipeline import TalkOptions
-from sdtalk.video.label import AI_GENERATED, LONGEST_LABEL, draw_label, labelled
+from sdtalk.video.label import AI_GENERATED, LONGEST_LABEL, DeviceLabel, draw_label, labelled
 
 
 def stamped(frames: np.ndarray, text: str = AI_GENERATED) -> np.ndarray:
@@ -50,6 +51,14 @@ def test_opaque_frames_with_alpha_get_the_same_label() -> None:
     found = stamped(frames)
     assert (found[..., 3] == 255).all()
     assert np.array_equal(found[..., :3], stamped(frames[..., :3]))
+
+
+@pytest.mark.parametrize(("size", "channels"), [(64, 3), (65, 4), (512, 4)])
+def test_a_device_draws_the_same_label(size: int, channels: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, size, size, channels), np.uint8)
+    found = torch.from_numpy(frames.copy())
+    DeviceLabel(AI_GENERATED, size, torch.device("cpu")).draw(found)
+    assert np.array_equal(found.numpy(), stamped(frames)) and not np.array_equal(found.numpy(), frames)
 
 
 def test_no_text_no_change() -> None:

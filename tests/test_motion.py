@@ -72,6 +72,19 @@ def test_points_in_blocks_move_as_all_at_once() -> None:
     torch.testing.assert_close(people, at_once, atol=1e-6, rtol=0)
 
 
+def test_codes_may_scale_weights_instead_of_gates_as_on_a_gpu() -> None:
+    field = tiny_field()
+    torch.nn.init.normal_(field.mlp[-1].weight)
+    code = field.encode(torch.randn(1, 9, 3) * 0.3)
+    audio, eyes = torch.randn(2, 5), torch.randn(2, 6)
+    wanted, inner = field(code, audio, eyes).packed, field.eye_encoder(field.eye_scale * eyes)
+    for points in (code, PointCode(*(x.repeat(2, 1, 1) for x in vars(code).values()))):
+        found = field.by_small_weights(points, audio, inner)
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    found.sum().backward()
+    assert all(p.grad is not None for p in field.parameters())
+
+
 def test_an_untrained_field_is_the_identity() -> None:
     field = tiny_field()
     delta = field(field.encode(torch.randn(1, 50, 3)), torch.randn(3, 5), torch.randn(3, 6))

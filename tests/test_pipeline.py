@@ -13,7 +13,7 @@ from toy import EXAMPLE, save_portrait, save_speech, toy_model
 from sdtalk.driving import GAPS
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, crop_picture, read_picture
-from sdtalk.options import TalkOptions, choose_device
+from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.reenact import ReenactOptions, frame_pairs, prepare, reenact
 from sdtalk.speech.audio import read_speech
@@ -222,13 +222,6 @@ def test_a_transparent_reenactment(pipeline, files, tmp_path) -> None:
 def test_impossible_options(changes: dict) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
         TalkOptions(**changes)
-
-
-def test_devices() -> None:
-    assert choose_device("auto").type in ("cpu", "cuda") and choose_device("cpu").type == "cpu"
-    for name in ("gpu", "mps", "cuda:77"):
-        with pytest.raises(InputError, match=name):
-            choose_device(name)
 
 
 def test_a_clip_repeats_itself(pipeline, files, tmp_path) -> None:

@@ -103,7 +103,8 @@ def test_a_kernel_for_each_sample_is_a_shared_kernel_between_two_scalings(norm: 
     if norm is not None:
         energy = (conv.weight * scale[:, None, :, None, None]).square().sum((2, 3, 4))
         expected = expected * norm / energy.sqrt()[..., None, None]
-    torch.testing.assert_close(conv(x, style, bias), expected + bias, atol=1e-7, rtol=1e-7)
+    for found in (conv(x, style, bias), conv.shared_kernel(x, scale, bias)):
+        torch.testing.assert_close(found, expected + bias, atol=1e-7, rtol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
@@ -129,6 +130,17 @@ def test_the_state_dict_keeps_the_published_shapes() -> None:
     del state["decoder.convs.1.conv.weight"]
     with pytest.raises(RuntimeError, match="Missing key.*decoder.convs.1.conv.weight"):
         other.load_state_dict(state, strict=True)
+
+
+@torch.no_grad()
+def test_fresh_noise_may_be_drawn_before() -> None:
+    network, x = toy("fresh"), features(2)
+    silent = torch.zeros(2, network.noise_numbers)
+    assert torch.equal(network(x, silent), toy("none")(x))
+    stored = torch.cat([conv.noise.flatten() for conv in network.decoder.convs])
+    torch.testing.assert_close(network(x, stored.expand(2, -1)), toy("stored")(x), atol=1e-6, rtol=0)
+    one = torch.stack([stored, silent[0]])  # each frame has its own
+    torch.testing.assert_close(network(x, one)[1], toy("none")(x)[1], atol=1e-6, rtol=0)
 
 
 def test_noise_is_one_map_for_all_channels_scaled_by_its_strength() -> None:

@@ -28,5 +28,6 @@ def moved_face(
         moved = moved + brows[:, None, None] * face.brow_mode
     if gaze is not None:
         for side, points in enumerate(IRIS_POINTS):
-            moved[:, points] = moved[:, points] + gaze[:, side, None]
+            iris = slice(points[0], points[-1] + 1)  # a list would have to travel to a GPU first
+            moved[:, iris] = moved[:, iris] + gaze[:, side, None]
     return moved

@@ -96,8 +96,10 @@ class MotionField(nn.Module):
             eyes: Eye state of each frame.
         """
         eyes = self.eye_encoder(self.eye_scale * eyes)
+        if eyes.device.type != "cpu":
+            return GaussianDelta.of(self.by_small_weights(points, audio, eyes))
         several_people = len(points.position) > 1
-        if several_people or torch.is_grad_enabled() or eyes.is_cuda or torch.compiler.is_compiling():
+        if several_people or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return GaussianDelta.of(self._network(points, audio, eyes))
         blocks = [slice(i, i + BLOCK) for i in range(0, len(points), BLOCK)]
         one_by_one = [
@@ -115,6 +117,28 @@ class MotionField(nn.Module):
             + (points.eye_gate * eyes[:, None]) @ eye_weight.T
         )
         return self.mlp[1:](hidden).expand(len(audio), -1, -1)
+
+    def by_small_weights(
+        self, points: PointCode, audio: Float[Tensor, "frame audio"], eyes: Float[Tensor, "frame eye"]
+    ) -> Float[Tensor, "frame point 11"]:
+        """Offsets as a GPU computes them: codes scale the first layer's weights, not the gates of every point.
+
+        So nothing of the size frames x points x codes is made, which would be most of the memory that is moved.
+
+        Args:
+            points: As for `forward`.
+            audio: As for `forward`.
+            eyes: Eye states, already encoded.
+        """
+        _, audio_weight, eye_weight = self._first_weights
+        frames = len(audio)
+        hidden = points.hidden.expand(frames, -1, -1)
+        for gate, weight, code in (
+            (points.audio_gate, audio_weight, audio),
+            (points.eye_gate, eye_weight, eyes),
+        ):
+            hidden = torch.baddbmm(hidden, gate.expand(frames, -1, -1), (weight * code[:, None]).mT)
+        return self.mlp[1:](hidden)
 
 
 def scaled_difference(after: GaussianDelta, before: GaussianDelta, weight: Tensor) -> GaussianDelta:

@@ -33,9 +33,9 @@ def rasterise(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RUL
     """
     check_batches(gaussians, camera)
     if gaussians.means.is_cuda:
-        from sdtalk.rendering.gsplat import rasterise as rasterise_on_cuda
+        from sdtalk.rendering.triton.backend import rasterise as rasterise_on_cuda
 
-        return FeatureImage(*rasterise_on_cuda(gaussians, camera))
+        return FeatureImage(*rasterise_on_cuda(gaussians, camera, rules))
     from sdtalk.rendering.cpu.backend import rasterise as rasterise_on_cpu
 
     return FeatureImage(*rasterise_on_cpu(gaussians, camera, rules))

@@ -7,6 +7,8 @@ constant 4 x 4 ─► style convolutions, doubled to 8, 16, ... 512 ◄───
 """
 
 import math
+from collections.abc import Iterator
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -67,14 +69,16 @@ class StyleConv(nn.Module):
         x: Float[Tensor, "batch inputs rows columns"],
         style: Float[Tensor, "batch style"],
         noise: str,
+        maps: Float[Tensor, "batch 1 side side"] | None = None,
     ) -> Float[Tensor, "batch outputs side side"]:
-        """One layer of the decoder; `noise` as in `StyleUNet`."""
+        """One layer of the decoder; `noise` as in `StyleUNet`, `maps`: fresh ones that were drawn before."""
         x = self.conv(_resized(x, 2.0) if self.doubles else x, style, self.bias)
         if noise == "stored":
             x = x + self.strength * self.noise
         elif noise == "fresh":
-            maps = torch.randn(len(x), *self.noise.shape[1:], dtype=x.dtype, device=x.device)
-            x = x + self.strength * maps
+            if maps is None:
+                maps = torch.randn(len(x), *self.noise.shape[1:], dtype=x.dtype, device=x.device)
+            x = x + self.strength * maps.to(x.dtype)
         return _leaky(x)
 
 
@@ -113,19 +117,36 @@ class Decoder(nn.Module):
             self.to_rgb.append(ToRGB(fine, style_width))
 
     def forward(
-        self, code: Float[Tensor, "batch style"], conditions: list[tuple[Tensor, Tensor]], noise: str
+        self,
+        code: Float[Tensor, "batch style"],
+        conditions: list[tuple[Tensor, Tensor]],
+        noise: str,
+        maps: Float[Tensor, "batch number"] | None = None,
     ) -> Float[Tensor, "batch 3 side side"]:
-        """Style code and (scale, shift) of every size from 8 px on -> RGB before the sigmoid."""
+        """Style code and (scale, shift) of every size from 8 px on -> RGB before the sigmoid; `maps` as `StyleUNet`."""
         style = code * torch.rsqrt(code.square().mean(1, keepdim=True) + EPSILON)
         for layer in self.mapping:
             style = F.leaky_relu(layer(style), LEAK)
-        x = self.convs[0](self.constant.expand(len(code), -1, -1, -1), style, noise)
+        of_layer: Iterator[Tensor | None] = repeat(None) if maps is None else iter(self._split(maps))
+        x = self.convs[0](self.constant.expand(len(code), -1, -1, -1), style, noise, next(of_layer))
         rgb = self.to_rgb[0](x, style, None)
         for level, (scale, shift) in enumerate(conditions):
-            x = torch.addcmul(shift, self.convs[2 * level + 1](x, style, noise), scale)
-            x = self.convs[2 * level + 2](x, style, noise)
+            x = torch.addcmul(shift, self.convs[2 * level + 1](x, style, noise, next(of_layer)), scale)
+            x = self.convs[2 * level + 2](x, style, noise, next(of_layer))
             rgb = self.to_rgb[level + 1](x, style, rgb)
         return rgb
+
+    @property
+    def map_sizes(self) -> list[int]:
+        """Numbers in the noise map of each layer."""
+        return [conv.get_buffer("noise").numel() for conv in self.convs]
+
+    def _split(self, maps: Float[Tensor, "batch number"]) -> list[Tensor]:
+        """The map of each layer."""
+        sizes = self.map_sizes
+        return [
+            m.unflatten(1, (1, math.isqrt(n), -1)) for m, n in zip(maps.split(sizes, 1), sizes, strict=True)
+        ]
 
 
 class StyleUNet(nn.Module):
@@ -167,10 +188,22 @@ class StyleUNet(nn.Module):
         self.shifts = nn.ModuleList(_condition(w) for w in rising[1:])
         self.decoder = Decoder([2 * w for w in rising], style_width)
 
+    @property
+    def noise_numbers(self) -> int:
+        """How many random numbers the fresh noise of a frame is made of."""
+        return sum(self.decoder.map_sizes)
+
     def forward(
-        self, features: Float[Tensor, "batch inputs height width"]
+        self,
+        features: Float[Tensor, "batch inputs height width"],
+        maps: Float[Tensor, "batch number"] | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
         """Render.
+
+        Args:
+            features: What to render.
+            maps: Fresh noise, standard normal, `noise_numbers` a frame; None: it is drawn here. Without a meaning for
+                other kinds of noise.
 
         Raises:
             ValueError: The image has another size than the network.
@@ -189,7 +222,7 @@ class StyleUNet(nn.Module):
         for up, scale, shift in zip(self.ups, self.scales, self.shifts, strict=True):
             x = up(x + skips.pop())
             conditions.append((scale(x), shift(x)))
-        return torch.sigmoid(self.decoder(code, conditions, self.noise))
+        return torch.sigmoid(self.decoder(code, conditions, self.noise, maps))
 
 
 def _condition(width: int) -> nn.Sequential:

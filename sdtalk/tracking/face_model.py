@@ -125,12 +125,24 @@ class FaceModel:
         """The face model of the package, on the CPU."""
         return cls(**load_file(bundled(ASSET)))
 
+    @classmethod
+    @cache
+    def on(cls, device: torch.device) -> "FaceModel":
+        """The face model of the package, moved to a device once; a GPU makes the host wait for every copy."""
+        with torch.inference_mode(False):  # whoever needs gradients may use it, too
+            return cls.bundled().to(device)
+
     def save(self, path: Path) -> None:
         """Write the model as safetensors."""
         save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, path)
 
     def to(self, device: torch.device | str) -> "FaceModel":
-        """Move to a device."""
+        """Move to a device; the package's own face stays where it once was moved to, too."""
+        if self.mean_face.device == torch.device(device):
+            return self
+        return _bundled_on(str(device)) if self is FaceModel.bundled() else self._moved(device)
+
+    def _moved(self, device: torch.device | str) -> "FaceModel":
         return FaceModel(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @property
@@ -163,9 +175,16 @@ class FaceModel:
 
     def lid_displacement(self, change: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 478 3"]:
         """Displacement of the mesh that a change of the eye state stands for; only lid gaps are looked at."""
-        left = self.lid_mode[self.mirror] * self.lid_mode.new_tensor([-1.0, 1.0, 1.0])
+        left = self.lid_mode[self.mirror]
+        left = torch.cat([-left[:, :1], left[:, 1:]], 1)
         gaps = torch.stack([change[:, 0:2].mean(1), change[:, 3:5].mean(1)], 1)
         return (gaps @ torch.stack([self.lid_mode, left]).flatten(1)).unflatten(1, (-1, 3))
+
+
+@cache
+def _bundled_on(device: str) -> FaceModel:
+    with torch.inference_mode(False):  # for whoever trains later, too
+        return FaceModel.bundled()._moved(device)
 
 
 def eye_state(mesh: Float[Tensor, "frame 478 3"]) -> Float[Tensor, "frame 6"]:

@@ -156,7 +156,8 @@ class FaceNetworks:
             points.append(rois[part].to_picture(found, face_mesh.INPUT_PX))
             flags.append(torch.sigmoid(logits))
         if not points:
-            return torch.zeros(0, face_mesh.MESH_SURFACE + 10, 3), torch.zeros(0)
+            shape = (0, face_mesh.MESH_SURFACE + 10, 3)
+            return torch.zeros(shape, device=self.device), torch.zeros(0, device=self.device)
         return torch.cat(points), torch.cat(flags)
 
     @torch.no_grad()

@@ -18,9 +18,13 @@ from jaxtyping import UInt8
 
 from sdtalk.errors import InputError
 from sdtalk.speech.waveform import Waveform
+from sdtalk.video.nvenc import NVENC, nvenc_works
 from sdtalk.video.writer import COMMENT, VideoWriter
 
 QUIET = tuple("-hide_banner -loglevel error -y".split())
+PIPE_BYTES = 2**20
+"""Room in the pipe to ffmpeg, where the system lets it be chosen: most of a frame, instead of 64 KiB at a time."""
+
 PROVENANCE = ("-map_metadata", "-1", "-map_chapters", "-1", "-metadata", f"comment={COMMENT}")
 
 
@@ -36,6 +40,7 @@ class Encoding:
         rates: Sample rates that this encoder takes, as ffmpeg's filters write it; "": any.
         container: Options of the container, its name last.
         even: Whether sides must be even.
+        on_gpu: Options of an encoder on the GPU, to be used where it works; "": there is none.
     """
 
     video: str
@@ -45,6 +50,7 @@ class Encoding:
     container: str
     rates: str = ""
     even: bool = False
+    on_gpu: str = ""
 
 
 _YUV = "scale=out_color_matrix=bt709:out_range=tv,format="
@@ -58,7 +64,7 @@ _PRORES = "-c:v prores_ks -profile:v 4444 -vendor apl0 -qscale:v 2"
 ENCODINGS = {
     ".mp4": Encoding(
         video=_H264, filters=f"{_YUV}yuv420p", alpha=None, sound="-c:a aac -b:a 160k",
-        container="-movflags +faststart -f mp4", even=True,
+        container="-movflags +faststart -f mp4", even=True, on_gpu=NVENC,
     ),
     ".webm": Encoding(
         # the encoder's hidden reference frames ("alt-ref") do not go together with alpha
@@ -82,6 +88,7 @@ class FfmpegWriter(VideoWriter):
 
     _process: subprocess.Popen | None = None
     _log: IO[bytes] | None = None
+    on_gpu = False  # whether to encode there, where that works
     encodings: ClassVar[dict[str, Encoding]] = ENCODINGS
 
     @property
@@ -95,6 +102,7 @@ class FfmpegWriter(VideoWriter):
         self._process = subprocess.Popen(
             self._command(), stdin=subprocess.PIPE, stderr=self._log, start_new_session=True
         )
+        _widen(self._process.stdin)
 
     def _command(self) -> list[str]:
         width, height = (side + side % 2 if self.encoding.even else side for side in self.size)
@@ -102,6 +110,8 @@ class FfmpegWriter(VideoWriter):
         if self.alpha:
             assert self.encoding.alpha is not None, "check_output refuses this"
             video, filters = self.encoding.alpha
+        elif self.on_gpu and self.encoding.on_gpu and nvenc_works(width, height):
+            video = self.encoding.on_gpu
         command = [imageio_ffmpeg.get_ffmpeg_exe(), *QUIET, "-f", "rawvideo", "-pix_fmt"]
         command += f"{'rgba' if self.alpha else 'rgb24'} -s {width}x{height} -framerate {self.fps}".split()
         command += ["-i", "pipe:0"]
@@ -118,6 +128,14 @@ class FfmpegWriter(VideoWriter):
         if self.encoding.even and (width % 2 or height % 2):
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         self._process.stdin.write(frame.data)
+
+    def _append_all(self, frames: UInt8[np.ndarray, "frame height width channel"]) -> None:
+        if self.encoding.even and any(side % 2 for side in self.size):
+            super()._append_all(frames)
+            return
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(frames.data)  # at once, without a copy
+        self.written += len(frames)
 
     def _finish(self) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -148,6 +166,18 @@ class FfmpegWriter(VideoWriter):
                 self._process.stdin.close()
         if self._log is not None:
             self._log.close()
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Make room in a pipe, where the system has a way to."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    size = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
+    if pipe is not None and size is not None:
+        with contextlib.suppress(OSError):  # users may have used up what they may have of it
+            fcntl.fcntl(pipe.fileno(), size, PIPE_BYTES)
 
 
 def sound_input(sound: str | Path | Waveform, raw: Path) -> list[str]:

@@ -27,6 +27,7 @@ def open_writer(
     sound: str | Path | Waveform | None = None,
     frames: int | None = None,
     alpha: bool = False,
+    on_gpu: bool = False,
 ) -> VideoWriter:
     """Writer for an .mp4, .webm, .mov or .gif, or for a folder of PNG (a name without suffix).
 
@@ -38,6 +39,7 @@ def open_writer(
         frames: How many frames will come: the sound is cut, or filled up with silence, to their end. By
             default it stays whole, which is right when `audio.frame_count` frames come.
         alpha: Whether frames are RGBA.
+        on_gpu: Whether a GPU should encode an .mp4, where that works.
 
     Returns:
         A context manager with `write(frame)`.
@@ -48,7 +50,10 @@ def open_writer(
     check_output(path, alpha)
     if isinstance(sound, str | Path) and Path(sound).absolute() == Path(path).absolute():
         raise InputError(str(path), "it is also an input", "Choose another name for the output.")
-    return FORMATS[Path(path).suffix.lower()](path, size, fps, sound, frames, alpha)
+    writer = FORMATS[Path(path).suffix.lower()](path, size, fps, sound, frames, alpha)
+    if isinstance(writer, FfmpegWriter):
+        writer.on_gpu = on_gpu
+    return writer
 
 
 def check_output(path: str | Path, alpha: bool = False) -> None:

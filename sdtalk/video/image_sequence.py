@@ -46,6 +46,9 @@ class GifWriter(FfmpegWriter):
         if self.written % self._step == 0:
             super()._append(frame)
 
+    def _append_all(self, frames: UInt8[np.ndarray, "frame height width channel"]) -> None:
+        VideoWriter._append_all(self, frames)  # one by one, since not all are taken
+
     def _finish(self) -> None:
         packed, palette, bare = self._temporary, self._beside(".png"), self._beside(".bare.gif")
         super()._finish()

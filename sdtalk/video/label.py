@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 AI_GENERATED = "AI-generated"
 LONGEST_LABEL = 40
@@ -34,6 +36,40 @@ def draw_label(text: str, size: int) -> UInt8[np.ndarray, "height width 4"]:
     return np.array(image)
 
 
+class DeviceLabel:
+    """A label for frames on a device: the same bytes as those of `labelled`."""
+
+    def __init__(self, text: str, size: int, device: torch.device) -> None:
+        """Move a label to a device.
+
+        Args:
+            text: What to write.
+            size: Side of the frames in px.
+            device: Where they are.
+        """
+        label = draw_label(text, size)
+        self._place = _corner(label, size)
+        drawn = torch.from_numpy(label).to(device).int()
+        self._ink, self._alpha = drawn[..., :3] * drawn[..., 3:], 255 - drawn[..., 3:]
+        self._covered = drawn[..., 3:] > 0
+
+    def draw(self, frames: UInt8[Tensor, "frame size size channel"]) -> None:
+        """Put it into frames, in place; nothing waits for the device."""
+        place = frames[(slice(None), *self._place)]
+        colours = place[..., :3].int()
+        if frames.shape[-1] == 4:
+            alpha = place[..., 3:]
+            colours = torch.where(self._covered, (colours * alpha + 127) // 255, colours)
+            place[..., 3:] = alpha.masked_fill(self._covered, 255)
+        place[..., :3] = ((colours * self._alpha + self._ink + 127) // 255).to(torch.uint8)
+
+
+def _corner(label: UInt8[np.ndarray, "height width 4"], size: int) -> tuple[slice, slice]:
+    """Rows and columns of a frame where a label lies."""
+    edge = min(size // 40, size - label.shape[1])
+    return slice(size - edge - label.shape[0], size - edge), slice(size - edge - label.shape[1], size - edge)
+
+
 def labelled(
     batches: Iterator[UInt8[np.ndarray, "frame size size channel"]], text: str, size: int
 ) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
@@ -49,11 +85,10 @@ def labelled(
     if not text:
         yield from batches
         return
-    label = draw_label(text, size).astype(np.uint16)
+    label = draw_label(text, size)
+    rows, columns = _corner(label, size)
+    label = label.astype(np.uint16)
     ink, alpha = label[..., :3] * label[..., 3:], 255 - label[..., 3:]
-    edge = min(size // 40, size - label.shape[1])
-    rows = slice(size - edge - label.shape[0], size - edge)
-    columns = slice(size - edge - label.shape[1], size - edge)
     for frames in batches:
         corner = frames[:, rows, columns]
         if frames.shape[-1] == 4:

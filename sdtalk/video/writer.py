@@ -65,14 +65,24 @@ class VideoWriter(ABC):
         Raises:
             InputError: The disk is full, or the encoder fails.
         """
+        self.write_all(frame[None])
+
+    def write_all(self, frames: UInt8[np.ndarray, "frame height width channel"]) -> None:
+        """Append frames, as `write` does one.
+
+        Args:
+            frames: As for `write`; contiguous ones are not copied.
+
+        Raises:
+            InputError: The disk is full, or the encoder fails.
+        """
         width, height = self.size
         expected = (height, width, 4 if self.alpha else 3)
-        assert frame.shape == expected, f"the frame has the shape {frame.shape}, not {expected}"
+        assert frames.shape[1:] == expected, f"frames have the shape {frames.shape[1:]}, not {expected}"
         try:
-            self._append(np.ascontiguousarray(frame))
+            self._append_all(np.ascontiguousarray(frames))
         except OSError as error:
             raise self._failure(error) from error
-        self.written += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -121,6 +131,12 @@ class VideoWriter(ABC):
     @abstractmethod
     def _append(self, frame: UInt8[np.ndarray, "height width channel"]) -> None:
         """Write a frame, contiguous; an OSError becomes `_failure`."""
+
+    def _append_all(self, frames: UInt8[np.ndarray, "frame height width channel"]) -> None:
+        """Write frames, contiguous, and count them; an OSError becomes `_failure`."""
+        for frame in frames:
+            self._append(frame)
+            self.written += 1
 
     @abstractmethod
     def _finish(self) -> None:
