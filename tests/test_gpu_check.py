@@ -190,10 +190,10 @@ def test_shares_of_the_ceilings_are_worked_out() -> None:
     facts = findings()
     rendering, motion, memory = share_lines(facts)
     assert "100 TFLOP/s, 12.5% of bfloat16" in rendering  # 4 TFLOP in 40 ms
-    assert "40 TFLOP/s, 5.0% of bfloat16" in motion and "1.0% of the copy rate" in memory
+    assert "40 TFLOP/s, 80.0% of float32" in motion and "1.0% of the copy rate" in memory
     facts["network_cost"]["base"]["precision"] = "float32"
-    rendering, motion, _ = share_lines(facts)
-    assert "25.0% of tf32" in rendering and "80.0% of float32" in motion
+    assert "25.0% of tf32" in share_lines(facts)[0]
+    assert "12.5% of bfloat16" in share_lines(facts | {"facts": {"bfloat16": True}})[0]
     facts["roofline"]["tiny"] = True
     assert share_lines(facts) == [] and "| base | 10.0 | 12.5 |" in speed_lines(facts)[2]
 
