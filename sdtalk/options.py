@@ -1,6 +1,5 @@
 """Options: how a video is made, and checks that can be made before the work starts."""
 
-import importlib.util
 import math
 import numbers
 import platform
@@ -148,7 +147,7 @@ def choose_device(name: str) -> torch.device:
         InputError: There is no such device, or it cannot be used.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() and triton.available() is None else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and triton.lacking() is None else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -175,9 +174,9 @@ def _check_cuda(device: torch.device) -> None:
         raise InputError(name, *_why_no_gpu())
     if (device.index or 0) >= torch.cuda.device_count():
         raise InputError(name, "PyTorch finds no such GPU", "Choose auto or cpu.")
-    missing = triton.available()
-    if missing is not None and importlib.util.find_spec("gsplat") is None:
-        raise InputError(name, missing, "Install it (for example: apt install gcc), or choose auto or cpu.")
+    lack = triton.lacking()
+    if lack is not None:
+        raise InputError(name, lack.problem, f"{lack.remedy}; or choose auto or cpu.")
 
 
 def _why_no_gpu() -> tuple[str, str]:

@@ -392,17 +392,20 @@ def test_a_network_with_a_stopwatch_is_still_the_network_also_when_copied() -> N
 
 
 def a_report(**facts: object) -> Report:
-    made = Report({}, 1, 1.0, 0.5, "float32", "cpu kernels", None, 1.0, 5.0, {}, {})
+    made = Report({}, 1, 1.0, None, 0.5, "float32", "cpu kernels", None, 1.0, 5.0, {}, {})
     return replace(made, **facts)
 
 
 def test_what_a_gpu_did_is_told() -> None:
     stages = {"motion": 1.0, "rasterising": 2.0, "neural rendering": 4.0, "finishing": 1.0, "encoding": 9.0}
-    report = a_report(stages=stages, frames=100, rasteriser="triton", peak_gpu_mb=1234.0)
+    report = a_report(
+        stages=stages, frames=100, rasteriser="triton", peak_gpu_mb=1234.0, rendered_per_second=12.5
+    )
     assert list(report.shares.values()) == [0.125, 0.25, 0.5, 0.125]
     lines = {line[:22].strip(): line[22:].split() for line in as_text(report).splitlines()}
     assert lines["neural rendering"][2:] == ["40.00", "ms", "a", "frame,", "50%"]
     assert lines["encoding"][2:] == ["90.00", "ms", "a", "frame"]
+    assert "12.5    (that have come from the GPU, without a file)" in as_text(report)
     assert lines["rasteriser"] == ["triton"] and lines["peak GPU memory"] == ["1234", "MB"]
 
 

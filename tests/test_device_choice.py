@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory, lacks_memory
-from sdtalk.options import choose_device, choose_precision
+from sdtalk.options import choose_device, choose_precision, choose_rasteriser
 from sdtalk.rendering import triton
 
 CUDA = torch.device("cuda")
@@ -25,8 +26,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old Card")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(triton, "available", lambda: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(triton, "lacking", lambda: None)
     return monkeypatch
 
 
@@ -49,11 +49,9 @@ def test_auto_takes_a_gpu_where_kernels_can_be_compiled(gpu: pytest.MonkeyPatch)
     assert choose_device("auto").type == "cuda"
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     assert "no such GPU" in refused("cuda:2")
-    gpu.setattr(triton, "available", lambda: "Triton finds no C compiler (cc)")
+    gpu.setattr(triton, "lacking", lambda: triton.Lack("Triton finds no C compiler", "Install one"))
     assert choose_device("auto").type == "cpu"
-    assert "no C compiler" in refused("cuda")
-    gpu.setattr(importlib.util, "find_spec", lambda name: name == "gsplat")
-    assert choose_device("cuda") == CUDA
+    assert "no C compiler. Install one" in refused("cuda")
     gpu.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto").type == "cpu"
 
@@ -94,17 +92,48 @@ def test_the_command_ends_in_one_line(gpu: pytest.MonkeyPatch, capsys: pytest.Ca
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_triton_wants_its_package_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "cc")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    assert triton.available() is None
+def test_triton_wants_its_package_a_compiler_and_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("clang", "my-cc"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def remedy() -> str:
+        return "" if (lack := triton.lacking()) is None else lack.remedy
+
+    assert not remedy() and triton.c_compiler() == str(tmp_path / "clang")
+    monkeypatch.setenv("CC", "my-cc")
+    assert not remedy() and triton.c_compiler() == str(tmp_path / "my-cc")
+    monkeypatch.setenv("CC", "no-cc")  # Triton takes what CC names and looks no further
+    assert "apt-get install gcc" in remedy()
     monkeypatch.delenv("CC")
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert "compiler" in (triton.available() or "")
-    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/clang" if name == "clang" else None)
-    assert triton.available() is None
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert "not installed" in (triton.available() or "")
+    (tmp_path / "Python.h").unlink()
+    assert "apt-get install python3-dev" in remedy()
+    (tmp_path / "clang").unlink()
+    assert "apt-get install gcc" in remedy()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "PyTorch with CUDA" in remedy()
+
+
+def test_the_rasteriser_on_a_gpu_is_triton_unless_gsplat_is_asked_for(gpu: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert [choose_rasteriser(name, CUDA) for name in ("auto", "triton")] == ["triton"] * 2
+    assert choose_rasteriser("auto", cpu) == "triton"  # nothing is on CUDA then
+    gpu.setattr("sdtalk.rendering.gsplat.load", lambda: None)
+    assert choose_rasteriser("gsplat", CUDA) == "gsplat"
+    for name, device, words in (
+        ("gsplat", cpu, "NVIDIA GPUs only"),
+        ("triton", cpu, "NVIDIA GPUs only"),
+        ("taichi", CUDA, "no such choice"),
+    ):
+        with pytest.raises(InputError, match=words):
+            choose_rasteriser(name, device)
 
 
 @pytest.mark.parametrize("knows", [True, False])

@@ -71,12 +71,15 @@ def speed_lines(facts: Facts) -> list[str]:
     if not (benches := {n.split()[1]: f for n, f in facts.items() if n.startswith("bench ")}):
         return []
     stages = ["motion", "rasterising", "neural rendering", "finishing"]
-    head = ["model", "frames/s with encoding", "frames/s of the stages", *stages, "encoding, ms"]
+    head = ["model", "frames/s with encoding", "frames/s without a file", *stages, "encoding, ms"]
     head += ["GPU MB", "rasteriser"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, b in benches.items():
-        made = sum(b["stages"].get(stage, 0.0) for stage in stages)
-        row = [name, f"{b['frames_per_second']:.1f}", f"{b['frames'] / made:.1f}" if made else "-"]
+        row = [
+            name,
+            f"{b['frames_per_second']:.1f}",
+            "-" if (rate := b["rendered_per_second"]) is None else f"{rate:.1f}",
+        ]
         row += [f"{b['shares'][stage]:.0%}" for stage in stages]
         row.append(f"{1000 * b['stages'].get('encoding', 0.0) / b['frames']:.2f}")
         row.append("-" if b["peak_gpu_mb"] is None else f"{b['peak_gpu_mb']:.0f}")
@@ -102,7 +105,7 @@ def share_lines(facts: Facts) -> list[str]:
                 rate, peak = cost[work] / 1e3 / seconds, ceilings[f"{kind}_tflops"]
                 text = f"{cost[work]:.3g} GFLOP a frame at {rate:.3g} TFLOP/s, {rate / peak:.1%} of {kind}"
                 lines.append(f"- {name}, {stage}: {text}")
-        rate = cost["least_mb"] / 1e6 * bench["frames_per_second"]
+        rate = cost["least_mb"] / 1e6 * (bench["rendered_per_second"] or bench["frames_per_second"])
         text = (
             f"at least {cost['least_mb']:.3g} MB a frame, {rate / ceilings['copy_tbs']:.1%} of the copy rate"
         )

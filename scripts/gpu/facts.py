@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from sdtalk.cli.doctor import c_compiler, installed_version
+from sdtalk.cli.doctor import installed_version
+from sdtalk.rendering.triton import c_compiler
 
 LIBRARIES = ("torch", "triton", "numpy", "numba", "transformers", "accelerate", "beartype", "imageio-ffmpeg")
 OPTIONAL = {

@@ -23,10 +23,12 @@ from torch import nn
 from sdtalk.cli.doctor import installed_version
 from sdtalk.cli.untrained import untrained_base
 from sdtalk.errors import InputError
+from sdtalk.options import choose_rasteriser
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.rendering.rasteriser import rasteriser_for
 from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, read_speech
 from sdtalk.stopwatch import Stopwatch
+from sdtalk.talk import Talk
 from sdtalk.weights.assets import example
 
 LIBRARIES = ("torch", "triton", "numpy", "numba", "imageio-ffmpeg")
@@ -55,6 +57,7 @@ class Benchmark:
         device: Where to run.
         precision: What to compute in.
         compile: Compile the networks, before the stages are measured.
+        rasteriser: What draws on a GPU.
     """
 
     portrait: str | None = None
@@ -64,6 +67,7 @@ class Benchmark:
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    rasteriser: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Report:
             beside them.
         frames: Length of the video in frames.
         frames_per_second: Frames over the seconds from the first one's beginning to the finished file.
+        rendered_per_second: The same on a GPU without a file: frames that have come to the host; None on a CPU.
         first_frame_seconds: From a recording that is there to the first frame of its video.
         precision: What the model computed in.
         rasteriser: What drew the Gaussians: "cpu kernels", "triton" or "gsplat".
@@ -88,6 +93,7 @@ class Report:
     stages: dict[str, float]
     frames: int
     frames_per_second: float
+    rendered_per_second: float | None
     first_frame_seconds: float
     precision: str
     rasteriser: str
@@ -128,6 +134,9 @@ def measure(chosen: Benchmark) -> Report:
         start = time.perf_counter()
         next(pipeline.talk(head, speech).frames())
         first = time.perf_counter() - start
+        rendered = (
+            _rendered_per_second(pipeline.talk(head, speech)) if pipeline.device.type == "cuda" else None
+        )
         if "rasterising" not in rehearsed.timings:  # but "rendering" as a whole
             _timed(pipeline.model.neural_renderer, watch)
         _forget_gpu_peak(pipeline.device)
@@ -136,15 +145,21 @@ def measure(chosen: Benchmark) -> Report:
         stages = {**watch.seconds, **talk.timings}
         command = [sys.executable, "-m", "sdtalk", portrait, str(speech), "-o", str(output)]
         command += ["--model", chosen.model, "--device", chosen.device, "--precision", chosen.precision]
-        command += ["--compile"] if chosen.compile else []
+        command += ["--rasteriser", chosen.rasteriser, *(["--compile"] if chosen.compile else [])]
         total, peak = (None, None) if chosen.model == UNTRAINED else _run(command)
-    speed = len(talk) / stages["video"]
     if "rendering" in stages and "neural rendering" in stages:
         stages["rasterising"] = stages.pop("rendering") - stages["neural rendering"]
     precision = str(pipeline.model.precision).removeprefix("torch.")
-    name = rasteriser_for(pipeline.device)
-    measured = stages, len(talk), speed, first, precision, RASTERISERS.get(name, name), gpu_mb, total, peak
-    return Report(*measured, _machine(), {n: installed_version(n) for n in LIBRARIES})
+    name = rasteriser_for(pipeline.device, pipeline.model.on_cuda)
+    speeds = len(talk) / stages["video"], rendered, first
+    measured = *speeds, precision, RASTERISERS.get(name, name), gpu_mb, total, peak
+    return Report(stages, len(talk), *measured, _machine(), {n: installed_version(n) for n in LIBRARIES})
+
+
+def _rendered_per_second(talk: Talk) -> float:
+    start = time.perf_counter()
+    deque(talk.frames(), maxlen=0)
+    return len(talk) / (time.perf_counter() - start)
 
 
 def _forget_gpu_peak(device: torch.device) -> None:
@@ -162,6 +177,7 @@ def _load(chosen: Benchmark) -> SDTalkPipeline:
         pipeline = untrained_base(chosen.device, chosen.precision)
     else:
         pipeline = SDTalkPipeline.from_pretrained(chosen.model, chosen.device, chosen.precision)
+    pipeline.model.drawing_with(choose_rasteriser(chosen.rasteriser, pipeline.device))
     if chosen.compile:
         pipeline.model.compiled()
     return pipeline
@@ -267,6 +283,10 @@ def as_text(report: Report) -> str:
         lines.append(row(stage, f"{seconds:7.2f} s  {each}".rstrip()))
     speed = report.frames_per_second
     lines.append(row("frames a second", f"{speed:7.1f}    ({report.frames} frames, with encoding)"))
+    if report.rendered_per_second is not None:
+        lines.append(
+            row("", f"{report.rendered_per_second:7.1f}    (that have come from the GPU, without a file)")
+        )
     real_time = "yes" if speed >= FRAME_RATE_HZ else "no"
     lines.append(
         row("real time", f"{real_time:>7}    (this machine: {speed:.0f} of {FRAME_RATE_HZ} frames a second)")

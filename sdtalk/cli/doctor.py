@@ -3,13 +3,10 @@
 import argparse
 import os
 import platform
-import shutil
-import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 
@@ -18,6 +15,7 @@ from sdtalk.checkpoint import WEIGHTS, find_models, locate, read_config
 from sdtalk.errors import InputError
 from sdtalk.flame import fan
 from sdtalk.published.convert import published_config
+from sdtalk.rendering import triton
 from sdtalk.weights.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
 
 BUNDLED_FILES = {
@@ -133,28 +131,14 @@ def _machine() -> list[Finding]:
     ]
 
 
-def c_compiler() -> str | None:
-    """The C compiler that Triton builds its launcher with: $CC, else gcc or clang; None: there is none."""
-    if named := os.environ.get("CC"):
-        return shutil.which(named)
-    return shutil.which("gcc") or shutil.which("clang")
-
-
 def _gpu_rasteriser() -> Finding:
     """What rasterises on CUDA: Triton, which comes with PyTorch; it takes a C compiler, and no CUDA toolkit."""
-    name, without = "rasteriser for an NVIDIA GPU: Triton", "without it everything works on the CPU"
-    if find_spec("triton") is None:
-        remedy = "install PyTorch with CUDA, which brings it: https://pytorch.org/get-started/locally"
-        return Finding(name, False, (remedy, without))
-    if (compiler := c_compiler()) is None:
-        remedy = (
-            "Triton needs a C compiler: install one (Debian, Ubuntu: apt-get install gcc), or name it in CC"
-        )
-        return Finding(name, False, (remedy, without))
-    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
-        remedy = "Triton needs Python's headers: install them (Debian, Ubuntu: apt-get install python3-dev)"
-        return Finding(name, False, (remedy, without))
-    return Finding(name, True, (f"{installed_version('triton')}, with {compiler}",))
+    name = "rasteriser for an NVIDIA GPU: Triton"
+    lack = triton.lacking()
+    if lack is not None:
+        details = f"{lack.problem}. {lack.remedy}", "without it everything works on the CPU"
+        return Finding(name, False, details)
+    return Finding(name, True, (f"{installed_version('triton')}, with {triton.c_compiler()}",))
 
 
 def _weight(name: str, what: str, licence: str) -> Finding:

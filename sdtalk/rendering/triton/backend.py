@@ -190,9 +190,9 @@ class _Rasterise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_images: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, grad_image: Tensor, grad_alpha: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         cameras, *given, image, alpha = ctx.saved_tensors
-        grads = tuple(grad.contiguous() for grad in grad_images)
+        grads = grad_image.contiguous(), grad_alpha.contiguous()
         moments, grad_features = _splat_gradients(ctx.lists, given[4], ctx.rules, (image, alpha), grads)
         views, count = ctx.lists.order.shape
         out = [moments.new_empty(views, *field.shape[1:]) for field in given[:4]]
