@@ -200,7 +200,8 @@ def pretended_gpu(free_bytes: int = 2**34) -> Iterator[PretendedGpu]:
         patch.setattr(torch._C, "_InferenceMode", lambda on: torch.set_grad_enabled(not on))
         for name in ("Stream", "Event", "current_stream"):
             patch.setattr(torch.cuda, name, _StandIn)
-        patch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        for name in ("stream", "device"):
+            patch.setattr(torch.cuda, name, lambda _: nullcontext())
         patch.setattr(torch.cuda, "mem_get_info", lambda _: (free_bytes, free_bytes))
         for name in ("memory_reserved", "memory_allocated"):
             patch.setattr(torch.cuda, name, lambda _: 0)

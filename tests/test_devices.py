@@ -150,10 +150,11 @@ def test_frames_of_a_gpu_are_those_of_the_cpu(files: Path, name: str, scene: Ten
     if name == "base":
         pipeline.model.neural_renderer.noise = "stored"  # fresh noise differs from frame to frame anyway
     model, size = pipeline.model, 512 if scene is None else 200
-    wanted = np.concatenate(list(render_frames(model, head, signals, scene, size, exact=True)))
+    how = {"size": size, "exact": True, "label": "AI-generated"}
+    wanted = np.concatenate(list(render_frames(model, head, signals, scene, **how)))
     with pretended_gpu():
         model.to("cuda")
-        found = np.concatenate(list(render_frames(model, on_gpu(head), signals, scene, size, exact=True)))
+        found = np.concatenate(list(render_frames(model, on_gpu(head), signals, scene, **how)))
     assert found.shape == wanted.shape == (FRAMES, size, size, 3 if scene is not None else 4)
     off = np.abs(found.astype(int) - wanted)
     assert off.mean() < 0.01 and (off > 1).mean() < 1e-3
@@ -169,16 +170,34 @@ def test_frames_of_a_gpu_are_those_of_the_cpu(files: Path, name: str, scene: Ten
         "base",
     ],
 )
-def test_nothing_waits_while_frames_are_made(files: Path, name: str) -> None:
+@pytest.mark.parametrize("scene", [SCENE, None], ids=["over a scene", "transparent"])
+def test_nothing_waits_while_frames_are_made(files: Path, name: str, scene: Tensor | None) -> None:
     pipeline, head, signals = recorded(files, name)
     with pretended_gpu() as gpu:
         pipeline.model.to("cuda")
-        maker = GpuFrames(pipeline.model, on_gpu(head), signals, SCENE, 200, Stopwatch(), 0, False)
+        maker = GpuFrames(pipeline.model, on_gpu(head), signals, scene, 200, Stopwatch(), 0, False, "made")
         next(maker.frames([range(1)]))  # what is moved there once
         gpu.waits.clear()
         frames = list(maker.frames([range(2), range(2, FRAMES)]))
     assert [len(f) for f in frames] == [2, FRAMES - 2]
     assert gpu.waits == []
+
+
+def test_painters_of_their_own_precision_leave_the_model_as_it_is(files: Path) -> None:
+    pipeline, head, signals = recorded(files, "windows")
+    model, part = pipeline.model, signals[:2]
+    fast = model.painting_in(torch.bfloat16)
+    assert {p.dtype for p in fast.neural_renderer.parameters()} == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert fast.coarse_field is model.coarse_field and fast.config is model.config
+    with torch.inference_mode():
+        pictures = [
+            m.render(head, m.animate(head, part.audio_code, part.eyes, part.small_motion), part.camera).over(
+                SCENE
+            )
+            for m in (model, fast)
+        ]
+    assert 0 < (pictures[0] - pictures[1]).abs().mean() < 1e-3
 
 
 def test_fresh_noise_does_not_depend_on_how_many_frames_are_made_at_once(files: Path) -> None:
