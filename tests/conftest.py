@@ -21,6 +21,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the programs do, see s
 def pytest_configure(config: pytest.Config) -> None:
     """Let the plugin in parallel.py share the tests out over processes; let programs under test be interrupted."""
     config.pluginmanager.register(parallel)
+    import torch  # after the settings above
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is declared
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background; children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

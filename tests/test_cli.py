@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,12 @@ from toy import save_portrait, save_speech, toy_model
 
 from sdtalk import __version__
 from sdtalk.cli.arguments import COMMANDS
-from sdtalk.cli.bench import Benchmark, Report, as_json, as_text, measure, resident_mb
+from sdtalk.cli.bench import Benchmark, Report, _timed, as_json, as_text, measure, resident_mb
 from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.published.convert import Converted
 from sdtalk.published.verify import Difference, Verification
+from sdtalk.stopwatch import Stopwatch
 from sdtalk.video import read_frames
 from sdtalk.video.naming import output_path
 
@@ -352,7 +355,9 @@ def test_bench_measures_every_stage(files: Path, capsys: pytest.CaptureFixture) 
     text = as_text(report)
     assert all(stage in text for stage in (*stages, "peak memory", "start to file", "torch", "processor"))
     assert report.first_frame_seconds > 0 and "sound to picture" in text
-    assert "real time" in text
+    assert "real time" in text and "peak GPU memory" not in text and report.peak_gpu_mb is None
+    assert report.rasteriser == "cpu kernels" and "cpu kernels" in text
+    assert sum(report.shares.values()) == pytest.approx(1) and min(report.shares.values()) > 0
 
 
 def test_bench_refuses_what_it_cannot_measure(files: Path) -> None:
@@ -373,9 +378,37 @@ def test_resident_memory_includes_children() -> None:
         child.communicate(b"\n")
 
 
+def test_a_network_with_a_stopwatch_is_still_the_network_also_when_copied() -> None:
+    watch, network = Stopwatch(), toy_model().neural_renderer
+    kind, weights = type(network), network.state_dict()
+    _timed(network, watch)
+    copied = deepcopy(network)  # as for painting in another precision
+    assert isinstance(copied, kind) and network.state_dict().keys() == weights.keys()
+    for module in (network, copied):
+        before = watch.seconds["neural rendering"]
+        with pytest.raises(TypeError):
+            module()
+        assert watch.seconds["neural rendering"] > before
+
+
+def a_report(**facts: object) -> Report:
+    made = Report({}, 1, 1.0, 0.5, "float32", "cpu kernels", None, 1.0, 5.0, {}, {})
+    return replace(made, **facts)
+
+
+def test_what_a_gpu_did_is_told() -> None:
+    stages = {"motion": 1.0, "rasterising": 2.0, "neural rendering": 4.0, "finishing": 1.0, "encoding": 9.0}
+    report = a_report(stages=stages, frames=100, rasteriser="triton", peak_gpu_mb=1234.0)
+    assert list(report.shares.values()) == [0.125, 0.25, 0.5, 0.125]
+    lines = {line[:22].strip(): line[22:].split() for line in as_text(report).splitlines()}
+    assert lines["neural rendering"][2:] == ["40.00", "ms", "a", "frame,", "50%"]
+    assert lines["encoding"][2:] == ["90.00", "ms", "a", "frame"]
+    assert lines["rasteriser"] == ["triton"] and lines["peak GPU memory"] == ["1234", "MB"]
+
+
 def test_what_was_not_measured_is_called_so() -> None:
-    known = as_text(Report({}, 1, 1.0, 0.5, "float32", 1.0, 5.0, {}, {}))
-    unknown = as_text(Report({}, 1, 1.0, 0.5, "float32", None, None, {}, {}))
+    known = as_text(a_report())
+    unknown = as_text(a_report(total_seconds=None, peak_mb=None))
     assert "not measured" not in known and unknown.count("not measured") == 2
-    verdicts = [as_text(Report({}, 1, speed, 0.5, "float32", 1.0, 5.0, {}, {})) for speed in (24.9, 25.0)]
+    verdicts = [as_text(a_report(frames_per_second=speed)) for speed in (24.9, 25.0)]
     assert "   no    (this machine" in verdicts[0] and "  yes    (this machine" in verdicts[1]

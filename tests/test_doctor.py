@@ -155,6 +155,36 @@ def test_versions_are_told() -> None:
     assert examine().machine[0].details[0].startswith(f"{sdtalk.__version__} on ")
 
 
+def gpu_rasteriser() -> Finding:
+    (found,) = (f for f in examine().machine if f.name.startswith("rasteriser"))
+    return found
+
+
+def test_the_rasteriser_that_a_gpu_would_use_is_named_or_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("clang", "my-cc"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr("sdtalk.cli.doctor.find_spec", lambda name: object())
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_rasteriser().found and gpu_rasteriser().details[0].endswith(f"with {tmp_path / 'clang'}")
+    monkeypatch.setenv("CC", "my-cc")
+    assert gpu_rasteriser().details[0].endswith(f"with {tmp_path / 'my-cc'}")
+    monkeypatch.setenv("CC", "no-cc")  # Triton takes what CC names and looks no further
+    assert not gpu_rasteriser().found and "apt-get install gcc" in gpu_rasteriser().details[0]
+    monkeypatch.delenv("CC")
+    (tmp_path / "Python.h").unlink()
+    assert "apt-get install python3-dev" in gpu_rasteriser().details[0]
+    (tmp_path / "clang").unlink()
+    assert "apt-get install gcc" in gpu_rasteriser().details[0]
+    monkeypatch.setattr("sdtalk.cli.doctor.find_spec", lambda name: None)
+    assert "install PyTorch with CUDA" in gpu_rasteriser().details[0]
+
+
 def test_the_command_lists_it_for_people(home: Path, toy_home: Path, capsys: pytest.CaptureFixture) -> None:
     shutil.copytree(toy_home / "flame", home / "flame")
     assert main(["doctor"]) == 0

@@ -117,6 +117,17 @@ def test_two_steps_and_two_more_are_four(tmp_path, data) -> None:
     assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
+def test_a_run_that_has_only_so_long_ends_with_a_checkpoint_to_go_on_from(tmp_path, data) -> None:
+    path = settings_file(tmp_path, data["mini"], steps=100_000)
+    assert train.main([str(path), "--max-seconds", "1"]) == 0
+    done = RunFolder(tmp_path / "run")
+    (last,) = done.checkpoints()[-1:]
+    steps = int(last.name.rpartition("-")[2])
+    assert 0 < steps < 1000 and isinstance(load_model(done.model), SDTalk)
+    more = run(path, "--resume", "latest", "--set", f"steps={steps + 1}")
+    assert more.checkpoints()[-1] == more.checkpoint(steps + 1)
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_accumulated_samples_are_a_larger_batch(tmp_path, data, stage) -> None:
     # Adam turns noise into whole steps where a gradient is nothing but noise: a larger eps compares what is learned

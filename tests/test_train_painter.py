@@ -1,7 +1,9 @@
 """Tests of the window painter's training: crops, pairs, losses, steps, the report, and the scripts."""
 
 import json
+from contextlib import closing
 from dataclasses import fields
+from itertools import combinations, islice
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.window_inputs import window_inputs
 from training.data.dataset import PreparedDataset, clip_frames
 from training.mini import assemble_checkpoint, train_painter
+from training.mini.painter_batches import batches
 from training.mini.painter_data import FaceCrops, PairSampler, chosen_frames, load_crops
 from training.mini.painter_fit import CRITIC_ALONE, PainterRun, PainterSettings
 from training.mini.painter_losses import (
@@ -158,6 +161,50 @@ def test_steps_lower_the_loss_and_the_critic_begins_alone(crops: list[FaceCrops]
     run.step = settings.critic_from + CRITIC_ALONE + 10
     assert "fooled" in run.learn(inputs, pairs.target)
     assert not all(map(torch.equal, before, run.painter.parameters()))
+
+
+def test_processes_draw_different_batches_and_the_same_again(crops: list[FaceCrops]) -> None:
+    def first(count: int) -> list[torch.Tensor]:
+        with closing(batches("eyes", crops, seed=1, count=1, workers=2)) as stream:  # type: ignore[type-var]
+            return [target for _, target in islice(stream, count)]
+
+    once, again = first(3), first(3)
+    assert all(map(torch.equal, once, again))
+    assert not any(torch.equal(a, b) for a, b in combinations(once, 2))
+
+
+def test_a_run_ends_when_its_time_is_over_and_its_rate_has_fallen_by_then(
+    prepared: PreparedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "eyes",
+        "--clips",
+        str(prepared.store.source),
+        "--crops",
+        str(tmp_path / "crops"),
+        "--start",
+        "mini",
+    ]
+    command += ["--output", str(tmp_path), "--batch", "1", "--steps", "100000", "--max-seconds", "0.5"]
+    assert train_painter.main(command) == 0
+    step = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["step"] for line in lines if "dev_psnr" in line]
+    assert 0 < step < 1000 and scores == [0, step]  # measured as it came, and as it went
+    assert "step 0, " in capsys.readouterr().out
+    run = PainterRun("eyes", PainterSettings(steps=100_000, max_seconds=10))
+    run.elapsed = 9.0
+    assert run._progress() == 0.9
+    run.step = 95_000
+    assert run._progress() == 0.95
+
+
+def test_a_painter_may_begin_where_a_model_stands(crops: list[FaceCrops]) -> None:
+    bundled = load_model("mini").neural_renderer.eyes
+    run = PainterRun("eyes", PainterSettings(), start=bundled)
+    wanted = bundled.state_dict()
+    for painter in (run.painter, run.average):
+        assert all(torch.equal(value, wanted[name]) for name, value in painter.state_dict().items())
 
 
 def test_the_report_of_perfect_windows_is_perfect(crops: list[FaceCrops]) -> None:

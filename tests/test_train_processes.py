@@ -7,6 +7,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 from script_processes import awaited, start_script
 from toy_training import RATES, changed, farthest, prepared_for, settings_file, weights
 
@@ -21,8 +22,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared_for(tmp_path_factory.mktemp("prepared") / "mini", splits=("train", "dev"))
 
 
-def launch(path: Path, processes: int) -> RunFolder:
-    """As torchrun does it, whose variables tell every process which of them it is."""
+def launch(path: Path, processes: int, gpus: str = "") -> RunFolder:
+    """As torchrun does it, whose variables tell every process which of them it is; on the GPUs of these numbers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -32,13 +33,16 @@ def launch(path: Path, processes: int) -> RunFolder:
     started = []
     for rank, output in enumerate(outputs):
         own = together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-        started.append(start_script(output, "training/train.py", path, **ALONE, **own))
+        started.append(
+            start_script(output, "training/train.py", path, **ALONE | {"CUDA_VISIBLE_DEVICES": gpus}, **own)
+        )
     printed = "".join(awaited(*both) for both in zip(started, outputs, strict=True))
     assert printed.count("holds the model") == 1
     return RunFolder(path.parent / "run")
 
 
-def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, data: Path) -> None:
+def difference_of_two(tmp_path: Path, data: Path, gpus: str = "") -> float:
+    """How far the weights of two processes are from those of one with the doubled batch."""
     optimiser = {
         "rates": dict.fromkeys(RATES[2], 1e-4),
         "eps": 1e-4,
@@ -49,9 +53,19 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, data: Path
         "optimiser": optimiser,
         "losses": {"image": 1, "geometry": 0.1, "sound": 1},
     }
-    one = launch(settings_file(tmp_path / "one", data, batch_size=2, **options), 1)
-    two = launch(settings_file(tmp_path / "two", data, **options), 2)
-    assert 0 < farthest(weights(one.checkpoint(2)), weights(two.checkpoint(2))) < 1e-5
+    one = launch(settings_file(tmp_path / "one", data, batch_size=2, **options), 1, gpus[:1])
+    two = launch(settings_file(tmp_path / "two", data, **options), 2, gpus)
+    return farthest(weights(one.checkpoint(2)), weights(two.checkpoint(2)))
+
+
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, data: Path) -> None:
+    assert 0 < difference_of_two(tmp_path, data) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_are_one_with_the_doubled_batch(tmp_path: Path, data: Path) -> None:
+    assert 0 < difference_of_two(tmp_path, data, "0,1") < 1e-4
 
 
 def start(path: Path, killer: tuple[str, int] | None = None) -> BaseProcess:

@@ -1,5 +1,6 @@
 """Tests of `sdtalk convert --verify`: what it measures, and that it notices what is wrong."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from toy import TOY_BASE
+from toy import TOY_BASE, toy_model
 
 from sdtalk.checkpoint import load_model
 from sdtalk.errors import InputError
@@ -18,8 +19,9 @@ from sdtalk.published.verify import (
     PRODUCTS,
     TF32,
     Difference,
+    Run,
     Verification,
-    _no_gpu,
+    _gpu_runs,
     as_text,
     compare_tensors,
     rounded_to_tf32,
@@ -146,19 +148,42 @@ def test_the_networks_products_are_known() -> None:
     assert torch.bmm in PRODUCTS and Tensor.__matmul__ in PRODUCTS
 
 
-def test_a_gpu_needs_gsplat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it the findings on the CPU are told all the same."""
+@pytest.fixture
+def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
+    """Runs on "cuda" are stand-ins; what each of them may round is noted."""
+    noted: list[tuple[str, bool]] = []
 
-    def absent() -> None:
-        raise InputError("device cuda", "gsplat cannot be imported", "Install it")
+    def run(model: SDTalk, device: str) -> Run:
+        assert device == "cuda"
+        noted.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return object.__new__(Run)
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "PyTorch finds none" in _no_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("sdtalk.rendering.gsplat.load", lambda: None)
-    assert _no_gpu() == ""
-    monkeypatch.setattr("sdtalk.rendering.gsplat.load", absent)
-    assert "gsplat cannot be imported" in _no_gpu()
+    monkeypatch.setattr(SDTalk, "to", lambda module, device: module)
+    monkeypatch.setattr("sdtalk.published.verify._run", run)
+    settings = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield noted
+    assert settings == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
+def test_a_gpu_runs_without_and_with_tf32(as_if_on_a_gpu: list[tuple[str, bool]]) -> None:
+    runs, no_gpu = _gpu_runs(toy_model())
+    assert list(runs) == ["CUDA in float32", "CUDA with TF32"] and no_gpu == ""
+    assert as_if_on_a_gpu == [("highest", False), ("high", True)]
+
+
+def test_without_a_gpu_the_findings_on_the_cpu_are_told_all_the_same(
+    as_if_on_a_gpu: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: SDTalk, device: str) -> None:
+        raise InputError("device cuda", "there is no C compiler", "Install one.")
+
+    monkeypatch.setattr("sdtalk.published.verify._run", refuse)
+    runs, no_gpu = _gpu_runs(toy_model())
+    assert not runs and "no C compiler" in no_gpu
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    runs, no_gpu = _gpu_runs(toy_model())
+    assert not runs and "PyTorch finds none" in no_gpu
 
 
 def test_findings_in_words() -> None:

@@ -35,6 +35,7 @@ import argparse
 import shlex
 import signal
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -64,13 +65,19 @@ from training.stages import Stage
 from training.train_settings import TrainSettings
 
 
-def train(settings: TrainSettings, resume: str | None = None, stop_at: int | None = None) -> RunFolder:
+def train(
+    settings: TrainSettings,
+    resume: str | None = None,
+    stop_at: int | None = None,
+    max_seconds: float | None = None,
+) -> RunFolder:
     """Run a stage to its end.
 
     Args:
         settings: What to train.
         resume: "latest", a checkpoint's folder, or USER/NAME[@REVISION]; None starts a new run.
         stop_at: End after this step with a checkpoint, as if interrupted; None: at the last one.
+        max_seconds: End likewise so many seconds from now, after the step at work then; None: whenever.
 
     Returns:
         The run's folder; its `model` is what was trained.
@@ -78,6 +85,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     Raises:
         InputError: Settings, data, a checkpoint or the Hub cannot be used.
     """
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
     check_trackers(settings.log.trackers)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # the rasterisers know CUDA and CPUs; several CPU processes need to be told
@@ -97,7 +105,7 @@ def train(settings: TrainSettings, resume: str | None = None, stop_at: int | Non
     logger = MetricsLogger(accelerator, run, settings, step)
     outputs = RunOutputs(accelerator, run, settings, prepared, ema, logger)
     loader = make_loader(prepared, settings, model.config.sound, accelerator, step, last)
-    stop_requested = StopRequest(accelerator)
+    stop_requested = StopRequest(accelerator, deadline)
     with closing(iter(loader)) as batches:  # type: ignore[type-var]
         while step < last and not stop_requested(step):
             rates = set_learning_rates(optimiser, settings, step)
@@ -218,12 +226,12 @@ def is_due(step: int, every: int, settings: TrainSettings) -> bool:
 
 
 class StopRequest:
-    """Whether somebody asked the run to end: the first SIGTERM or Ctrl-C is noted, a second Ctrl-C ends it at once."""
+    """Whether a run is to end: by the first SIGTERM or Ctrl-C, or the time; a second Ctrl-C ends it at once."""
 
     EVERY = 10  # steps from one question to the other processes to the next
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator, self.asked = accelerator, False
+    def __init__(self, accelerator: Accelerator, deadline: float | None = None) -> None:
+        self.accelerator, self.deadline, self.asked = accelerator, deadline, False
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._note)
 
@@ -234,6 +242,8 @@ class StopRequest:
 
     def __call__(self, step: int) -> bool:
         """Whether to end before this step; the same answer on every process."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self.asked = True
         if self.accelerator.num_processes == 1:
             return self.asked
         if step % self.EVERY:
@@ -256,6 +266,12 @@ def argument_parser() -> argparse.ArgumentParser:
         "--stop-at", type=int, metavar="STEP", help="end after this step, to be resumed later"
     )
     parser.add_argument(
+        "--max-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="end after so long, to be resumed later: for machines that are lent for minutes",
+    )
+    parser.add_argument(
         "--push-to-hub", metavar="USER/NAME", help="upload the model now and then and at the end"
     )
     return parser
@@ -268,9 +284,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.push_to_hub:
         changes.append(f"hub.repo={shlex.quote(arguments.push_to_hub)}")
     try:
-        run = train(
-            read_settings(arguments.config, TrainSettings, changes), arguments.resume, arguments.stop_at
-        )
+        settings = read_settings(arguments.config, TrainSettings, changes)
+        run = train(settings, arguments.resume, arguments.stop_at, arguments.max_seconds)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

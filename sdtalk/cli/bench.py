@@ -11,24 +11,30 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sdtalk.cli.doctor import installed_version
 from sdtalk.cli.untrained import untrained_base
 from sdtalk.errors import InputError
-from sdtalk.frame_maker import has_live_renderer
 from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.rendering.rasteriser import rasteriser_for
 from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, read_speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.weights.assets import example
 
-LIBRARIES = ("torch", "numpy", "numba", "imageio-ffmpeg")
+LIBRARIES = ("torch", "triton", "numpy", "numba", "imageio-ffmpeg")
 POLL_SECONDS = 0.1
 UNTRAINED = "base"
+EACH_FRAME = ("motion", "rasterising", "neural rendering", "finishing")
+"""Stages that make the frames; "encoding" runs beside them."""
+
+RASTERISERS = {"cpu": "cpu kernels"}
+"""Rasterisers that people are told of by another name."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class Report:
         frames_per_second: Frames over the seconds from the first one's beginning to the finished file.
         first_frame_seconds: From a recording that is there to the first frame of its video.
         precision: What the model computed in.
+        rasteriser: What drew the Gaussians: "cpu kernels", "triton" or "gsplat".
+        peak_gpu_mb: Largest GPU memory that PyTorch held while the video was made; None on a CPU.
         total_seconds: Another whole `sdtalk` process, from its start to the file; None for the untrained model.
         peak_mb: Largest resident memory of that process and its children together; None where unknown.
         machine: Processor, cores, system, load.
@@ -77,10 +85,19 @@ class Report:
     frames_per_second: float
     first_frame_seconds: float
     precision: str
+    rasteriser: str
+    peak_gpu_mb: float | None
     total_seconds: float | None
     peak_mb: float | None
     machine: dict[str, str]
     versions: dict[str, str]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each stage of `EACH_FRAME` in what frames took, without their encoding; they add up to 1."""
+        seconds = {stage: self.stages.get(stage, 0.0) for stage in EACH_FRAME}
+        whole = sum(seconds.values()) or 1.0
+        return {stage: value / whole for stage, value in seconds.items()}
 
 
 def measure(chosen: Benchmark) -> Report:
@@ -100,24 +117,38 @@ def measure(chosen: Benchmark) -> Report:
         with watch("loading"):
             pipeline = _load(chosen)
         head = pipeline.reconstruct(portrait)
-        next(pipeline.talk(head, speech).frames())  # compiles what has to be
+        rehearsed = pipeline.talk(head, speech)
+        next(rehearsed.frames())  # compiles what has to be
         start = time.perf_counter()
         next(pipeline.talk(head, speech).frames())
         first = time.perf_counter() - start
-        if not has_live_renderer(pipeline.model.config, pipeline.device):
-            pipeline.model.neural_renderer = _Timed(pipeline.model.neural_renderer, watch)
+        if "rasterising" not in rehearsed.timings:  # but "rendering" as a whole
+            _timed(pipeline.model.neural_renderer, watch)
+        _forget_gpu_peak(pipeline.device)
         talk = pipeline(portrait, speech, output)
+        gpu_mb = _gpu_peak_mb(pipeline.device)
         stages = {**watch.seconds, **talk.timings}
         command = [sys.executable, "-m", "sdtalk", portrait, str(speech), "-o", str(output)]
         command += ["--model", chosen.model, "--device", chosen.device, "--precision", chosen.precision]
         command += ["--compile"] if chosen.compile else []
         total, peak = (None, None) if chosen.model == UNTRAINED else _run(command)
     speed = len(talk) / stages["video"]
-    if "rendering" in stages:
+    if "rendering" in stages and "neural rendering" in stages:
         stages["rasterising"] = stages.pop("rendering") - stages["neural rendering"]
     precision = str(pipeline.model.precision).removeprefix("torch.")
-    versions = {n: version(n) for n in LIBRARIES}
-    return Report(stages, len(talk), speed, first, precision, total, peak, _machine(), versions)
+    name = rasteriser_for(pipeline.device)
+    measured = stages, len(talk), speed, first, precision, RASTERISERS.get(name, name), gpu_mb, total, peak
+    return Report(*measured, _machine(), {n: installed_version(n) for n in LIBRARIES})
+
+
+def _forget_gpu_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _gpu_peak_mb(device: torch.device) -> float | None:
+    return torch.cuda.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None
 
 
 def _load(chosen: Benchmark) -> SDTalkPipeline:
@@ -140,17 +171,16 @@ def _write_speech(source: str, seconds: float, target: Path) -> None:
         file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
-class _Timed(nn.Module):
-    """A network with a stopwatch around it; a hook would become part of a compiled one."""
+def _timed(network: nn.Module, watch: Stopwatch) -> None:
+    """Put a stopwatch around a network, which stays what it is; a hook would become part of a compiled one."""
+    kind: Any = type(network)
 
-    def __init__(self, network: nn.Module, watch: Stopwatch) -> None:
-        super().__init__()
-        self.network, self.watch = network, watch
+    class Timed(kind):
+        def __call__(self, *inputs: Any, **named: Any) -> Any:
+            with watch("neural rendering"):
+                return super().__call__(*inputs, **named)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """What the network returns."""
-        with self.watch("neural rendering"):
-            return self.network(*inputs)
+    network.__class__ = Timed
 
 
 def _run(command: list[str]) -> tuple[float, float | None]:
@@ -215,20 +245,19 @@ def _machine() -> dict[str, str]:
 
 def as_json(report: Report) -> str:
     """The report for programs."""
-    return json.dumps(asdict(report), indent=2)
+    return json.dumps(asdict(report) | {"shares": report.shares}, indent=2)
 
 
 def as_text(report: Report) -> str:
     """The report for people."""
     row: Callable[[str, str], str] = lambda name, value: f"{name:<22}{value}"  # noqa: E731
     once = ("loading", "reading", "tracking", "reconstruction", "audio", "preparing", "video")
-    each_frame = ("motion", "rasterising", "neural rendering", "finishing", "encoding")
     lines = []
-    for stage in once + each_frame:
+    for stage in (*once, *EACH_FRAME, "encoding"):
         seconds = report.stages.get(stage, 0.0)
-        each = (
-            f"{1000 * seconds / report.frames:7.1f} ms a frame" if stage in each_frame else ""
-        )  # of all cores
+        each = "" if stage in once else f"{1000 * seconds / report.frames:7.2f} ms a frame"  # of all cores
+        if stage in EACH_FRAME:
+            each += f", {report.shares[stage]:4.0%}"
         lines.append(row(stage, f"{seconds:7.2f} s  {each}".rstrip()))
     speed = report.frames_per_second
     lines.append(row("frames a second", f"{speed:7.1f}    ({report.frames} frames, with encoding)"))
@@ -241,7 +270,10 @@ def as_text(report: Report) -> str:
     lines.append(row("start to file", total))
     peak = "not measured" if report.peak_mb is None else f"{report.peak_mb:7.0f} MB"
     lines.append(row("peak memory", peak))
+    if report.peak_gpu_mb is not None:
+        lines.append(row("peak GPU memory", f"{report.peak_gpu_mb:7.0f} MB"))
     lines.append(row("precision", report.precision))
+    lines.append(row("rasteriser", report.rasteriser))
     facts = {**report.machine, **report.versions}
     return "\n".join([*lines, *(row(name, value) for name, value in facts.items())])
 

@@ -2,10 +2,10 @@
 
 import argparse
 
-from sdtalk.demo.launch import launch
+from sdtalk.demo.launch import make_page, serve
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    launch(arguments.model, arguments.device)
+    serve(make_page(arguments.model, arguments.device))
     return 0

@@ -3,10 +3,13 @@
 import argparse
 import os
 import platform
+import shutil
+import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -57,7 +60,7 @@ LIBRARIES = (
     ),
     OptionalLibrary(
         ("gsplat",), 'install it: pip install "sdtalk[gpu]", and a CUDA toolkit with nvcc', "Apache-2.0",
-        "rasterises on an NVIDIA GPU", "everything works on the CPU",
+        "rasterises on an NVIDIA GPU where it is asked for", "Triton rasterises there",
     ),
     OptionalLibrary(
         ("tinycudann",),
@@ -125,8 +128,33 @@ def _machine() -> list[Finding]:
         Finding("SDTalk", True, (f"{__version__} on {system}, {os.cpu_count()} cores",)),
         Finding("PyTorch", True, (torch.__version__,)),
         Finding("NVIDIA GPU", cuda, (gpu,)),
+        _gpu_rasteriser(),
         Finding("your files", True, (f"{data_folder()} (SDTALK_HOME moves it)",)),
     ]
+
+
+def c_compiler() -> str | None:
+    """The C compiler that Triton builds its launcher with: $CC, else gcc or clang; None: there is none."""
+    if named := os.environ.get("CC"):
+        return shutil.which(named)
+    return shutil.which("gcc") or shutil.which("clang")
+
+
+def _gpu_rasteriser() -> Finding:
+    """What rasterises on CUDA: Triton, which comes with PyTorch; it takes a C compiler, and no CUDA toolkit."""
+    name, without = "rasteriser for an NVIDIA GPU: Triton", "without it everything works on the CPU"
+    if find_spec("triton") is None:
+        remedy = "install PyTorch with CUDA, which brings it: https://pytorch.org/get-started/locally"
+        return Finding(name, False, (remedy, without))
+    if (compiler := c_compiler()) is None:
+        remedy = (
+            "Triton needs a C compiler: install one (Debian, Ubuntu: apt-get install gcc), or name it in CC"
+        )
+        return Finding(name, False, (remedy, without))
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        remedy = "Triton needs Python's headers: install them (Debian, Ubuntu: apt-get install python3-dev)"
+        return Finding(name, False, (remedy, without))
+    return Finding(name, True, (f"{installed_version('triton')}, with {compiler}",))
 
 
 def _weight(name: str, what: str, licence: str) -> Finding:
@@ -163,7 +191,7 @@ def _library(library: OptionalLibrary) -> Finding:
             else f"{', '.join(missing)}: {library.remedy}"
         )
         return Finding(name, False, (remedy, f"without it {library.without}"), library.licence)
-    versions = ", ".join(_version(module) for module in library.modules)
+    versions = ", ".join(installed_version(module) for module in library.modules)
     return Finding(name, True, (versions,), library.licence)
 
 
@@ -179,7 +207,8 @@ def _landmark_weights() -> Finding:
     return Finding(name, False, details)
 
 
-def _version(module: str) -> str:
+def installed_version(module: str) -> str:
+    """The version of a package, by its name or that of its module."""
     package = _PACKAGES.get(module, module)
     try:
         return version(package)

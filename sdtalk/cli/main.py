@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from sdtalk.cli.arguments import COMMANDS, USER_ERROR, command_parser, overview_parser
 from sdtalk.process import tune_process
@@ -56,14 +57,27 @@ def _run(words: list[str]) -> int:
     words = words[1:] if words[:1] == [name] else words
     arguments = command_parser(name).parse_args(words)
     tune_process(one_arena=True)
+    return reported(lambda: importlib.import_module(f"sdtalk.cli.{name}").run(arguments), STOPPED.get(name))
+
+
+def reported(work: Callable[[], int], stopped: str | None = None) -> int:
+    """Do a command's work; what the user has to change, and Ctrl-C, end it with one line and no traceback.
+
+    Args:
+        work: Returns its exit code.
+        stopped: What to say after Ctrl-C, if not that nothing was written.
+
+    Returns:
+        Exit code, see `main`.
+    """
     try:
         from sdtalk.errors import InputError
 
         try:
-            return importlib.import_module(f"sdtalk.cli.{name}").run(arguments)
+            return work()
         except InputError as error:
             print("sdtalk:", " ".join(str(error).split()), file=sys.stderr)
             return USER_ERROR
     except KeyboardInterrupt:
-        print("sdtalk:", STOPPED.get(name, NOTHING_WRITTEN), file=sys.stderr)
+        print("sdtalk:", stopped or NOTHING_WRITTEN, file=sys.stderr)
         return INTERRUPTED

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from sdtalk.errors import InputError
+from sdtalk.options import TalkOptions
+from sdtalk.video.label import AI_GENERATED
 
 
 def require(value: str | None, what: str) -> str:
@@ -44,7 +46,30 @@ def as_hex(colour: str) -> str:
     return colour
 
 
-def error_message(error: InputError, *paths: str | None) -> str:
+def chosen_options(
+    pose: str,
+    driver: str | None,
+    blink: str,
+    background: str,
+    colour: str,
+    picture: str | None,
+    mouth: float | int,
+    expression: float | int,
+    seed: float | int,
+) -> TalkOptions:
+    """The options of a video, from the page's controls; the arguments are those of `TalkService.generate`.
+
+    Raises:
+        InputError: A video or picture to follow is missing, or a value is not possible.
+    """
+    pose = require(driver, "Video to follow") if pose == "video" else pose
+    behind = as_hex(colour) if background == "colour" else background
+    behind = require(picture, "Background picture") if background == "picture" else behind
+    choices = {"seed": int(seed), "mouth": float(mouth), "expression": float(expression)}
+    return TalkOptions.of(TalkOptions(pose, blink, behind, label=AI_GENERATED), **choices)
+
+
+def error_message(error: InputError | str, *paths: str | None) -> str:
     """The text of an error; files and models are called by their names, not by where they are kept."""
     text = " ".join(str(error).split())
     for path in filter(None, paths):

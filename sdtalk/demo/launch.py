@@ -1,4 +1,4 @@
-"""Start of the demo: loads the model, compiles the rasteriser, serves the page until Ctrl-C.
+"""Start of the demo: loads the model, compiles the rasteriser, makes the page, serves it until Ctrl-C.
 
 Gradio's own variables apply (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_ROOT_PATH, GRADIO_TEMP_DIR, ...); nothing
 is loaded from other sites and nothing is reported to anybody.
@@ -6,10 +6,13 @@ is loaded from other sites and nothing is reported to anybody.
 
 import importlib.util
 import signal
+import threading
+from typing import Any
 
 from sdtalk.background import parse_background
 from sdtalk.checkpoint import find_models, locate, read_config
 from sdtalk.demo.model_cache import ModelCache
+from sdtalk.demo.zero_gpu import on_zero_gpu
 from sdtalk.driving import DrivingSignals
 from sdtalk.errors import InputError
 from sdtalk.image import read_picture
@@ -21,12 +24,15 @@ QUEUE = 50
 """Visitors who can wait at once."""
 
 
-def launch(models: list[str], device: str = "auto") -> None:
-    """Serve the page until Ctrl-C.
+def make_page(models: list[str], device: str = "auto") -> Any:
+    """Load the first model, and lay out a page with all of them.
 
     Args:
         models: Folders or Hub names to offer besides the models found on this machine; the first is the default.
         device: "auto", "cpu" or "cuda".
+
+    Returns:
+        The page, a `gr.Blocks`.
 
     Raises:
         InputError: Gradio is not installed, or a model or the device cannot be used.
@@ -34,16 +40,27 @@ def launch(models: list[str], device: str = "auto") -> None:
     if importlib.util.find_spec("gradio") is None:
         remedy = 'Install the extra that brings it: pip install "sdtalk[demo]".'
         raise InputError("the page", "Gradio, which serves it, is not installed", remedy)
-    from sdtalk.demo.page import LAUNCH_OPTIONS, build  # needs Gradio, which the rest of the package does not
+    from sdtalk.demo.page import build  # needs Gradio, which the rest of the package does not
 
     cache = ModelCache(find_models(tuple(models)), device)
     for source in models:
         read_config(locate(source))
     pipeline = cache.pipeline_for(cache.names[0])  # now, so that what is missing is told before anybody waits
-    print("Compiling the rasteriser: once a machine, about 10 s ...", flush=True)
-    warm_up(pipeline)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: uploads and results are deleted
-    build(cache).queue(max_size=QUEUE).launch(**LAUNCH_OPTIONS)
+    if not on_zero_gpu():  # where there is no GPU to render with before somebody comes
+        print("Compiling the rasteriser: once a machine, about 10 s ...", flush=True)
+        warm_up(pipeline)
+    return build(cache).queue(max_size=QUEUE)
+
+
+def serve(page: Any) -> None:
+    """Serve a page, a `gr.Blocks`, until Ctrl-C."""
+    from sdtalk.demo.page import LAUNCH_OPTIONS
+
+    if threading.current_thread() is threading.main_thread():  # not where Gradio loads a changed app.py again
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # like Ctrl-C: uploads and results are deleted
+    page.launch(**LAUNCH_OPTIONS)
 
 
 def warm_up(pipeline: SDTalkPipeline) -> None:

@@ -142,7 +142,7 @@ def build(models: ModelCache) -> gr.Blocks:
             inputs,
             [result, note],
             api_name="generate",
-            concurrency_limit=1,
+            concurrency_limit=service.at_once,
             show_progress_on=result,
         )
         for ended in (run.success, run.failure):  # Gradio 6.31 does not run `then` after an error

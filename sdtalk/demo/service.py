@@ -1,22 +1,26 @@
-"""Generation service: turns the page's inputs into a video, one at a time, each of which its visitor can stop."""
+"""Generation service: turns the page's inputs into videos, each of which its visitor can stop."""
 
 import html
 import tempfile
-import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from sdtalk.demo.inputs import as_hex, error_message, known_model, require
+from sdtalk.demo.gpu_loan import VISITORS_AT_ONCE, check_loan, loan_seconds
+from sdtalk.demo.inputs import chosen_options, error_message, known_model, require
 from sdtalk.demo.model_cache import ModelCache
+from sdtalk.demo.video_job import Outcome, StopFlag, Stopped, VideoJob
 from sdtalk.demo.worker import Worker
+from sdtalk.demo.zero_gpu import on_a_lent_gpu, on_zero_gpu
 from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
 from sdtalk.process import hand_back_memory
-from sdtalk.progress import Progress
-from sdtalk.video.label import AI_GENERATED
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
 
 CONSENT = "The person shown is me, has agreed to this video, or is the example"
 DOING = {
@@ -26,20 +30,24 @@ DOING = {
 }
 
 
-class Stopped(Exception):
-    """The visitor does not want the video any more."""
-
-
 class TalkService:
-    """Makes one video at a time for any number of visitors, each of whom can stop their own.
+    """Makes videos for any number of visitors, each of whom can stop their own.
 
-    All of them are made on one thread. Gradio calls from dozens, and PyTorch's threads, and the memory they keep, would
-    be there once for each: 1.8 GB after 16 videos instead of 0.6.
+    One at a time, and all of them on one thread: Gradio calls from dozens, and PyTorch's threads, and the memory they
+    keep, would be there once for each: 1.8 GB after 16 videos instead of 0.6. With ZeroGPU every video is made in a
+    fork, which has neither that thread nor its model anew: it finds the model as it was loaded before.
     """
 
     def __init__(self, models: ModelCache) -> None:
-        self.models, self.worker = models, Worker()
-        self.stops: dict[str | None, threading.Event] = {}
+        self.models = models
+        self.stops: dict[str | None, StopFlag] = {}
+        self.forks = on_zero_gpu()
+        self.at_once = VISITORS_AT_ONCE if self.forks else 1
+        self._make: Callable[[VideoJob, gr.Progress], Outcome] = (
+            on_a_lent_gpu(self._make_here, loan_seconds)
+            if self.forks
+            else partial(Worker().run, self._make_here)
+        )
 
     def generate(  # one argument for each control: Gradio passes them so, and the API takes its names from here
         self,
@@ -81,51 +89,63 @@ class TalkService:
         Returns:
             The video, and what the user should know about it, or "".
         """
-        stop = self.stops[request.session_hash] = threading.Event()
+        given = portrait, speech, driver, picture
+        with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
+            stop = self.stops[request.session_hash] = StopFlag(Path(folder))
+            try:
+                portrait, speech = require(portrait, "Portrait"), require(speech, "Speech")
+                if not consent:
+                    raise InputError("Consent", "it has not been given", f"Please tick “{CONSENT}”.")
+                options = chosen_options(
+                    pose, driver, blink, background, colour, picture, mouth, expression, seed
+                )
+                model = known_model(model or self.models.names[0], self.models.names)
+                job = self._with_length(VideoJob(model, portrait, speech, options, Path(folder)))
+                outcome = self._make(job, progress)
+            except InputError as error:
+                outcome = Outcome(problem=str(error))
+            finally:
+                if self.stops.get(request.session_hash) is stop:
+                    del self.stops[request.session_hash]
+            if outcome.stopped:
+                raise gr.Error("Stopped.", print_exception=False)
+            if outcome.problem:
+                line = error_message(outcome.problem, *given, self.models.sources.get(model or ""))
+                raise gr.Error(html.escape(line, quote=False), None, print_exception=False)
+            return save_file_to_cache(job.video, get_upload_folder()), outcome.note
+
+    def _with_length(self, job: VideoJob) -> VideoJob:
+        """Where a GPU is lent, find out for how long, before it is asked for.
+
+        Raises:
+            InputError: The recording cannot be read, or is too long.
+        """
+        if not self.forks:
+            return job
+        try:
+            job = replace(job, speech_seconds=len(read_speech(job.speech).samples) / SAMPLE_RATE_HZ)
+            check_loan(job)
+            return job
+        finally:
+            hand_back_memory()
+
+    def _make_here(self, job: VideoJob, progress: gr.Progress) -> Outcome:
+        """Make a video: on the one thread for it, or in a fork, so what goes in and out is picklable."""
 
         def show(stage: str, done: int, total: int) -> None:
-            if stop.is_set():
-                raise Stopped
+            job.stop.check()
             progress((done, total) if total else 0, desc=DOING.get(stage, "Working"), unit="frames")
 
         try:
-            portrait, speech = require(portrait, "Portrait"), require(speech, "Speech")
-            if not consent:
-                raise InputError("Consent", "it has not been given", f"Please tick “{CONSENT}”.")
-            pose = require(driver, "Video to follow") if pose == "video" else pose
-            behind = as_hex(colour) if background == "colour" else background
-            behind = require(picture, "Background picture") if background == "picture" else behind
-            options = TalkOptions(
-                pose,
-                blink,
-                behind,
-                seed=int(seed),
-                mouth=float(mouth),
-                expression=float(expression),
-                label=AI_GENERATED,
-            )
-            model = known_model(model or self.models.names[0], self.models.names)
-            return self.worker.run(self._make, model, portrait, speech, options, show)
-        except InputError as error:
-            place = self.models.sources.get(model or "")
-            line = error_message(error, portrait, speech, driver, picture, place)
-            raise gr.Error(html.escape(line, quote=False), None, print_exception=False) from None
-        except Stopped:
-            raise gr.Error("Stopped.", print_exception=False) from None
-        finally:
-            if self.stops.get(request.session_hash) is stop:
-                del self.stops[request.session_hash]
-
-    def _make(
-        self, model: str, portrait: str, speech: str, options: TalkOptions, show: Progress
-    ) -> tuple[str, str]:
-        """Make a video, on the one thread for it."""
-        try:
             show("preparing", 0, 0)
-            with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
-                talk = self.models.pipeline_for(model)(portrait, speech, options=options, progress=show)
-                video = talk.save(Path(folder) / "talking.mp4", show)
-                return save_file_to_cache(video, get_upload_folder()), talk.note
+            pipeline = self.models.pipeline_for(job.model)
+            talk = pipeline(job.portrait, job.speech, options=job.options, progress=show)
+            talk.save(job.video, show)
+            return Outcome(talk.note)
+        except InputError as error:
+            return Outcome(problem=str(error))
+        except Stopped:
+            return Outcome(stopped=True)
         finally:
             hand_back_memory()
 

@@ -85,9 +85,13 @@ class DentalArches:
         triangles = torch.cat([_strip(0), _strip(2 * STRIP_COLUMNS)])
         return cls(picture, torch.cat(lines), _hung(torch.cat(places)), triangles)
 
-    def to(self, device: torch.device | str) -> "DentalArches":
-        """Move to a device."""
-        return DentalArches(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+    @classmethod
+    @cache
+    def on(cls, device: torch.device) -> "DentalArches":
+        """Of average size, moved to a device once; a GPU makes the host wait for every copy."""
+        with torch.inference_mode(False):  # whoever needs gradients may use them, too
+            average = cls.average()
+            return cls(**{f.name: getattr(average, f.name).to(device) for f in fields(cls)})
 
     def placed(
         self,

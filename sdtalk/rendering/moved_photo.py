@@ -30,7 +30,7 @@ def moved_photo(
     triangles: Int[Tensor, "triangle 3"],
     size: int,
 ) -> tuple[Float[Tensor, "window 3 size size"], Float[Tensor, "window 1 size size"]]:
-    """Draw photos on moved meshes; without gradients. Compiled on the CPU, plain PyTorch elsewhere.
+    """Draw photos on moved meshes; without gradients. Compiled on the CPU and on CUDA, plain PyTorch elsewhere.
 
     Sampling is bicubic, since bilinear sampling takes a tenth of a photo's sharpness; it may go a little beyond [0, 1].
 
@@ -45,6 +45,10 @@ def moved_photo(
     Returns:
         The drawn picture, zero where there is no mesh, and 1 where there is.
     """
+    if photo.device.type == "cuda":
+        from sdtalk.rendering.triton import face_window as on_cuda
+
+        return on_cuda.moved_photo(photo, photo_xy, xy, heights, triangles, size)
     if photo.device.type != "cpu":
         return moved_photo_reference(photo, photo_xy, xy, heights, triangles, size)
     from sdtalk.rendering.cpu import backend, face_window
@@ -94,6 +98,10 @@ def affine_photo(
         maps: From (x, y, 1) in px of the window to px of the photo.
         size: Side of the window in px.
     """
+    if photo.device.type == "cuda":
+        from sdtalk.rendering.triton import face_window as on_cuda
+
+        return on_cuda.affine_photo(photo, maps, size)
     if photo.device.type != "cpu":
         return affine_photo_reference(photo, maps, size)
     from sdtalk.rendering.cpu import backend, face_window
@@ -123,6 +131,10 @@ def polygon_distance(
 
         half = torch.empty(len(corners), size // 2, size // 2)
         backend.spread(face_window.polygon_distance, len(corners), _array(corners), half.numpy(), chunks=1)
+    elif corners.device.type == "cuda":
+        from sdtalk.rendering.triton import face_window as on_cuda
+
+        half = on_cuda.polygon_distance(corners, size)
     else:
         half = polygon_distance_reference(corners, size)
     return F.interpolate(half[:, None], scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -3,6 +3,8 @@
 One function; the implementation follows the Gaussians' device. `sdtalk.rendering.rules` has the exact semantics.
 """
 
+import torch
+
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.rendering.rules import OUR_RULES, FeatureImage, RasterRules, check_batches
@@ -31,9 +33,14 @@ def rasterise(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RUL
     """
     check_batches(gaussians, camera)
     if gaussians.means.is_cuda:
-        from sdtalk.rendering.gsplat import rasterise as rasterise_on_cuda
+        from sdtalk.rendering.triton.backend import rasterise as rasterise_on_cuda
 
-        return FeatureImage(*rasterise_on_cuda(gaussians, camera))
+        return FeatureImage(*rasterise_on_cuda(gaussians, camera, rules))
     from sdtalk.rendering.cpu.backend import rasterise as rasterise_on_cpu
 
     return FeatureImage(*rasterise_on_cpu(gaussians, camera, rules))
+
+
+def rasteriser_for(device: torch.device) -> str:
+    """Which implementation draws on a device: "cpu" (compiled kernels) or "triton"."""
+    return "triton" if device.type == "cuda" else "cpu"

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdtalk.rendering.dental_arch import DentalArches
+from sdtalk.rendering.device_constants import numbers, point_list
 from sdtalk.rendering.moved_photo import moved_photo
 from sdtalk.tracking.completion import JAW, SKULL
 from sdtalk.tracking.face_model import LOWER_INNER_LIP, UPPER_INNER_LIP
@@ -69,10 +70,14 @@ def unseen_mouth(
         depth: How far inside of the lips a pixel lies, in distances between the eyes.
         aspect: Height over width of the photo's opening.
     """
-    arches, size = DentalArches.average().to(rest_xy.device), depth.shape[-1]
-    gap = (rest_xy[:, LOWER_INNER_LIP].mean(1) - rest_xy[:, UPPER_INNER_LIP].mean(1))[:, None]
+    device, size = rest_xy.device, depth.shape[-1]
+    arches = DentalArches.on(device)
+    upper_lip, lower_lip, skull_points, jaw_points = (
+        point_list(tuple(points), device) for points in (UPPER_INNER_LIP, LOWER_INNER_LIP, SKULL, JAW)
+    )
+    gap = (rest_xy[:, lower_lip].mean(1) - rest_xy[:, upper_lip].mean(1))[:, None]
     moved = moved_xy - rest_xy
-    skull, jaw = (moved[:, points].mean(1, keepdim=True) for points in (SKULL, JAW))
+    skull, jaw = (moved[:, points].mean(1, keepdim=True) for points in (skull_points, jaw_points))
     xy = arches.placed(rest_xy, skull, jaw + JAW_DROP * gap)
     drawn, _ = moved_photo(
         arches.picture[None],
@@ -88,11 +93,11 @@ def unseen_mouth(
     teeth = torch.stack([drawn[:, 0] * (1 - own), drawn[:, 1]], 1)
 
     def coloured(colour: tuple[float, float, float]) -> Tensor:
-        relative = tone.new_tensor(colour)[:, None, None]
+        relative = numbers(colour, device)[:, None, None]
         return tone * relative.mean().lerp(relative, colourful)
 
     cavity = torch.lerp(coloured(CAVITY_COLOUR), coloured(GUM_COLOUR) * light, drawn[:, 2:])
     skin = torch.lerp(tone, tone.mean(1, keepdim=True), TEETH_GREY)
-    enamel = light * skin * skin.new_tensor(ENAMEL)[:, None, None].pow(colourful)
+    enamel = light * skin * numbers(ENAMEL, device)[:, None, None].pow(colourful)
     colours = torch.stack([enamel * brightness for brightness in TEETH_BRIGHTNESS], 1)
     return UnseenMouth(cavity, teeth[:, :, None] * (colours - cavity[:, None]), teeth)

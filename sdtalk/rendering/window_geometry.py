@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.rendering.device_constants import numbers, point_list
 from sdtalk.rendering.moved_photo import affine_photo
 from sdtalk.tracking.face_model import FaceModel
 
@@ -38,11 +39,11 @@ class WindowGeometry:
 
     def mirrored(self, width: int) -> "WindowGeometry":
         """The same in the mirror, where a left eye is a right one; `width` of the frame (or window) in px."""
-        mirror = FaceModel.bundled().mirror.to(self.photo.device)
-        flip = self.photo_xy.new_tensor([-1.0, 1.0])
+        device = self.photo.device
+        mirror, flip = FaceModel.on(device).mirror, numbers((-1.0, 1.0), device)
 
         def reflected(xy: Tensor, across: int) -> Tensor:
-            return xy[:, mirror] * flip + xy.new_tensor([across, 0.0])
+            return xy[:, mirror] * flip + numbers((float(across), 0.0), device)
 
         return WindowGeometry(
             self.photo.flip(-1),
@@ -98,15 +99,34 @@ class FaceAxes:
 
 
 def carried_photo(
-    g: WindowGeometry, points: list[int], shifts: list[Tensor], size: int
+    g: WindowGeometry, points: tuple[int, ...], shifts: list[Tensor], size: int
 ) -> list[Float[Tensor, "window 3 size size"]]:
     """The photo as a rigid head carries it around some points (affine, least squares), shifted by each of `shifts`."""
-    rest, photo = g.rest_xy[:, points], g.photo_xy[:, points]
+    which = point_list(points, g.rest_xy.device)
+    rest, photo = g.rest_xy[:, which], g.photo_xy[:, which]
     middle, target = rest.mean(1, keepdim=True), photo.mean(1, keepdim=True)
     a, b = rest - middle, photo - target
-    turn = torch.linalg.solve(a.mT @ a, a.mT @ b)  # row vectors: photo = target + (p - middle) @ turn
+    turn = _solved(a.mT @ a, a.mT @ b)  # row vectors: photo = target + (p - middle) @ turn
     carried = []
     for shift in shifts:
         start = target - (middle + shift) @ turn
         carried.append(affine_photo(g.photo, torch.cat([turn.mT, start.mT], dim=2), size))
     return carried
+
+
+def _solved(
+    matrix: Float[Tensor, "window 2 2"], right: Float[Tensor, "window 2 2"]
+) -> Float[Tensor, "window 2 2"]:
+    """Solve for x in matrix @ x = right, where the matrix is a sum of squares."""
+    if matrix.device.type == "cpu":
+        return torch.linalg.solve(matrix, right)
+    return solved_by_cofactors(matrix, right)
+
+
+def solved_by_cofactors(
+    matrix: Float[Tensor, "window 2 2"], right: Float[Tensor, "window 2 2"]
+) -> Float[Tensor, "window 2 2"]:
+    """The same for GPUs: a solver asks them whether the matrix can be inverted, and the host waits for the answer."""
+    (a, b), (c, d) = (row.unbind(1) for row in matrix.unbind(1))
+    cofactors = torch.stack([d, -b, -c, a], 1).unflatten(1, (2, 2))
+    return cofactors @ right / (a * d - b * c).clamp_min(1e-6)[:, None, None]

@@ -1,12 +1,14 @@
 """Window inputs: what the window painter corrects, and what it is told; all of it drawn from the photo and the mesh."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from sdtalk.rendering.device_constants import point_list
 from sdtalk.rendering.face_windows import FaceWindow
 from sdtalk.rendering.moved_photo import moved_photo, polygon_distance
 from sdtalk.rendering.unseen_mouth import unseen_mouth
@@ -145,13 +147,12 @@ def window_inputs(
         behind: What shows where there is no mesh; None: the photo, moved rigidly.
     """
     g, size = geometry, window.size
-    face = FaceModel.bundled().to(g.photo.device)
-    triangles = torch.cat([face.triangles, face.mouth_triangles])
-    drawn, mesh = moved_photo(g.photo, g.photo_xy, g.moved_xy, g.heights, triangles, size)
-    opening, outline = list(window.opening), list(window.outline)
+    device, all_points = g.photo.device, window.opening + window.outline
+    drawn, mesh = moved_photo(g.photo, g.photo_xy, g.moved_xy, g.heights, _surface(device), size)
+    opening, outline = point_list(window.opening, device), point_list(window.outline, device)
     anchors = dict.fromkeys((window.upper, window.lower))  # one, where both are the same
-    shifts = [(g.moved_xy - g.rest_xy)[:, list(p)].mean(1)[:, None] for p in anchors]
-    carried = carried_photo(g, opening + outline, shifts, size)
+    shifts = [(g.moved_xy - g.rest_xy)[:, point_list(p, device)].mean(1)[:, None] for p in anchors]
+    carried = carried_photo(g, all_points, shifts, size)
     upper, lower = carried[0], carried[-1]
     base = drawn + (1 - mesh) * (upper if behind is None else behind)
     polygons = [g.moved_xy[:, opening], g.moved_xy[:, outline], g.rest_xy[:, outline]]
@@ -163,7 +164,7 @@ def window_inputs(
         window, g, axes, (shifts[0], shifts[-1]), seen_upper, seen_lower
     )
     left = (1 - from_upper - from_lower).clamp_min(0)
-    change = (g.moved_xy - g.rest_xy)[:, opening + outline].square().sum(-1).mean(1)
+    change = (g.moved_xy - g.rest_xy)[:, point_list(all_points, device)].square().sum(-1).mean(1)
     freedom = (1 - torch.exp(-change / STILL_PX**2))[:, None, None, None]
     colourful = g.of_windows(_saturation(g.photo) / GREY_BELOW).clamp(max=1)[:, None, None, None]
     unseen, teeth, silent, told = base, None, torch.zeros_like(inner), list[Tensor]()
@@ -186,16 +187,22 @@ def window_inputs(
     if teeth is not None:
         base = base + teeth.sum(1)
     distances = tuple((d / DISTANCE_PX).clamp(-1, 1) for d in (inner, outer, seen_upper, seen_lower))
-    coordinates = [axes.along(axes.across, g.moved_xy[:, list(window.upper)].mean(1)[:, None], size)]
-    coordinates += [
-        axes.along(axes.down, g.moved_xy[:, list(p)].mean(1)[:, None], size)
-        for p in (window.upper, window.lower)
-    ]
+    starts = [g.moved_xy[:, point_list(p, device)].mean(1)[:, None] for p in (window.upper, window.lower)]
+    coordinates = [axes.along(axes.across, starts[0], size)]
+    coordinates += [axes.along(axes.down, start, size) for start in starts]
     planes = torch.cat([base, mesh, upper, lower, *distances, *[4 * c for c in coordinates], *told], 1)
     mask = _soft_mask(window, torch.minimum(outer, outer_of_photo))
     detail = torch.sigmoid(DETAIL_PX - inner) * (1 - silent)
-    numbers = _numbers(g, opening + outline, axes)
+    numbers = _numbers(g, point_list(all_points, device), axes)
     return WindowInputs(planes, numbers, base, mesh, mask, freedom, colourful, detail, silent, teeth)
+
+
+@cache
+def _surface(device: torch.device) -> Int[Tensor, "triangle 3"]:
+    """Triangles of the whole face, its mouth closed by some."""
+    face = FaceModel.on(device)
+    with torch.inference_mode(False):  # whoever needs gradients may use them, too
+        return torch.cat([face.triangles, face.mouth_triangles])
 
 
 def _shown_inside(
@@ -210,7 +217,7 @@ def _shown_inside(
 
     The distances are those to the photo's opening, moved with either.
     """
-    opening = g.rest_xy[:, list(window.opening)]
+    opening = g.rest_xy[:, point_list(window.opening, g.rest_xy.device)]
     width, height = axes.extent(opening).unbind(-1)
     aspect = height / width.clamp_min(1.0)
     low, high = LOWER_TEETH_GAP
@@ -240,7 +247,9 @@ def _soft_mask(window: FaceWindow, outer: Tensor) -> Tensor:
     return share * share * (3 - 2 * share) * edge[:, None] * edge
 
 
-def _numbers(g: WindowGeometry, points: list[int], axes: FaceAxes) -> Float[Tensor, "window number"]:
+def _numbers(
+    g: WindowGeometry, points: Int[Tensor, " point"], axes: FaceAxes
+) -> Float[Tensor, "window number"]:
     rest = g.rest_xy[:, points]
     turn = torch.cat([axes.across, axes.down], 1).mT / axes.span[..., None]
     shape = (rest - rest.mean(1, keepdim=True)) @ turn

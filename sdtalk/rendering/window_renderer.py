@@ -5,14 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sdtalk.camera import Camera
+from sdtalk.rendering.device_constants import numbers, point_list
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
 from sdtalk.rendering.window_geometry import WindowGeometry
 from sdtalk.rendering.window_inputs import FADE, LIGHT, SHADE_PX, WindowInputs, window_inputs
 from sdtalk.rendering.window_painter import WindowPainter
+from sdtalk.rendering.window_squares import WindowSquares, cut_on_host, overlap
 from sdtalk.tracking.face_model import FaceModel
 
 MOUTH_WIDTH, EYE_WIDTH = 24, 12
@@ -37,14 +39,25 @@ class PhotoFace:
     xy: Float[Tensor, "batch 478 2"]
 
     def cut(
-        self, points: list[int], side: int
+        self, points: Int[Tensor, " point"], side: int, on_host: bool
     ) -> tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch 478 2"]]:
-        """Squares of the photo around some points of the mesh, and the mesh in px of them; all that windows look at."""
-        size = self.image.new_tensor([self.image.shape[-1] - side, self.image.shape[-2] - side]).clamp_min(0)
-        corners = (self.xy[:, points].mean(1) - side / 2).round().clamp_min(0).minimum(size)
+        """Squares of the photo around some points of the mesh, and the mesh in px of them; all that windows look at.
+
+        Args:
+            points: Of the mesh.
+            side: Of the squares in px, or as much as the photo has.
+            on_host: As for `WindowRenderer.paint`.
+        """
+        height, width = self.image.shape[-2:]
+        free = numbers((float(max(width - side, 0)), float(max(height - side, 0))), self.image.device)
+        corners = (self.xy[:, points].mean(1) - side / 2).round().clamp_min(0).minimum(free)
+        moved = self.xy - corners[:, None]
+        if not on_host:
+            squares = WindowSquares.at(corners, min(side, height, width), height, width)
+            return squares.cut(self.image), moved
         places = corners.int().tolist()
         cuts = [p[:, y : y + side, x : x + side] for p, (x, y) in zip(self.image, places, strict=True)]
-        return torch.stack(cuts), self.xy - corners[:, None]
+        return torch.stack(cuts), moved
 
 
 class WindowRenderer(nn.Module):
@@ -89,24 +102,82 @@ class WindowRenderer(nn.Module):
         mesh: Float[Tensor, "frame 478 3"],
         camera: Camera,
         picture: Float[Tensor, "frame 4 height width"],
+        on_host: bool | None = None,
     ) -> None:
-        """Paint the windows of colours and alpha, in place; otherwise as `forward`."""
-        width = picture.shape[-1]
+        """Paint the windows of colours and alpha, in place; otherwise as `forward`.
+
+        Args:
+            photo: See there.
+            mesh: See there.
+            camera: See there.
+            picture: Colours, premultiplied, and alpha; lies in memory row by row.
+            on_host: Whether the host looks at where windows lie, for which it would wait for a GPU. None: on a CPU.
+        """
+        width, device = picture.shape[-1], picture.device
+        on_host = device.type == "cpu" if on_host is None else on_host
         rest, moved = camera.project(photo.mesh.expand_as(mesh)), camera.project(mesh)
         heights = -camera.to_camera_space(mesh)[..., 2]
-        left_eye = FaceModel.bundled().mirror.tolist()
 
-        def around(points: list[int], side: int) -> WindowGeometry:
-            cut, xy = photo.cut(points, side)
+        def around(points: Int[Tensor, " point"], side: int) -> WindowGeometry:
+            cut, xy = photo.cut(points, side, on_host)
             return WindowGeometry(cut, xy.expand(len(mesh), -1, -1), rest, moved, heights)
 
-        lids = list(RIGHT_EYE.outline)
-        right, left = around(lids, EYE_CUT), around([left_eye[i] for i in lids], EYE_CUT)
-        _paint(MOUTH, self.mouth, around(list(MOUTH.outline), MOUTH_CUT), picture)
-        _paint(RIGHT_EYE, self.eyes, right.followed_by(left.mirrored(width)), picture)
+        lids = point_list(RIGHT_EYE.outline, device)
+        right, left = around(lids, EYE_CUT), around(FaceModel.on(device).mirror[lids], EYE_CUT)
+        paint = _paint_on_host if on_host else _paint_on_device
+        paint(MOUTH, self.mouth, around(point_list(MOUTH.outline, device), MOUTH_CUT), picture)
+        paint(RIGHT_EYE, self.eyes, right.followed_by(left.mirrored(width)), picture)
 
 
-def _paint(
+def _corners(window: FaceWindow, geometry: WindowGeometry) -> Float[Tensor, "window 2"]:
+    """Left and top of windows around their outlines, whole px."""
+    outline = point_list(window.outline, geometry.moved_xy.device)
+    return (geometry.moved_xy[:, outline].mean(1) - window.size / 2).round()
+
+
+def _corrected(
+    window: FaceWindow,
+    painter: WindowPainter,
+    geometry: WindowGeometry,
+    behind: Float[Tensor, "window 4 size size"],
+) -> tuple[WindowInputs, Float[Tensor, "window channel size size"], Float[Tensor, "window 1 size size"]]:
+    """What is painted on, the painter's correction, and how far a pixel shows the person."""
+    inputs = window_inputs(window, geometry, behind[:, :3])
+    dtype = next(painter.parameters()).dtype
+    # one after the other, which takes less time than both at once
+    planes = inputs.planes.to(dtype).contiguous(memory_format=torch.channels_last)
+    correction = painter(planes, inputs.numbers.to(dtype))
+    opaque = torch.maximum(behind[:, 3:], inputs.mesh)
+    return inputs, correction.float() * opaque, opaque
+
+
+def _paint_on_device(
+    window: FaceWindow,
+    painter: WindowPainter,
+    geometry: WindowGeometry,
+    picture: Float[Tensor, "frame 4 height width"],
+) -> None:
+    """As `_paint_on_host`, which looks at places; here nobody waits for where they are."""
+    frames, sides = len(picture), picture.shape[-2:]
+    corners = _corners(window, geometry)
+    squares = [
+        WindowSquares.at(part, window.size, *sides, mirrored=mirrored)
+        for part, mirrored in zip(corners.split(frames), (False, True), strict=False)
+    ]
+    behind = torch.cat([square.cut(picture) for square in squares])
+    inputs, correction, opaque = _corrected(window, painter, geometry.within(corners), behind)
+    if picture.device.type == "cuda" and not torch.is_grad_enabled():
+        from sdtalk.rendering.triton import window_painting
+
+        window_painting.paint(inputs, correction, opaque, corners, picture)
+        return
+    painted = torch.cat([inputs.painted(correction), opaque], dim=1)
+    # the windows of both eyes may overlap: each counts as its mask says
+    for square, part, mask in zip(squares, painted.split(frames), inputs.mask.split(frames), strict=True):
+        square.paint(picture, part, mask)
+
+
+def _paint_on_host(
     window: FaceWindow,
     painter: WindowPainter,
     geometry: WindowGeometry,
@@ -114,26 +185,22 @@ def _paint(
 ) -> None:
     """Paint one kind of window, in place; geometry beyond the number of frames is that of frames in the mirror."""
     size, frames = window.size, len(picture)
-    corners = (geometry.moved_xy[:, list(window.outline)].mean(1) - size / 2).round()
+    corners = _corners(window, geometry)
     places = corners.long().tolist()
     for i in range(frames, len(places)):  # where the windows of frames in the mirror lie in the frames
         places[i][0] = picture.shape[-1] - size - places[i][0]
-    behind = torch.stack([_cut(picture[i % frames], left, top, size) for i, (left, top) in enumerate(places)])
+    behind = torch.stack(
+        [cut_on_host(picture[i % frames], left, top, size) for i, (left, top) in enumerate(places)]
+    )
     behind = torch.cat([behind[:frames], behind[frames:].flip(-1)])
-    inputs = window_inputs(window, geometry.within(corners), behind[:, :3])
-    dtype = next(painter.parameters()).dtype
-    # one after the other, which takes less time than both at once
-    planes = inputs.planes.to(dtype).contiguous(memory_format=torch.channels_last)
-    correction = painter(planes, inputs.numbers.to(dtype))
-    opaque = torch.maximum(behind[:, 3:], inputs.mesh)
-    correction = correction.float() * opaque
+    inputs, correction, opaque = _corrected(window, painter, geometry.within(corners), behind)
     if picture.device.type == "cpu" and not torch.is_grad_enabled():
         paint_in_place(inputs, correction, opaque, places, picture)
         return
     painted = torch.cat([inputs.painted(correction), opaque], dim=1)
     painted, mask = (torch.cat([x[:frames], x[frames:].flip(-1)]) for x in (painted, inputs.mask))
     for i, (left, top) in enumerate(places):
-        whole, part = _overlap(picture[i % frames], left, top, size)
+        whole, part = overlap(picture[i % frames], left, top, size)
         # the windows of both eyes may overlap: each counts as its mask says
         before = picture[i % frames][whole]
         picture[i % frames][whole] = torch.lerp(before, painted[i][part], mask[i][part])
@@ -174,23 +241,3 @@ def paint_in_place(
         tuple(x.contiguous().numpy() for x in (correction, coarse)),
         picture.numpy(),
     )
-
-
-def _cut(
-    picture: Float[Tensor, "4 height width"], left: int, top: int, size: int
-) -> Float[Tensor, "4 size size"]:
-    """A square of a picture; nothing where it reaches beyond the border."""
-    whole, part = _overlap(picture, left, top, size)
-    window = picture.new_zeros(len(picture), size, size)
-    window[part] = picture[whole]
-    return window
-
-
-def _overlap(picture: Tensor, left: int, top: int, size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a square lies in a picture, and which part of the square that is."""
-    whole, part = [slice(None)], [slice(None)]
-    for first, length in ((top, picture.shape[-2]), (left, picture.shape[-1])):
-        low, high = min(max(first, 0), length), min(max(first + size, 0), length)
-        whole.append(slice(low, high))
-        part.append(slice(low - first, high - first) if high > low else slice(0, 0))
-    return tuple(whole), tuple(part)

@@ -125,6 +125,13 @@ class FaceModel:
         """The face model of the package, on the CPU."""
         return cls(**load_file(bundled(ASSET)))
 
+    @classmethod
+    @cache
+    def on(cls, device: torch.device) -> "FaceModel":
+        """The face model of the package, moved to a device once; a GPU makes the host wait for every copy."""
+        with torch.inference_mode(False):  # whoever needs gradients may use it, too
+            return cls.bundled().to(device)
+
     def save(self, path: Path) -> None:
         """Write the model as safetensors."""
         save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, path)

@@ -1,21 +1,22 @@
 """Fitting of window painters: pixels, edges and features first, then a critic of detail as well; resumable."""
 
 import json
+import math
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import TextIO
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE, FaceWindow
-from sdtalk.rendering.window_inputs import DISTANCE_PX, WindowInputs, window_inputs
+from sdtalk.rendering.window_inputs import DISTANCE_PX, WindowInputs
 from sdtalk.rendering.window_painter import WindowPainter
 from sdtalk.rendering.window_renderer import EYE_WIDTH, MOUTH_WIDTH
-from training.mini.painter_data import FaceCrops, Pairs, PairSampler
+from training.mini.painter_batches import WINDOWS, batches, inputs_to
+from training.mini.painter_data import FaceCrops
 from training.mini.painter_losses import (
     Critic,
     FeatureLoss,
@@ -27,7 +28,6 @@ from training.mini.painter_losses import (
 )
 from training.mini.painter_report import report_pairs, score_windows, summary
 
-WINDOWS = {"mouth": MOUTH, "eyes": RIGHT_EYE}
 WIDTHS = {"mouth": MOUTH_WIDTH, "eyes": EYE_WIDTH}
 FEATURE_WEIGHT = 0.15
 EMA = 0.998
@@ -51,6 +51,8 @@ class PainterSettings:
         critic_share: Length of its gradient at the picture, over that of the other losses.
         seed: Of everything random.
         every: Steps between checkpoints and reports.
+        workers: Processes that draw pairs, for a GPU; 0: a thread.
+        max_seconds: The run ends, and its rate has fallen, after so many seconds, if not by its steps.
     """
 
     steps: int = 8000
@@ -60,18 +62,30 @@ class PainterSettings:
     critic_share: float = 0.4
     seed: int = 0
     every: int = 500
+    workers: int = 0
+    max_seconds: float | None = None
 
 
 class PainterRun:
     """A training run: networks, optimisers, and the step they are at."""
 
-    def __init__(self, name: str, settings: PainterSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: PainterSettings,
+        device: torch.device | str = "cpu",
+        start: WindowPainter | None = None,
+    ) -> None:
         torch.manual_seed(settings.seed)
-        self.window, self.settings, self.step = WINDOWS[name], settings, 0
-        self.painter = WindowPainter(self.window, WIDTHS[name]).to(memory_format=torch.channels_last)
-        self.average = WindowPainter(self.window, WIDTHS[name]).requires_grad_(False)
+        self.window, self.settings, self.device = WINDOWS[name], settings, torch.device(device)
+        self.step, self.elapsed = 0, 0.0
+        self.painter = WindowPainter(self.window, WIDTHS[name])
+        if start is not None:
+            self.painter.load_state_dict(start.state_dict())
+        self.painter.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = WindowPainter(self.window, WIDTHS[name]).requires_grad_(False).to(self.device)
         self.average.load_state_dict(self.painter.state_dict())
-        self.critic, self.features = Critic(), FeatureLoss()
+        self.critic, self.features = Critic().to(self.device), FeatureLoss().to(self.device)
         self.optimiser = torch.optim.AdamW(
             self.painter.parameters(), settings.rate, betas=(0.9, 0.98), weight_decay=0.01
         )
@@ -94,7 +108,7 @@ class PainterRun:
         """Go on from a checkpoint, where there is one."""
         path = folder / "checkpoint.pt"
         if path.exists():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location=self.device)
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             self.step = state["step"]
@@ -102,16 +116,17 @@ class PainterRun:
     def learn(self, inputs: WindowInputs, target: Tensor) -> dict[str, float]:
         """One step on a batch; the losses by name."""
         s, step = self.settings, self.step
+        inputs, target = inputs_to(inputs, self.device), target.to(self.device)
         since_critic = step - s.critic_from
         for group in self.optimiser.param_groups:
-            group["lr"] = s.rate * _schedule(step, s.steps)
+            group["lr"] = s.rate * _schedule(step, self._progress())
         picture = inputs.painted(self._correction(inputs))
         # outside the mask the real picture: no edge to be seen
         seen = torch.lerp(target, picture, inputs.mask)
         weight = pixel_weight(inputs.mask, DISTANCE_PX * inputs.distances[:, 1:])
         plain, edges = pixel_losses(picture, target, weight * (1 - inputs.silent))
         plain = plain + shade_loss(picture, target, inputs.silent, weight)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             features = self.features(torch.lerp(seen, target, inputs.silent), target)
         losses = {"pixels": plain, "edges": edges, "features": features}
         (gradient,) = torch.autograd.grad(
@@ -138,11 +153,11 @@ class PainterRun:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _correction(self, inputs: WindowInputs) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             return self.painter(inputs.planes.to(memory_format=torch.channels_last), inputs.numbers).float()
 
     def _teach_critic(self, inputs: WindowInputs, painted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             both = self.critic(torch.cat([target, painted]), inputs.distances.repeat(2, 1, 1, 1)).float()
         real, made = both.chunk(2)
         loss = critic_loss(real, made, patch_weight(weight, real))
@@ -155,7 +170,7 @@ class PainterRun:
         self, inputs: WindowInputs, seen: Tensor, picture: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What the critic says of the painted windows, and the gradient of that at the pictures."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             score = self.critic(seen, inputs.distances).float()
         patches = patch_weight(weight, score)
         loss = -(score * patches).sum() / patches.sum().clamp_min(1)
@@ -164,54 +179,73 @@ class PainterRun:
 
     @torch.no_grad()
     def paint(self, inputs: WindowInputs) -> Tensor:
-        """Finished windows of the averaged painter."""
-        return inputs.painted(self.average(inputs.planes, inputs.numbers))
+        """Finished windows of the averaged painter, on the CPU."""
+        inputs = inputs_to(inputs, self.device)
+        return inputs.painted(self.average(inputs.planes, inputs.numbers)).cpu()
+
+    def _progress(self) -> float:
+        """How much of the run is over, by its steps or by its time."""
+        by_time = self.elapsed / self.settings.max_seconds if self.settings.max_seconds else 0.0
+        return min(1.0, max(self.step / self.settings.steps, by_time))
 
 
-def _schedule(step: int, steps: int) -> float:
+def _schedule(step: int, progress: float) -> float:
     """Warm-up, then a cosine down to a twentieth."""
-    warm = min(1.0, (step + 1) / WARMUP_STEPS)
-    return warm * (0.05 + 0.95 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / steps)).item()))
-
-
-def batches(sampler: PairSampler, window: FaceWindow, count: int) -> Iterator[tuple[WindowInputs, Tensor]]:
-    """Batches without end; the next one is drawn while one is learned from."""
-
-    def made() -> tuple[WindowInputs, Tensor]:
-        pairs: Pairs = sampler.draw(count)
-        return window_inputs(window, pairs.geometry), pairs.target
-
-    with ThreadPoolExecutor(1, thread_name_prefix="pairs") as thread:
-        waiting = thread.submit(made)
-        while True:
-            ready = waiting.result()
-            waiting = thread.submit(made)
-            yield ready
+    return min(1.0, (step + 1) / WARMUP_STEPS) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def train(
-    name: str, clips: list[FaceCrops], dev: list[FaceCrops], settings: PainterSettings, folder: Path
+    name: str,
+    clips: list[FaceCrops],
+    dev: list[FaceCrops],
+    settings: PainterSettings,
+    folder: Path,
+    device: torch.device | str = "cpu",
+    start: WindowPainter | None = None,
 ) -> None:
-    """Train to the end, or on from the folder's checkpoint."""
-    run = PainterRun(name, settings)
+    """Train to the end, or on from the folder's checkpoint.
+
+    Args:
+        name: Which window: "mouth" or "eyes".
+        clips: What is learned from.
+        dev: People on whom it is measured.
+        settings: What the run does.
+        folder: Where its results go.
+        device: Where it learns; pairs are drawn on the CPU.
+        start: Weights to begin with; None: random ones.
+    """
+    run = PainterRun(name, settings, device, start)
     run.resume(folder)
     checks = report_pairs(dev, run.window)
-    # a resumed run sees other pairs than those it has learned from
-    sampler = PairSampler(clips, run.window, settings.seed + 1000 * run.step)
     log = (folder / "metrics.jsonl").open("a", encoding="utf-8")
     begun, sums = time.monotonic(), dict[str, float]()
-    stream = batches(sampler, run.window, settings.batch)
-    while run.step < settings.steps:
+
+    def report() -> None:
+        scores = [score for pairs in checks for score in score_windows(run.window, pairs, run.paint)]
+        print(f"step {run.step}, {time.monotonic() - begun:.0f} s: {summary(scores)}", flush=True)
+        if scores:
+            _write(log, {"step": run.step, "dev_psnr": fmean(score.psnr for score in scores)})
+
+    if start is not None and run.step == 0:
+        report()
+    # a resumed run sees other pairs than those it has learned from
+    stream = batches(name, clips, settings.seed + 1000 * run.step, settings.batch, settings.workers)
+    over = False
+    while run.step < settings.steps and not over:
+        run.elapsed = time.monotonic() - begun
         inputs, target = next(stream)
         for key, value in run.learn(inputs, target).items():
             sums[key] = sums.get(key, 0.0) + value / 50
         if run.step % 50 == 0:
-            line = {"step": run.step, "seconds": round(time.monotonic() - begun, 1)} | sums
-            log.write(json.dumps(line) + "\n")
-            log.flush()
+            _write(log, {"step": run.step, "seconds": round(time.monotonic() - begun, 1)} | sums)
             sums = {}
-        if run.step % settings.every == 0 or run.step == settings.steps:
+        over = settings.max_seconds is not None and time.monotonic() - begun >= settings.max_seconds
+        if run.step % settings.every == 0 or run.step == settings.steps or over:
             run.save(folder)
-            scores = [score for pairs in checks for score in score_windows(run.window, pairs, run.paint)]
-            print(f"step {run.step}, {time.monotonic() - begun:.0f} s: {summary(scores)}", flush=True)
+            report()
     stream.close()
+
+
+def _write(log: TextIO, line: dict[str, float]) -> None:
+    log.write(json.dumps(line) + "\n")
+    log.flush()

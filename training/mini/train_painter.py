@@ -11,14 +11,28 @@ is the moving average of the weights.
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+from sdtalk.checkpoint import load_model, locate
 from sdtalk.cli.arguments import USER_ERROR
 from sdtalk.errors import InputError
+from sdtalk.options import choose_device
+from sdtalk.rendering.window_painter import WindowPainter
+from sdtalk.rendering.window_renderer import WindowRenderer
 from training.data.dataset import PreparedDataset
 from training.mini.lips_data import withheld_videos
+from training.mini.painter_batches import WINDOWS
 from training.mini.painter_data import load_crops
-from training.mini.painter_fit import WINDOWS, PainterSettings, train
+from training.mini.painter_fit import PainterSettings, train
+
+
+def _painter_of(model: str, window: str) -> WindowPainter:
+    renderer = load_model(locate(model)).neural_renderer
+    if not isinstance(renderer, WindowRenderer):
+        remedy = "Leave it out, or give mini."
+        raise InputError(f"--start {model}", "its neural renderer has no painters", remedy)
+    return renderer.mouth if window == "mouth" else renderer.eyes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,13 +51,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rights", nargs="+", default=["clear"], help="rights that may be learned from")
     parser.add_argument("--crops", type=Path, default=Path("data/face_crops"), help="where crops are kept")
     parser.add_argument("--output", type=Path, required=True)
-    for field in ("steps", "batch", "critic_from", "seed", "every"):
+    for field in ("steps", "batch", "critic_from", "seed", "every", "workers"):
         parser.add_argument(f"--{field.replace('_', '-')}", type=int, default=getattr(defaults, field))
     for field in ("rate", "critic_share"):
         parser.add_argument(f"--{field.replace('_', '-')}", type=float, default=getattr(defaults, field))
+    parser.add_argument("--max-seconds", type=float, help="end after so many seconds of learning")
+    parser.add_argument(
+        "--start", help="mini, a folder, or USER/NAME: go on from its painter, not from nothing"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or auto")
     a = parser.parse_args(argv)
-    settings = PainterSettings(a.steps, a.batch, a.rate, a.critic_from, a.critic_share, a.seed, a.every)
+    settings = PainterSettings(**{f.name: getattr(a, f.name) for f in fields(PainterSettings)})
     try:
+        device = choose_device(a.device)
+        start = None if a.start is None else _painter_of(a.start, a.window)
         withheld = withheld_videos(a.manifest, a.rights)
         clips, dev = [], []
         for source in a.clips:
@@ -56,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         print(f"{len(clips)} clips, {sum(map(len, clips))} frames; dev: {len(dev)} clips", flush=True)
         a.output.mkdir(parents=True, exist_ok=True)
-        train(a.window, clips, dev, settings, a.output)
+        train(a.window, clips, dev, settings, a.output, device, start)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR

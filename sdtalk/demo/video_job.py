@@ -1,0 +1,73 @@
+"""Video job: what a page's video is made of, and what became of it; both can be pickled, for another process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdtalk.options import TalkOptions
+
+
+class Stopped(Exception):
+    """The visitor does not want the video any more."""
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A video to be made.
+
+    Attributes:
+        model: Name of one of the page's models.
+        portrait: Path of the picture.
+        speech: Path of the recording.
+        options: How the video is made.
+        folder: Empty folder of this job, for the video and for the wish to stop; both processes see it.
+        speech_seconds: How long the recording is, where somebody has to know beforehand.
+    """
+
+    model: str
+    portrait: str
+    speech: str
+    options: TalkOptions
+    folder: Path
+    speech_seconds: float = 0.0
+
+    @property
+    def video(self) -> Path:
+        """Where the finished video goes."""
+        return self.folder / "talking.mp4"
+
+    @property
+    def stop(self) -> "StopFlag":
+        """Whether it is still wanted."""
+        return StopFlag(self.folder)
+
+
+@dataclass(frozen=True)
+class StopFlag:
+    """A wish to stop that reaches other processes, too: a file in the folder of the job."""
+
+    folder: Path
+
+    def set(self) -> None:
+        """Stop the job as soon as it tells of its progress; nothing happens where it has ended."""
+        if self.folder.is_dir():
+            (self.folder / "stop").touch()
+
+    def check(self) -> None:
+        """Raise Stopped where the flag is set."""
+        if (self.folder / "stop").exists():
+            raise Stopped
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        note: What the user should know, or "".
+        problem: Why there is no video: the line of an InputError, or "".
+        stopped: Whether there is none because nobody wants it any more.
+    """
+
+    note: str = ""
+    problem: str = ""
+    stopped: bool = False
