@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdtalk.config import SDTalkConfig
 from sdtalk.driving import DrivingSignals
-from sdtalk.gpu_frames import SMALLEST, Frames, GpuFrames, finished
+from sdtalk.gpu_frames import GROWTH, SMALLEST, Frames, GpuFrames, finished
 from sdtalk.head import HeadGaussians
 from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
@@ -32,7 +32,8 @@ class FrameMaker:
         soon: The same, each part as soon as it can be, at the cost of those after it.
         batch: Frames that a part has best; None: any few.
         smallest: So small the first parts should be: somebody who waits sees something soon. None: as all others.
-        repeats: After so many parts they are twice as large, until they are as large as they should be.
+        repeats: After so many parts they grow, until they are as large as they should be,
+        growth: by this factor.
     """
 
     frames: Callable[[Iterable[range]], Iterator[Frames]]
@@ -40,6 +41,7 @@ class FrameMaker:
     batch: int | None = None
     smallest: int | None = None
     repeats: int = 1
+    growth: int = 2
 
 
 def has_live_renderer(config: SDTalkConfig, device: torch.device) -> bool:
@@ -62,7 +64,9 @@ def frame_maker(
     where = head.eyes.device
     if where.type != "cpu":
         on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label)
-        return FrameMaker(on_gpu.frames, partial(on_gpu.frames, ahead=0), on_gpu.batch, SMALLEST)
+        return FrameMaker(
+            on_gpu.frames, partial(on_gpu.frames, ahead=0), on_gpu.batch, SMALLEST, growth=GROWTH
+        )
     if exact or not has_live_renderer(model.config, where):
 
         def make_exactly(part: range) -> Frames:

@@ -27,8 +27,9 @@ from sdtalk.video.label import DeviceLabel
 LARGEST_BATCH = 64
 """Frames made at once, where memory allows; more keep a GPU no busier."""
 
-SMALLEST = 4
-"""Frames of the first batch, which somebody may be waiting for; the next ones double."""
+SMALLEST, GROWTH = 4, 8
+"""Frames of the first batch, which somebody may be waiting for, and how much larger each is than the one before: small
+batches take the host as long as large ones."""
 
 GAUSSIAN_BYTES, PIXEL_BYTES = 1000, 1000
 """Memory a frame needs for each Gaussian (its offsets, what the field's layers make of it, the rasteriser's lists) and

@@ -39,7 +39,7 @@ from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_chan
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
 from sdtalk.rendering.photo_detail import carried_detail, photo_detail
-from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rasteriser import OnCuda, rasterise
 from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.rendering.window_renderer import PhotoFace, WindowRenderer
@@ -79,6 +79,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         self.audio_encoder = _audio_encoder(config)
         self.neural_renderer = _neural_renderer(config)
         self.precision = torch.float32
+        self.on_cuda: OnCuda = "triton"
 
     def _field(self) -> MotionField:
         c = self.config
@@ -155,6 +156,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         if not self.config.priors:
             # once: casting its weights for every frame would take as long as some layers; the format suits CPUs
             self.neural_renderer.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def drawing_with(self, on_cuda: OnCuda) -> "SDTalk":
+        """Draw Gaussians that are on CUDA with another rasteriser from now on, see `rasteriser.rasterise`."""
+        self.on_cuda = on_cuda
         return self
 
     def compiled(self, **options: Any) -> "SDTalk":
@@ -239,7 +245,9 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
         shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
         code = torch.cat([opening[:, None], shape], dim=1)
-        detail = photo_detail(image, head.gaussians, track.camera) if self.config.prior_colour else None
+        detail = None
+        if self.config.prior_colour:
+            detail = photo_detail(image, head.gaussians, track.camera, on_cuda=self.on_cuda)
         photo = None
         if self.config.neural_renderer == "windows":
             photo = PhotoFace(image, track.mesh, track.camera.project(track.mesh))
@@ -340,14 +348,14 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """
         if not self.config.priors:
             rules = PUBLISHED_RULES if self.config.published_alpha else OUR_RULES
-            picture = rasterise(animated.gaussians, camera, rules)
+            picture = rasterise(animated.gaussians, camera, rules, self.on_cuda)
             features = picture.features.to(self.precision, memory_format=torch.channels_last)
             inputs = (features,) if noise is None else (features, noise)
             colours = self.neural_renderer(*inputs).float()
             return Frame(colours, picture.alpha, picture.features[:, RGB])
         with full_float32(camera.world_to_camera.device):
             gaussians = posed(animated.gaussians, head, camera)
-        picture = rasterise(gaussians, camera)
+        picture = rasterise(gaussians, camera, on_cuda=self.on_cuda)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised if head.detail is None else rasterised + carried_detail(source, head.detail)

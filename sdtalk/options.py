@@ -15,7 +15,8 @@ from sdtalk.background import TRANSPARENT
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from sdtalk.rendering import triton
+from sdtalk.rendering import gsplat, triton
+from sdtalk.rendering.rasteriser import OnCuda
 from sdtalk.video import check_output, probe
 from sdtalk.video.label import LONGEST_LABEL
 
@@ -208,6 +209,23 @@ def knows_bfloat16() -> bool:
 def gpu_knows_bfloat16(device: torch.device) -> bool:
     """Whether a GPU has instructions for bfloat16; PyTorch emulates it on older ones, slower than float32."""
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def choose_rasteriser(name: str, device: torch.device) -> OnCuda:
+    """Turn "auto", "triton" or "gsplat" into what draws on CUDA.
+
+    Raises:
+        InputError: There is no such rasteriser, or gsplat is asked for and cannot be used.
+    """
+    if name not in ("auto", "triton", "gsplat"):
+        raise InputError(f"rasteriser {name!r}", "there is no such choice", "Choose auto, triton or gsplat.")
+    if name != "auto" and device.type != "cuda":
+        problem = f"it draws on NVIDIA GPUs only, and the device is {device.type}"
+        raise InputError(f"rasteriser {name!r}", problem, "Choose auto, or the device cuda.")
+    if name == "gsplat":
+        gsplat.load()
+        return "gsplat"
+    return "triton"
 
 
 def choose_precision(name: str, config: SDTalkConfig, device: torch.device) -> torch.dtype:

@@ -38,7 +38,7 @@ from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames
 from sdtalk.model import SDTalk
-from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision
+from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision, choose_rasteriser
 from sdtalk.progress import Progress, counted
 from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
 from sdtalk.speech.encoder import SpeechEncoder, features_for
@@ -80,6 +80,7 @@ class SDTalkPipeline:
         device: str = "auto",
         precision: str = "auto",
         compiled: bool = False,
+        rasteriser: str = "auto",
     ) -> "SDTalkPipeline":
         """Load a checkpoint and what it sees and hears with.
 
@@ -88,10 +89,11 @@ class SDTalkPipeline:
             device: "cpu", "cuda", or "auto": CUDA where it can be used.
             precision: "float32", "bfloat16", or "auto": bfloat16 for large models where the processor or GPU knows it.
             compiled: Compile the networks, see `SDTalk.compiled`.
+            rasteriser: On CUDA: "triton", also "auto", or "gsplat", which compiles itself with nvcc.
 
         Raises:
-            InputError: The checkpoint, the device or the precision cannot be used, or FLAME or HuBERT are needed
-                and not there.
+            InputError: The checkpoint, the device, the precision or the rasteriser cannot be used, or FLAME or HuBERT
+                are needed and not there.
 
         Examples:
             >>> SDTalkPipeline.from_pretrained("mini", device="cpu")
@@ -101,11 +103,11 @@ class SDTalkPipeline:
 
         chosen, folder = choose_device(device), locate(source)
         config = read_config(folder)
-        dtype = choose_precision(precision, config, chosen)
+        dtype, on_cuda = choose_precision(precision, config, chosen), choose_rasteriser(rasteriser, chosen)
         with enough_memory(chosen):
             tracker = tracker_for(config, chosen)  # first, since what is missing shows at once
             features = features_for(config, chosen, dtype)
-            model = load_model(folder, chosen).in_precision(dtype)
+            model = load_model(folder, chosen).in_precision(dtype).drawing_with(on_cuda)
         model = model.compiled() if compiled else model
         return cls(model, tracker, chosen, SpeechEncoder(model, features, chosen))
 

@@ -121,7 +121,9 @@ def _parts(frames: int, batch: int, maker: FrameMaker) -> Iterator[range]:
     """Parts of a recording, of `batch` frames; the first may be smaller."""
     start, number = 0, 0
     while start < frames:
-        grown = batch if maker.smallest is None else maker.smallest * 2 ** (number // maker.repeats)
+        grown = (
+            batch if maker.smallest is None else maker.smallest * maker.growth ** (number // maker.repeats)
+        )
         stop = min(start + min(batch, grown), frames)
         yield range(start, stop)
         start, number = stop, number + 1

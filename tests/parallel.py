@@ -33,6 +33,8 @@ ORDER = (
     "test_cli.py",  # measures its process's memory, so it comes before the large fixtures
     "scripts",
     "test_train.py",
+    "test_gpu_train.py",
+    "test_gpu_check.py",
     "large",
     "test_base_pipeline.py",
     "test_docs.py",

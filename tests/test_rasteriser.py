@@ -221,7 +221,7 @@ def test_no_gaussians_give_an_empty_image() -> None:
 def test_gsplat_that_cannot_run_says_what_to_do() -> None:
     if torch.cuda.is_available() and importlib.util.find_spec("gsplat"):
         pytest.skip("gsplat can run here")
-    with pytest.raises(InputError, match="gsplat.*nvcc.*choose the device cpu"):
+    with pytest.raises(InputError, match="rasteriser gsplat.*nvcc.*choose the rasteriser triton"):
         gsplat.load()
 
 
@@ -236,7 +236,7 @@ def test_gsplat_equals_the_compiled_kernels(make, sets: int) -> None:
     gaussians, view = make(250, 32, 0, batch=sets), camera(batch=3)
 
     def on_cuda(g: Gaussians, c: Camera, rules: RasterRules) -> FeatureImage:
-        image = rasterise(g.to("cuda"), c.to("cuda"), rules)
+        image = rasterise(g.to("cuda"), c.to("cuda"), rules, on_cuda="gsplat")
         return FeatureImage(image.features.cpu(), image.alpha.cpu())
 
     ours, our_grads = with_gradients(rasterise, gaussians, view, torch.float32)

@@ -93,7 +93,7 @@ def test_one_gaussian() -> None:
 def test_a_hundred_thousand_gaussians_equal_the_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference would need Gaussians x pixels of memory; the interpreter is as fast with larger blocks."""
     if DEVICE == "cpu":
-        for name in ("BLOCK", "GATHERED"):
+        for name in ("BLOCK", "GATHERED", "FILLED"):
             monkeypatch.setattr(backend, name, 1 << 14)
     gaussians, view = scene(100_000, 4, 2), camera(width=32, height=32)
     sparse = replace(gaussians, means=gaussians.means * 40)  # most of them off screen

@@ -91,10 +91,11 @@ def share_lines(facts: Facts) -> list[str]:
     for name, cost in costs.items():
         if not ceilings or ceilings["tiny"] or not (bench := facts.get(f"bench {name}")):
             continue
-        low = cost["precision"] == "bfloat16"
+        # on a GPU that knows it both models paint in bfloat16; what decides positions is float32 in full
+        low = cost["precision"] == "bfloat16" or facts.get("facts", {}).get("bfloat16", False)
         for stage, work, kind in (
             ("neural rendering", "rendering_gflop", "bfloat16" if low else "tf32"),
-            ("motion", "motion_gflop", "bfloat16" if low else "float32"),
+            ("motion", "motion_gflop", "float32"),
         ):
             seconds = bench["stages"].get(stage, 0.0) / bench["frames"]
             if seconds:

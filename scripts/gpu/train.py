@@ -116,7 +116,7 @@ def learn(steps: Steps, plan: TrainPlan) -> None:
     if steps.run(plan.assemble(model, painters)).status == PASSED:
         model = str(plan.work / "model")
     steps.run(plan.evaluate("evaluate after", model, EVALUATION_SECONDS))
-    note = Outcome("kept", PASSED, facts={"model": model, "painters": painters})
+    note = Outcome("kept", PASSED, facts={"model": model, "painters": painters, "split": plan.split})
     note.facts["resume"] = {n: str(newest(plan.work / f"stage{n}") or "") for n in (1, 2)}
     steps.outcomes.append(note)
 

@@ -47,5 +47,7 @@ def learning_lines(facts: Facts) -> list[str]:
             kept = "kept" if run["better"] else "not kept"
             lines.append(f"- {name}: {run['steps']} steps, PSNR of new people {psnr or '-'} dB, {kept}")
     if kept := facts.get("kept"):
+        known = ", whom it has learned from: nobody is held out" if kept["split"] == "train" else ""
+        lines.append(f"- measured on people of the split {kept['split']}{known}")
         lines += [f"- resume stage {n}: {path}" for n, path in kept["resume"].items() if path]
     return lines

@@ -1,6 +1,7 @@
 """Wheels: packages that a machine without a network is given as files, installed into a folder of their own."""
 
 import sys
+from importlib import invalidate_caches
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -29,4 +30,5 @@ def search_path(site: Path, inherited: str) -> str:
 
 def importable(module: str, site: Path) -> bool:
     """Whether commands will find a module."""
+    invalidate_caches()  # it may just have been installed
     return PathFinder.find_spec(module, [str(site), *sys.path]) is not None

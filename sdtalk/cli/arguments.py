@@ -153,6 +153,8 @@ def _add_model(parser: Parser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the networks; takes minutes, for long videos on a GPU"
     )
+    more = "what draws on a GPU: auto (default, triton), triton, or gsplat, which compiles itself with nvcc"
+    parser.add_argument("--rasteriser", default="auto", help=more)
 
 
 def _add_exact(parser: Parser) -> None:

@@ -59,7 +59,7 @@ LIBRARIES = (
         "prepare data, train, evaluate", "all models can be used",
     ),
     OptionalLibrary(
-        ("gsplat",), 'install it: pip install "sdtalk[gpu]", and a CUDA toolkit with nvcc', "Apache-2.0",
+        ("gsplat",), 'install it: pip install "sdtalk[gsplat]", and a CUDA toolkit with nvcc', "Apache-2.0",
         "rasterises on an NVIDIA GPU where it is asked for", "Triton rasterises there",
     ),
     OptionalLibrary(

@@ -16,12 +16,12 @@ def loaded_pipeline(arguments: argparse.Namespace) -> SDTalkPipeline:
     """The pipeline that the options of a command ask for.
 
     Raises:
-        InputError: The model, the device or the precision cannot be used.
+        InputError: The model, the device, the precision or the rasteriser cannot be used.
     """
     if arguments.quiet:
         disable_progress_bars()  # of downloads
     return SDTalkPipeline.from_pretrained(
-        arguments.model, arguments.device, arguments.precision, arguments.compile
+        arguments.model, arguments.device, arguments.precision, arguments.compile, arguments.rasteriser
     )
 
 

@@ -1,4 +1,4 @@
-"""CUDA rasteriser: gsplat, imported only when Gaussians on a CUDA device arrive."""
+"""CUDA rasteriser by gsplat, for who has its kernels and asks for them; imported only then."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,8 @@ from sdtalk.rendering.reference import covariances
 from sdtalk.rendering.rules import DILATION, NEAR
 
 _REMEDY = (
-    'Install gsplat 1.5.3 (pip install "sdtalk[gpu]"), and a CUDA toolkit with nvcc of the version torch was built '
-    "with, since gsplat compiles its kernels at first use; or choose the device cpu, which needs neither"
+    'Install gsplat 1.5.3 (pip install "sdtalk[gsplat]"), and a CUDA toolkit with nvcc of the version torch was built '
+    "with, since gsplat compiles its kernels at first use; or choose the rasteriser triton, which needs neither"
 )
 
 
@@ -27,11 +27,11 @@ def load() -> Callable[..., tuple[Tensor, Tensor, dict]]:
         from gsplat import rasterization
         from gsplat.cuda._backend import _C
     except ImportError as error:
-        raise InputError("device cuda", f"gsplat cannot be imported ({error})", _REMEDY) from error
+        raise InputError("rasteriser gsplat", f"it cannot be imported ({error})", _REMEDY) from error
     except (RuntimeError, OSError) as error:  # what torch's extension builder raises
-        raise InputError("device cuda", "gsplat could not compile its CUDA kernels", _REMEDY) from error
+        raise InputError("rasteriser gsplat", "it could not compile its CUDA kernels", _REMEDY) from error
     if _C is None:
-        raise InputError("device cuda", "gsplat has no compiled CUDA kernels and finds no nvcc", _REMEDY)
+        raise InputError("rasteriser gsplat", "it has no compiled CUDA kernels and finds no nvcc", _REMEDY)
     return rasterization
 
 

@@ -1,6 +1,7 @@
 """Modulated convolution of StyleGAN2, whose kernel a style changes for every sample (reference Q13)."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,16 +41,24 @@ class ModulatedConv(nn.Module):
         x: Float[Tensor, "batch inputs rows columns"],
         style: Float[Tensor, "batch style"],
         bias: Float[Tensor, "1 outputs 1 1"],
-    ) -> Float[Tensor, "batch outputs rows columns"]:
+        resize: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "batch outputs new_rows new_columns"]:
         """Convolve, and add the bias.
 
         On a CPU sample by sample, since kernels are smaller than images: one frame at a time, that is a little faster
         than scaling what goes into and comes out of a shared kernel. For batches no way was clearly the fastest.
         A GPU gets the shared kernel: one large convolution instead of as many small ones as there are samples.
+
+        Args:
+            x: What to convolve.
+            style: Of each sample.
+            bias: What is added.
+            resize: Applied to `x` before the convolution, channel by channel.
         """
         scale = self.modulation(style)
         if x.device.type != "cpu":
-            return self.shared_kernel(x, scale, bias)
+            return self.shared_kernel(x, scale, bias, resize)
+        x = x if resize is None else resize(x)
         gains = scale[:, None]
         if self.norm is not None:
             energy = F.linear(scale.square(), self.weight.square().sum((2, 3)))
@@ -66,15 +75,18 @@ class ModulatedConv(nn.Module):
         x: Float[Tensor, "batch inputs rows columns"],
         scale: Float[Tensor, "batch inputs"],
         bias: Float[Tensor, "1 outputs 1 1"],
-    ) -> Float[Tensor, "batch outputs rows columns"]:
+        resize: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "batch outputs new_rows new_columns"]:
         """The same with one kernel for all samples, between two scalings: of what goes in, and of what comes out.
 
         Args:
             x: What to convolve.
             scale: Of the input channels, for each sample.
             bias: What is added.
+            resize: As for `forward`; pixels are cheapest to scale where they are fewest.
         """
-        y = F.conv2d(x * scale[..., None, None], self.weight, padding=self.weight.shape[-1] // 2)
+        x = x * scale[..., None, None]
+        y = F.conv2d(x if resize is None else resize(x), self.weight, padding=self.weight.shape[-1] // 2)
         if self.norm is None:
             return y + bias
         energy = F.linear(scale.square(), self.weight.square().sum((2, 3)))

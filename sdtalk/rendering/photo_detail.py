@@ -10,7 +10,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE
-from sdtalk.rendering.rasteriser import rasterise
+from sdtalk.rendering.rasteriser import OnCuda, rasterise
 from sdtalk.rendering.rules import OUR_RULES, RasterRules
 
 MIN_SOURCE_WEIGHT = 0.2
@@ -26,10 +26,12 @@ def photo_detail(
     gaussians: Gaussians,
     camera: Camera,
     rules: RasterRules = OUR_RULES,
+    on_cuda: OnCuda = "triton",
 ) -> Float[Tensor, "batch 3 height width"]:
     """What the Gaussians miss of the photo from its own camera; carried along by every later frame."""
     # the learned channels are not looked at, and would be most of the work
-    picture = rasterise(replace(gaussians, features=gaussians.features[..., : LEARNED.start]), camera, rules)
+    coloured = replace(gaussians, features=gaussians.features[..., : LEARNED.start])
+    picture = rasterise(coloured, camera, rules, on_cuda)
     weight = picture.features[:, SOURCE][:, 2:]
     missing = image * picture.alpha - picture.features[:, RGB]
     trusted = weight > MIN_SOURCE_WEIGHT

@@ -1,8 +1,8 @@
 """Rasterisation rules: the semantics, constants and types that every rasteriser here shares.
 
-Three implementations follow them: compiled kernels for the CPU (`rendering.cpu`) and for CUDA (`rendering.triton`), and a
-slow, obvious one in plain PyTorch for the tests (`rendering.reference`). gsplat (`rendering.gsplat`) follows `OUR_RULES`
-only. `rendering.rasteriser` chooses.
+Three implementations follow them: compiled kernels for the CPU (`rendering.cpu`) and for CUDA (`rendering.triton`), and
+a slow, obvious one in plain PyTorch for the tests (`rendering.reference`). gsplat (`rendering.gsplat`) follows only
+`OUR_RULES`. `rendering.rasteriser` chooses.
 
 1. A centre with camera depth z <= NEAR is dropped, one with opacity < MIN_ALPHA never shows.
 2. The covariance R S S^T R^T (R from the quaternion *as given*, see `rasteriser.rasterise`) is projected with the

@@ -70,7 +70,7 @@ class StyleConv(nn.Module):
         maps: Float[Tensor, "batch 1 side side"] | None = None,
     ) -> Float[Tensor, "batch outputs side side"]:
         """One layer of the decoder; `noise` as in `StyleUNet`, `maps`: fresh ones that were drawn before."""
-        x = self.conv(_resized(x, 2.0) if self.doubles else x, style, self.bias)
+        x = self.conv(x, style, self.bias, _doubled if self.doubles else None)
         if noise == "stored":
             x = x + self.strength * self.noise
         elif noise == "fresh":
@@ -235,7 +235,19 @@ def _condition(width: int) -> nn.Sequential:
 def _resized(
     x: Float[Tensor, "batch channel rows columns"], scale: float
 ) -> Float[Tensor, "batch channel new_rows new_columns"]:
+    """Bilinear. On a GPU by faster ways to the same numbers; only one of them has gradients, or can be compiled."""
+    if x.is_cuda and not torch.compiler.is_compiling():
+        if scale == 0.5:
+            return F.avg_pool2d(x, 2)
+        if scale == 2 and not torch.is_grad_enabled():
+            from sdtalk.rendering.triton.resizing import doubled
+
+            return doubled(x)
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return _resized(x, 2.0)
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -22,8 +22,11 @@ BLOCK = 128
 CHUNK = 16
 """Splats that a program blends at a time."""
 
-WARPS = 2
-"""Of 32 threads, of a program that blends a tile or its gradient: with fewer, its numbers do not fit into registers."""
+WARPS = 4
+"""Of 32 threads, of a program that blends a tile: the fastest of 2, 4, 8 and 16; fewer spill the gradient's numbers."""
+
+FILLED, STEPS = 64, 16
+"""Gaussians whose list entries a program writes, and how many of each at a time."""
 
 GATHERED = 16
 """Gaussians whose gradients a program adds up."""
@@ -106,8 +109,8 @@ def _lists(geometry: tuple[Tensor, ...], cameras: Tensor, size: tuple[int, int],
     numbers = offsets.new_empty(total, dtype=short)
     splat_numbers = offsets.new_empty(total, dtype=torch.int32)
     out = numbers, splat_numbers
-    binning.fill_entries[-(-count // BLOCK), views](
-        order, offsets, ranges, *out, count, columns, tiles, BLOCK=BLOCK
+    binning.fill_entries[-(-count // FILLED), views](
+        order, offsets, ranges, *out, count, columns, tiles, BLOCK=FILLED, STEPS=STEPS
     )
     numbers, slots = numbers.sort(stable=True)
     edges = torch.arange(views * tiles + 1, device=numbers.device, dtype=torch.int32).to(short)

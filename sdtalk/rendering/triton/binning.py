@@ -7,8 +7,9 @@ from sdtalk.rendering.triton.kernel import kernel
 
 @kernel
 def fill_entries(
-    order, offsets, ranges, tile_numbers, splat_numbers, gaussians, columns, tiles, BLOCK: tl.constexpr
-):
+    order, offsets, ranges, tile_numbers, splat_numbers, gaussians, columns, tiles,
+    BLOCK: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
     """Write the entries of a block of splats.
 
     Args:
@@ -21,6 +22,7 @@ def fill_entries(
         columns: Tiles in a row.
         tiles: Tiles of a camera.
         BLOCK: Splats of a program.
+        STEPS: Entries that it writes of each at a time: one splat may cover the whole image.
     """
     view = tl.program_id(1).to(tl.int64)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -32,9 +34,11 @@ def fill_entries(
     left = tl.load(ranges + splat * 4, mask=there, other=0).to(tl.int32)
     across = tl.maximum(tl.load(ranges + splat * 4 + 1, mask=there, other=0).to(tl.int32) - left, 1)
     top = tl.load(ranges + splat * 4 + 2, mask=there, other=0).to(tl.int32)
-    most = tl.max(count, axis=0)
-    for step in range(most):
-        tile = view * tiles + (top + step // across) * columns + left + step % across
-        mine = step < count
-        tl.store(tile_numbers + start + step, tile.to(tile_numbers.dtype.element_ty), mask=mine)
-        tl.store(splat_numbers + start + step, splat.to(tl.int32), mask=mine)
+    corner = view * tiles + top * columns + left
+    numbers = splat.to(tl.int32)[:, None] + tl.zeros((1, STEPS), tl.int32)
+    for first in range(0, tl.max(count, axis=0), STEPS):
+        step = (first + tl.arange(0, STEPS))[None, :]
+        tile = corner[:, None] + (step // across[:, None]) * columns + step % across[:, None]
+        goal, mine = start[:, None] + step, step < count[:, None]
+        tl.store(tile_numbers + goal, tile.to(tile_numbers.dtype.element_ty), mask=mine)
+        tl.store(splat_numbers + goal, numbers, mask=mine)
