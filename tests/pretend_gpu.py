@@ -212,7 +212,9 @@ def pretended_gpu(free_bytes: int = 2**34) -> Iterator[PretendedGpu]:
         patch.setattr("sdtalk.gpu_frames.gpu_knows_bfloat16", lambda _: False)
         for module in ("sdtalk.model", "sdtalk.rendering.photo_detail"):
             patch.setattr(f"{module}.rasterise", _rasterise)
-        patch.setattr("sdtalk.rendering.triton.resizing.doubled", _doubled)  # Triton wants memory that is on a GPU
+        patch.setattr(
+            "sdtalk.rendering.triton.resizing.doubled", _doubled
+        )  # Triton wants memory that is on a GPU
         _bundled_on.cache_clear()
         try:
             with torch.no_grad(), gpu, _Names(gpu):
