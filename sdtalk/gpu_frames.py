@@ -3,6 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
 from sdtalk.full_float32 import full_float32
-from sdtalk.gpu_memory import free_bytes, lacks_memory, no_memory
+from sdtalk.gpu_memory import enough_memory, free_bytes, lacks_memory, no_memory
 from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_bytes
 from sdtalk.model import SDTalk
@@ -91,7 +92,7 @@ class GpuFrames:
         """
         self.device = head.eyes.device
         self.head, self.size, self.watch, self.seed, self.exact = head, size, watch, seed, exact
-        with watch("preparing"):
+        with watch("preparing"), enough_memory(self.device):
             self.signals = signals.to(self.device)
             self.background = None if background is None else background.to(self.device)
             self.label = DeviceLabel(label, size, self.device) if label else None
@@ -127,14 +128,15 @@ class GpuFrames:
         host = torch.empty(shape, dtype=torch.uint8, pin_memory=self._side is not None)
         arrived = None
         done = 0
-        while done < len(part):
-            some = part[done : done + self.batch]
-            frames = self._made_or_none(some)
-            if frames is None:
-                self._take_smaller_batches(len(some))
-                continue
-            arrived = self._copied(frames, host[done : done + len(some)])
-            done += len(some)
+        with nullcontext() if self._side is None else torch.cuda.device(self.device):
+            while done < len(part):
+                some = part[done : done + self.batch]
+                frames = self._made_or_none(some)
+                if frames is None:
+                    self._take_smaller_batches(len(some))
+                    continue
+                arrived = self._copied(frames, host[done : done + len(some)])
+                done += len(some)
         return _Copy(host, arrived)
 
     def _copied(self, frames: Tensor, host: Tensor) -> Any:

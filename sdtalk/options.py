@@ -207,8 +207,7 @@ def knows_bfloat16() -> bool:
 
 def gpu_knows_bfloat16(device: torch.device) -> bool:
     """Whether a GPU has instructions for bfloat16; PyTorch emulates it on older ones, slower than float32."""
-    with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def choose_rasteriser(name: str, device: torch.device) -> OnCuda:

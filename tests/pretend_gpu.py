@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,6 +23,7 @@ import sdtalk
 from sdtalk.camera import Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.rendering.cpu.backend import rasterise as rasterise_on_cpu
+from sdtalk.rendering.rasteriser import OnCuda
 from sdtalk.rendering.rules import OUR_RULES, FeatureImage, RasterRules
 from sdtalk.tracking.face_model import _bundled_on
 
@@ -200,7 +202,8 @@ def pretended_gpu(free_bytes: int = 2**34) -> Iterator[PretendedGpu]:
         patch.setattr(torch._C, "_InferenceMode", lambda on: torch.set_grad_enabled(not on))
         for name in ("Stream", "Event", "current_stream"):
             patch.setattr(torch.cuda, name, _StandIn)
-        patch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        for name in ("stream", "device"):
+            patch.setattr(torch.cuda, name, lambda _: nullcontext())
         patch.setattr(torch.cuda, "mem_get_info", lambda _: (free_bytes, free_bytes))
         for name in ("memory_reserved", "memory_allocated"):
             patch.setattr(torch.cuda, name, lambda _: 0)
@@ -209,6 +212,9 @@ def pretended_gpu(free_bytes: int = 2**34) -> Iterator[PretendedGpu]:
         patch.setattr("sdtalk.gpu_frames.gpu_knows_bfloat16", lambda _: False)
         for module in ("sdtalk.model", "sdtalk.rendering.photo_detail"):
             patch.setattr(f"{module}.rasterise", _rasterise)
+        patch.setattr(
+            "sdtalk.rendering.triton.resizing.doubled", _doubled
+        )  # Triton wants memory that is on a GPU
         _bundled_on.cache_clear()
         try:
             with torch.no_grad(), gpu, _Names(gpu):
@@ -217,11 +223,17 @@ def pretended_gpu(free_bytes: int = 2**34) -> Iterator[PretendedGpu]:
             _bundled_on.cache_clear()
 
 
-def _rasterise(gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RULES) -> FeatureImage:
+def _rasterise(
+    gaussians: Gaussians, camera: Camera, rules: RasterRules = OUR_RULES, on_cuda: OnCuda = "triton"
+) -> FeatureImage:
     parts = (getattr(gaussians, f.name) for f in fields(Gaussians))
     seen = Camera(back(camera.world_to_camera), back(camera.intrinsics), camera.width, camera.height)
     features, alpha = rasterise_on_cpu(Gaussians(*map(back, parts)), seen, rules)
     return FeatureImage(OnGpu(features), OnGpu(alpha))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear")
 
 
 def back(thing: Any) -> Any:

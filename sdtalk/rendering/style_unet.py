@@ -7,8 +7,6 @@ constant 4 x 4 ─► style convolutions, doubled to 8, 16, ... 512 ◄───
 """
 
 import math
-from collections.abc import Iterator
-from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -127,12 +125,14 @@ class Decoder(nn.Module):
         style = code * torch.rsqrt(code.square().mean(1, keepdim=True) + EPSILON)
         for layer in self.mapping:
             style = F.leaky_relu(layer(style), LEAK)
-        of_layer: Iterator[Tensor | None] = repeat(None) if maps is None else iter(self._split(maps))
-        x = self.convs[0](self.constant.expand(len(code), -1, -1, -1), style, noise, next(of_layer))
+        of_layer = [None] * len(self.convs) if maps is None else self._split(maps)
+        x = self.convs[0](self.constant.expand(len(code), -1, -1, -1), style, noise, of_layer[0])
         rgb = self.to_rgb[0](x, style, None)
         for level, (scale, shift) in enumerate(conditions):
-            x = torch.addcmul(shift, self.convs[2 * level + 1](x, style, noise, next(of_layer)), scale)
-            x = self.convs[2 * level + 2](x, style, noise, next(of_layer))
+            x = torch.addcmul(
+                shift, self.convs[2 * level + 1](x, style, noise, of_layer[2 * level + 1]), scale
+            )
+            x = self.convs[2 * level + 2](x, style, noise, of_layer[2 * level + 2])
             rgb = self.to_rgb[level + 1](x, style, rgb)
         return rgb
 
