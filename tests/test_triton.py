@@ -66,6 +66,26 @@ def test_batch(sets: int) -> None:
         assert torch.equal(rasterise(own, view[index : index + 1]).features[0], image.features[index])
 
 
+def test_repeated_features_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a head that moves: other places in every frame, the same features."""
+    moved, still = scene(60, 4, 5, batch=3), scene(60, 4, 6)
+    launched = []
+    blend = backend._blended
+    monkeypatch.setattr(backend, "_blended", lambda *a: launched.append(a[1].shape) or blend(*a))
+
+    def render(gaussians: Gaussians, view: Camera, rules: RasterRules) -> FeatureImage:
+        return rasterise(replace(gaussians, features=gaussians.features[:1].expand(3, -1, -1)), view, rules)
+
+    repeated = replace(moved, features=still.features.expand(3, -1, -1).clone())
+    view = camera(batch=3, width=16, height=16)
+    found, grads = with_gradients(render, repeated, view, torch.float32)
+    expected, expected_grads = with_gradients(rasterise, repeated, view, torch.float32)
+    assert launched[0] == (1, 60, 4) and launched[1] == (3, 60, 4)
+    assert torch.equal(found.features, expected.features)
+    torch.testing.assert_close(grads["features"][0], expected_grads["features"].sum(0))
+    assert torch.equal(grads["means"], expected_grads["means"])
+
+
 def test_another_dilation_equals_the_reference() -> None:
     assert_same(scene(80, 4, 1), camera(width=24, height=24), HALF_RATE_RULES)
 

@@ -4,7 +4,7 @@ All cameras of a call are one launch of each kernel. The host waits for the card
 entries there are. Every sum has a fixed order, so pictures and gradients repeat to the bit on one card.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -200,8 +200,8 @@ class _Rasterise(torch.autograd.Function):
             *given[:4], cameras, ctx.lists.splats, moments, *out,
             count, _set_stride(given[0], views), *ctx.lists.size, BLOCK=BLOCK,
         )  # fmt: skip
-        shared = len(given[0]) == 1
-        return None, None, None, *(g.sum(0, keepdim=True) if shared else g for g in (*out, grad_features))
+        grads_of_views = zip((*out, grad_features), given, strict=True)
+        return None, None, None, *(g.sum(0, keepdim=True) if len(x) == 1 else g for g, x in grads_of_views)
 
 
 def rasterise(
@@ -214,7 +214,11 @@ def rasterise(
         camera: Beside them.
         rules: Both sets are followed.
     """
-    given = [getattr(gaussians, field.name).float().contiguous() for field in fields(Gaussians)]
+    features = gaussians.features
+    if features.stride(0) == 0:  # a head that moves repeats them for every camera
+        features = features[:1]
+    geometry = gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities
+    given = [field.float().contiguous() for field in (*geometry, features)]
     size = camera.width, camera.height
     if given[0].shape[1] == 0:  # nothing to launch, but gradients of the right shape
         shape = len(camera), given[4].shape[2], camera.height, camera.width
