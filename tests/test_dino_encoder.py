@@ -5,11 +5,11 @@ import parity_rule
 import pytest
 import torch
 from published import FIXTURES, assert_sampled
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdtalk.model import SDTalk
 from sdtalk.published.keys import our_tensors
-from sdtalk.reconstruction.dino_encoder import DinoEncoder
+from sdtalk.reconstruction.dino_encoder import DinoEncoder, keep_names
 
 TOY_PX, TOY_PYRAMID = 70, 8  # five patches to a side: odd, as the 37 of the real one
 
@@ -161,3 +161,49 @@ def test_a_tensor_of_the_authors_is_renamed_cut_or_dropped():
     assert our_tensors("base_model.dino_model.mask_token", qkv) == {}
     with pytest.raises(KeyError, match="base_model.unheard_of"):
         our_tensors("base_model.unheard_of", qkv)
+
+
+class OldLayer(nn.Module):
+    """Names of a block before transformers 5.20."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(2)
+        inner = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict(
+            {"attention": inner, "output": nn.ModuleDict({"dense": nn.Linear(2, 2)})}
+        )
+
+
+class NewLayer(nn.Module):
+    """And after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(2)
+        self.attention = nn.ModuleDict({f"{name}_proj": nn.Linear(2, 2) for name in "qkvo"})
+
+
+@pytest.mark.parametrize("written_by", [OldLayer, NewLayer])
+@pytest.mark.parametrize("read_by", [OldLayer, NewLayer])
+def test_checkpoints_do_not_depend_on_the_version_of_transformers(written_by, read_by) -> None:
+    """The names that the installed one gives are among those, which the second test looks at."""
+    raw, kept, read = written_by(), written_by(), read_by()
+    keep_names(kept)
+    keep_names(read)
+    raw.load_state_dict(kept.state_dict() if written_by is NewLayer else dict(kept.named_parameters()))
+    whole = nn.ModuleDict({"backbone": kept})
+    assert set(whole.state_dict()) == {f"backbone.{name}" for name in NewLayer().state_dict()}
+    for state in (kept.state_dict(), raw.state_dict()):
+        read.load_state_dict(state)
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(read.state_dict().values(), kept.state_dict().values(), strict=True)
+        )
+        nn.ModuleDict({"backbone": read}).load_state_dict({f"backbone.{k}": v for k, v in state.items()})
+
+
+def test_the_installed_transformers_gives_the_names_of_checkpoints() -> None:
+    names = {name.partition("layer.0.")[2] for name in toy().backbone.state_dict()}
+    attention = {f"attention.{name}_proj.{kind}" for name in "qkvo" for kind in ("weight", "bias")}
+    assert attention <= names and not [name for name in names - attention if "attention" in name]

@@ -74,7 +74,11 @@ def test_repeated_features_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(backend, "_blended", lambda *a: launched.append(a[1].shape) or blend(*a))
 
     def render(gaussians: Gaussians, view: Camera, rules: RasterRules) -> FeatureImage:
-        return rasterise(replace(gaussians, features=gaussians.features[:1].expand(3, -1, -1)), view, rules)
+        there = gaussians.to(DEVICE)
+        image, alpha = backend.rasterise(
+            replace(there, features=there.features[:1].expand(3, -1, -1)), view.to(DEVICE), rules
+        )
+        return FeatureImage(image.cpu(), alpha.cpu())
 
     repeated = replace(moved, features=still.features.expand(3, -1, -1).clone())
     view = camera(batch=3, width=16, height=16)

@@ -8,6 +8,7 @@ from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.config import BASE, SDTalkConfig
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
+from sdtalk.reconstruction.dino_encoder import keep_names
 from training.settings import settings_from_dict
 from training.train_settings import TrainSettings
 
@@ -72,6 +73,7 @@ def _load_backbone(model: SDTalk, source: str) -> None:
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"backbone: {source}", f"it cannot be loaded ({reason})", remedy) from error
+    keep_names(pretrained)
     wanted = backbone.state_dict()
     found = {k: v for k, v in pretrained.state_dict().items() if k in wanted}
     for name, tensor in wanted.items():

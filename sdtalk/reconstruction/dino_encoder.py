@@ -1,5 +1,8 @@
 """Image encoder of base: DINOv2, and a feature pyramid that spreads its tokens over the lifting plane."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -140,6 +143,7 @@ class DinoEncoder(nn.Module):
                 use_mask_token=False,
             )
         )
+        keep_names(self.backbone)
         self.pyramid = Pyramid(width, pyramid_width)
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN)[:, None, None], persistent=False)
         self.register_buffer("rgb_std", torch.tensor(RGB_STD)[:, None, None], persistent=False)
@@ -170,3 +174,38 @@ class DinoEncoder(nn.Module):
         token_maps = [t[:, 1:].transpose(1, 2).unflatten(2, grid) for t in tokens]
         # the pyramid shrinks the picture with antialiasing, which is not implemented for bfloat16 on a CPU
         return self.pyramid(token_maps, rgb.float()), tokens[-1][:, int(self.first_patch_as_global)]
+
+
+_OLDER_NAMES = {
+    "attention.attention.query.": "attention.q_proj.",
+    "attention.attention.key.": "attention.k_proj.",
+    "attention.attention.value.": "attention.v_proj.",
+    "attention.output.dense.": "attention.o_proj.",
+}
+"""What transformers called some weights before 5.20."""
+
+
+def keep_names(backbone: nn.Module) -> None:
+    """Let the weights have the same names in checkpoints whatever the version of transformers; loading takes both."""
+    backbone.register_state_dict_post_hook(_with_newer_names)
+    backbone.register_load_state_dict_pre_hook(_with_own_names)
+
+
+def _newer(name: str) -> str:
+    for older, newer in _OLDER_NAMES.items():
+        name = name.replace(older, newer)
+    return name
+
+
+def _rename(state: dict[str, Tensor], prefix: str, names: Callable[[str], str]) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[prefix + names(key.removeprefix(prefix))] = state.pop(key)
+
+
+def _with_newer_names(backbone: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    _rename(state, prefix, _newer)
+
+
+def _with_own_names(backbone: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    own = {_newer(name): name for name, _ in backbone.named_parameters()}
+    _rename(state, prefix, lambda name: own.get(_newer(name), name))
