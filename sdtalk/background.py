@@ -85,10 +85,12 @@ def background_frame(
         side = float(min(height, width))
         crop = Crop((width - side) / 2, (height - side) / 2, side)
         return to_tensor(crop_picture(background.picture, crop, size))
-    return _without_person(to_tensor(portrait_crop), person_mask.cpu()[None, None])
+    return without_person(to_tensor(portrait_crop), person_mask.cpu()[None, None])
 
 
-def _without_person(image: Tensor, person: Tensor) -> Tensor:
+def without_person(
+    image: Float[Tensor, "1 3 height width"], person: Float[Tensor, "1 1 height width"]
+) -> Float[Tensor, "1 3 height width"]:
     """Continue the background into the person's place; elsewhere the photo's own pixels, exactly."""
     hole = _dilated((person > PERSON).float(), max(1, image.shape[-1] * OUTLINE_PX // FRAME_SIZE))
     return continued(image, hole[0, 0] == 0)

@@ -131,11 +131,16 @@ class Frame:
         colours: RGB premultiplied by alpha, about [0, 1].
         alpha: How far a pixel shows the person.
         rasterised: The colours before the neural renderer (training supervises both).
+        source: Where in the photo a pixel comes from, see `activations.SOURCE`; None without priors of colour, and in
+            training.
+        unpainted: The colours before windows were painted; None without windows, and in training.
     """
 
     colours: Float[Tensor, "batch 3 height width"]
     alpha: Float[Tensor, "batch 1 height width"]
     rasterised: Float[Tensor, "batch 3 height width"]
+    source: Float[Tensor, "batch 3 height width"] | None = None
+    unpainted: Float[Tensor, "batch 3 height width"] | None = None
 
     def over(self, background: Float[Tensor, "one 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         """Composite over a background, clamped to [0, 1]."""

@@ -359,14 +359,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised if head.detail is None else rasterised + carried_detail(source, head.detail)
+        learns, known = torch.is_grad_enabled(), source if self.config.prior_colour else None
         if self.config.neural_renderer == "windows":
             assert head.photo is not None and animated.mesh is not None
             painted, alpha = self.neural_renderer(head.photo, animated.mesh, camera, colours, picture.alpha)
-            return Frame(painted, alpha, rasterised)
+            return Frame(painted, alpha, rasterised, *((None, None) if learns else (known, colours)))
         # without a gradient: the reconstruction must not learn to hide the photo to free the renderer
         freedom = (picture.alpha - FAITH * source[:, 2:]).clamp_min(0).detach()
         refined = self.neural_renderer(picture.features[:, LEARNED], colours, picture.alpha, freedom)
-        return Frame(refined, picture.alpha, rasterised)
+        return Frame(refined, picture.alpha, rasterised, None if learns else known)
 
     def forward(
         self,
