@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.driving import DrivingSignals
+from sdtalk.full_frame import FullFrame
 from sdtalk.gpu_frames import GROWTH, SMALLEST, Frames, GpuFrames, finished
 from sdtalk.head import HeadGaussians
 from sdtalk.live.in_flight import in_flight
@@ -59,11 +61,13 @@ def frame_maker(
     seed: int,
     exact: bool,
     label: str,
+    place: FullFrame | None,
 ) -> FrameMaker:
     """What makes frames where the head is; arguments as of `render_frames`."""
     where = head.eyes.device
+    sides = (size, size) if place is None else place.size
     if where.type != "cpu":
-        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label)
+        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label, place)
         return FrameMaker(
             on_gpu.frames, partial(on_gpu.frames, ahead=0), on_gpu.batch, SMALLEST, growth=GROWTH
         )
@@ -71,27 +75,32 @@ def frame_maker(
 
         def make_exactly(part: range) -> Frames:
             with _own_noise(seed, part.start):
-                return _render_exactly(model, head, signals[part.start : part.stop], background, size, watch)
+                some = signals[part.start : part.stop]
+                return _render_exactly(model, head, some, background, size, watch, place)
 
-        one_by_one = _labelling(partial(map, make_exactly), label, size)
+        one_by_one = _labelling(partial(map, make_exactly), label, sides)
         return FrameMaker(one_by_one, one_by_one)
     from sdtalk.live.renderer import LiveRenderer  # imports a compiler, which takes a quarter of a second
 
     with watch("preparing"):
-        renderer = LiveRenderer(model, head, signals, size)
+        renderer = LiveRenderer(model, head, signals, size if place is None else FRAME_SIZE)
 
     def make(part: range) -> Frames:
+        if place is not None:
+            moved = renderer.moved(signals[part.start : part.stop], watch)
+            with watch("finishing"):
+                return place.pasted(moved).numpy()
         pictures = renderer.pictures(signals[part.start : part.stop], watch)
         with watch("finishing"):
             return _finished(pictures, background, size, renderer.zoom)
 
     workers = min(torch.get_num_threads(), MOST_WORKERS)
-    flying = _labelling(partial(in_flight, make, workers=workers), label, size)
+    flying = _labelling(partial(in_flight, make, workers=workers), label, sides)
     return FrameMaker(flying, flying, smallest=None if workers == 1 else 1, repeats=workers)
 
 
 def _labelling(
-    make: Callable[[Iterable[range]], Iterator[Frames]], label: str, size: int
+    make: Callable[[Iterable[range]], Iterator[Frames]], label: str, size: tuple[int, int]
 ) -> Callable[[Iterable[range]], Iterator[Frames]]:
     return lambda parts: labelled(make(parts), label, size)
 
@@ -112,6 +121,7 @@ def _render_exactly(
     background: Tensor | None,
     size: int,
     watch: Stopwatch,
+    place: FullFrame | None,
 ) -> Frames:
     with watch("motion"):
         animated = model.animate(head, part.audio_code, part.eyes, part.small_motion)
@@ -122,6 +132,9 @@ def _render_exactly(
         with watch("rendering"):
             frame = model.render(head, animated[index : index + step], part.camera[index : index + step])
         with watch("finishing"):
+            if place is not None:
+                frames.append(place.pasted(frame).numpy())
+                continue
             frames.append(_finished(torch.cat([frame.colours, frame.alpha], dim=1), background, size))
     return np.concatenate(frames)
 

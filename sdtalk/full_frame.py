@@ -7,13 +7,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from sdtalk.background import without_person
 from sdtalk.head import AnimatedHead, Frame, HeadGaussians
-from sdtalk.image import Crop, crop_picture, to_tensor
+from sdtalk.image import Crop, crop_picture, extended, to_tensor
 from sdtalk.model import SDTalk
 from sdtalk.tracking.head_track import Portrait
+
+LONGEST_PX = 2160
+"""Longer sides of photos are reduced to this."""
+
+SHAPES: dict[str, float] = {"photo": 0.0, "9:16": 9 / 16, "1:1": 1.0, "16:9": 16 / 9}
+"""Width over height of frames; 0: that of the photo."""
 
 LARGEST_BEHIND = 1024
 """Largest side of what stands behind the person in the crop, px; it is seen in narrow strips."""
@@ -64,18 +71,17 @@ class FullFrame:
         model: SDTalk,
         head: HeadGaussians,
         portrait: Portrait,
-        photo: UInt8[np.ndarray, "height width 3"],
-        crop: Crop,
+        shape: str = "photo",
     ) -> "FullFrame":
         """Prepare pasting.
 
         Args:
             model: The model that made the head.
             head: One person.
-            portrait: The photo's crop, and its mask.
-            photo: What is to be shown around it.
-            crop: Where in it the portrait's crop lies.
+            portrait: The photo, its crop, and its mask.
+            shape: One of `SHAPES`.
         """
+        photo, crop = framed(portrait, SHAPES[shape])
         where, (height, width) = head.eyes.device, photo.shape[:2]
         image, size, side = (
             portrait.image.to(where),
@@ -135,6 +141,7 @@ class FullFrame:
             [moved.colours, moved.alpha, shift * (self.crop.side / size), detail, changed], dim=1
         )
 
+    @torch.inference_mode()
     def pasted(self, moved: Frame) -> UInt8[Tensor, "frame height width 3"]:
         """Whole frames; by a compiled kernel on a CPU."""
         changes = self.changes(moved)
@@ -166,6 +173,38 @@ class FullFrame:
         mixed = was + values[:, 7:] * (new.clamp(0, 1) * 255 - was)
         frames[:, top:bottom, left:right] = (mixed + 0.5).to(torch.uint8).permute(0, 2, 3, 1)
         return frames
+
+
+def framed(portrait: Portrait, ratio: float) -> tuple[UInt8[np.ndarray, "height width 3"], Crop]:
+    """What of a photo is shown, of even sides as videos need, and where the crop lies in it.
+
+    A rectangle as large as the photo allows, or the crop demands: then the photo is continued over its border.
+
+    Args:
+        portrait: One that keeps its photo.
+        ratio: Width over height; 0: all of the photo.
+    """
+    photo, crop = portrait.picture, portrait.crop
+    assert photo is not None
+    scale = min(1.0, LONGEST_PX / max(photo.shape[:2]))
+    if scale < 1:
+        size = round(photo.shape[1] * scale), round(photo.shape[0] * scale)
+        photo = np.array(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+        crop = Crop(crop.left * scale, crop.top * scale, crop.side * scale)
+    height, width = photo.shape[:2]
+    if not ratio:
+        return photo[: height // 2 * 2, : width // 2 * 2], crop
+    wide = max(min(width, height * ratio), crop.side * max(ratio, 1.0))
+    sides = round(wide / 2) * 2, round(wide / ratio / 2) * 2
+    left = _placed(crop.left + crop.side / 2, sides[0], width)
+    top = _placed(crop.top + crop.side / 2, sides[1], height)
+    return extended(photo, left, top, *sides), Crop(crop.left - left, crop.top - top, crop.side)
+
+
+def _placed(centre: float, side: int, length: int) -> int:
+    """Where a stretch around a centre begins so that it stays within a length, or the length within it."""
+    free = length - side
+    return round(min(max(centre - side / 2, min(free, 0)), max(free, 0)))
 
 
 def places(frame: Frame, reach: float) -> Float[Tensor, "frame 2 size size"]:
@@ -227,8 +266,8 @@ def resized(image: Float[Tensor, "one 3 rows columns"], size: int) -> Float[Tens
 
 def sampled_at(
     image: Float[Tensor, "frame channel rows columns"],
-    x: Float[Tensor, "*frame high wide"],
-    y: Float[Tensor, "*frame high wide"],
+    x: Float[Tensor, "*#frame #high wide"],
+    y: Float[Tensor, "*#frame high #wide"],
 ) -> Float[Tensor, "frame channel high wide"]:
     """An image between its pixels, bilinearly; beyond the border it is the border's.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
 from sdtalk.full_float32 import full_float32
+from sdtalk.full_frame import FullFrame
 from sdtalk.gpu_memory import enough_memory, free_bytes, lacks_memory, no_memory
 from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_bytes
@@ -36,7 +37,7 @@ GAUSSIAN_BYTES, PIXEL_BYTES = 1000, 1000
 for each pixel (32 channels of features, the layers of `base`'s renderer); a little more than counted, layer by layer.
 Where it is too little after all, batches become smaller."""
 
-Frames: TypeAlias = UInt8[np.ndarray, "frame size size channel"]
+Frames: TypeAlias = UInt8[np.ndarray, "frame height width channel"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class _Copy:
         arrived: A `torch.cuda.Event` that tells when they are there; None: they are.
     """
 
-    host: UInt8[Tensor, "frame size size channel"]
+    host: UInt8[Tensor, "frame height width channel"]
     arrived: Any
 
     def wait(self) -> Frames:
@@ -76,6 +77,7 @@ class GpuFrames:
         seed: int,
         exact: bool,
         label: str = "",
+        place: FullFrame | None = None,
     ) -> None:
         """Move what all frames need to the GPU, once.
 
@@ -89,13 +91,18 @@ class GpuFrames:
             seed: Of the noise, where the model's renderer draws it anew for every frame.
             exact: Without TF32, and painters in float32, too.
             label: Text in a corner of every frame; "": none.
+            place: Where whole frames are wanted, the photo that heads are pasted into.
         """
         self.device = head.eyes.device
         self.head, self.size, self.watch, self.seed, self.exact = head, size, watch, seed, exact
+        self.place = place
+        sides = (size, size) if place is None else place.size
         with watch("preparing"), enough_memory(self.device):
             self.signals = signals.to(self.device)
+            channels = 4 if background is None and place is None else 3
+            self._shape = sides[1], sides[0], channels
             self.background = None if background is None else background.to(self.device)
-            self.label = DeviceLabel(label, size, self.device) if label else None
+            self.label = DeviceLabel(label, sides, self.device) if label else None
             paints = model.config.neural_renderer == "windows" and not exact
             fast = paints and self.device.type == "cuda" and gpu_knows_bfloat16(self.device)
             self.model = model.painting_in(torch.bfloat16) if fast else model
@@ -122,8 +129,7 @@ class GpuFrames:
 
     def _begun(self, part: range) -> _Copy:
         """Begin to make frames and to copy them; as many at once as fit."""
-        channels = 4 if self.background is None else 3
-        shape = (len(part), self.size, self.size, channels)
+        shape = len(part), *self._shape
         # of PyTorch's own store of such memory, to which it returns when nobody holds the frames any more
         host = torch.empty(shape, dtype=torch.uint8, pin_memory=self._side is not None)
         arrived = None
@@ -162,7 +168,7 @@ class GpuFrames:
             return None
 
     @torch.inference_mode()
-    def _made(self, part: range) -> UInt8[Tensor, "frame size size channel"]:
+    def _made(self, part: range) -> UInt8[Tensor, "frame height width channel"]:
         """Finished frames, on the device; nothing here waits for it."""
         some = self.signals[part.start : part.stop]
         with self.watch("motion"):
@@ -170,8 +176,11 @@ class GpuFrames:
         with self.watch("rendering"), full_float32(self.device if self.exact else torch.device("cpu")):
             frame = self.model.render(self.head, animated, some.camera, self._noise(part))
         with self.watch("finishing"):
-            pictures = torch.cat([frame.colours, frame.alpha], dim=1)
-            frames = finished(pictures, self.background, self.size)
+            if self.place is not None:
+                frames = self.place.pasted(frame)
+            else:
+                pictures = torch.cat([frame.colours, frame.alpha], dim=1)
+                frames = finished(pictures, self.background, self.size)
             if self.label is not None:
                 self.label.draw(frames)
             return frames
@@ -192,7 +201,8 @@ class GpuFrames:
         if self.device.type != "cuda":
             return LARGEST_BATCH
         gaussians, camera = self.head.gaussians.means.shape[1], self.signals.camera
-        needed = GAUSSIAN_BYTES * gaussians + PIXEL_BYTES * camera.width * camera.height
+        pasted = 0 if self.place is None else self.place.fine[0, 0].numel()
+        needed = GAUSSIAN_BYTES * gaussians + PIXEL_BYTES * (camera.width * camera.height + pasted // 4)
         # half of what is free: the batch before it is still being copied, and memory falls to pieces
         return max(1, min(LARGEST_BATCH, free_bytes(self.device) // 2 // needed))
 

@@ -202,6 +202,30 @@ def crop_picture(
     return _softened(result, beyond) if beyond.max() > 0 else np.array(result)
 
 
+def extended(
+    pixels: UInt8[np.ndarray, "height width 3"], left: int, top: int, width: int, height: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """A rectangle of a picture; beyond the border the picture goes on as for `crop_picture`.
+
+    Args:
+        pixels: The picture.
+        left: Of the rectangle, px of the picture.
+        top: See left.
+        width: See left.
+        height: See left.
+    """
+    strip = STRIP_PX * max(1, min(pixels.shape[:2]) // 512)
+    rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+    inside = pixels.take(_mirrored(rows, pixels.shape[0], strip), 0)
+    inside = inside.take(_mirrored(columns, pixels.shape[1], strip), 1)
+    down, across = (
+        np.maximum(np.maximum(-index, index - (length - 1)), 0).astype(np.float32)
+        for index, length in ((rows, pixels.shape[0]), (columns, pixels.shape[1]))
+    )
+    beyond = np.hypot(down[:, None], across[None]).astype(np.float32)
+    return _softened(Image.fromarray(inside), beyond) if beyond.max() > 0 else np.ascontiguousarray(inside)
+
+
 def px_beyond_border(crop: Crop, width: int, height: int, size: int) -> Float[np.ndarray, "{size} {size}"]:
     """How far each pixel of a crop lies beyond the border of its picture, px of the crop; 0 within.
 
@@ -248,8 +272,8 @@ def _mirrored(index: np.ndarray, length: int, strip: int) -> np.ndarray:
 
 
 def _softened(
-    picture: Image.Image, beyond: Float[np.ndarray, "size size"]
-) -> UInt8[np.ndarray, "size size *channels"]:
+    picture: Image.Image, beyond: Float[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width *channels"]:
     """Blur what lies beyond a border the more, the farther it lies: a mirror image loses its features."""
     level = np.log2(SOFTENING * np.maximum(beyond - CRISP_PX, 0.0) + 1)
     result = np.array(picture)

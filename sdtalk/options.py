@@ -14,6 +14,7 @@ from sdtalk.background import TRANSPARENT
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
+from sdtalk.full_frame import SHAPES
 from sdtalk.rendering import gsplat, triton
 from sdtalk.rendering.rasteriser import OnCuda
 from sdtalk.video import check_output, probe
@@ -44,6 +45,9 @@ class TalkOptions:
         exact: Every Gaussian in every frame, and painters in float32, instead of the faster way that `mini` has on a
             CPU: a third of the speed, and a picture that differs by a tenth of an 8-bit step on average. On a GPU:
             float32 without TF32, where a model was not loaded in bfloat16.
+        frame: "head", a square of the head; or "full", the whole photo, at its own resolution up to 2160 px, in which
+            what stands still is the photo's own pixels. `size` has no meaning then, and the background is the photo's.
+        shape: Of full frames: "photo", or "9:16", "1:1", "16:9", cut out of the photo around the head.
 
     Raises:
         InputError: A value is of the wrong type or not possible.
@@ -62,6 +66,8 @@ class TalkOptions:
     label: str = ""
     expression: float = 0.5
     exact: bool = False
+    frame: str = "head"
+    shape: str = "photo"
 
     def __post_init__(self) -> None:
         _check_types(vars(self))
@@ -81,6 +87,22 @@ class TalkOptions:
         if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
             remedy = f"Give one line of at most {LONGEST_LABEL} characters."
             raise InputError(f"label {self.label!r}", "it does not fit into a corner", remedy)
+
+        self._check_frame()
+
+    def _check_frame(self) -> None:
+        if self.frame not in ("head", "full"):
+            raise InputError(f"frame {self.frame!r}", "there is no such choice", "Choose head or full.")
+        if self.shape not in SHAPES:
+            remedy = f"Choose one of {', '.join(SHAPES)}."
+            raise InputError(f"shape {self.shape!r}", "there is no such choice", remedy)
+        if self.frame == "head" and self.shape != "photo":
+            raise InputError(f"shape {self.shape!r}", "a head's frame is a square", "Choose the frame full.")
+        if self.frame == "full" and self.background != "original":
+            problem = "a full frame shows the photo's own background"
+            raise InputError(
+                f"background {self.background!r}", problem, "Choose the frame head, or original."
+            )
 
     @property
     def transparent(self) -> bool:

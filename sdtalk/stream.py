@@ -14,6 +14,7 @@ from torch import Tensor
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
 from sdtalk.frame_maker import FrameMaker, Frames, frame_maker
+from sdtalk.full_frame import FullFrame
 from sdtalk.head import HeadGaussians
 from sdtalk.model import SDTalk
 from sdtalk.progress import Progress
@@ -40,7 +41,7 @@ class TimedFrame:
 
     number: int
     dropped: int
-    picture: UInt8[np.ndarray, "size size channel"]
+    picture: UInt8[np.ndarray, "height width channel"]
 
 
 def render_frames(
@@ -54,6 +55,7 @@ def render_frames(
     batch: int | None = None,
     exact: bool = False,
     label: str = "",
+    place: FullFrame | None = None,
 ) -> Iterator[Frames]:
     """Render a signals in batches; memory does not depend on its length.
 
@@ -69,8 +71,11 @@ def render_frames(
         batch: Frames animated at once, at most; None: `BATCH`, or on a GPU as many as it has best.
         exact: Render as `SDTalk.render` does, also where there is a faster way, see `sdtalk.live`.
         label: Text in a corner of every frame; "": none.
+        place: The photo that heads are pasted into, for whole frames; size and background have no meaning then.
     """
-    maker = frame_maker(model, head, signals, background, size, watch or Stopwatch(), seed, exact, label)
+    maker = frame_maker(
+        model, head, signals, background, size, watch or Stopwatch(), seed, exact, label, place
+    )
     yield from maker.frames(_parts(len(signals), batch or maker.batch or BATCH, maker))
 
 
@@ -84,11 +89,12 @@ def render_on_time(
     seed: int = 0,
     exact: bool = False,
     label: str = "",
+    place: FullFrame | None = None,
 ) -> Iterator[TimedFrame]:
     """Render by a clock: where the machine falls behind, frames are dropped, never sound.
 
     Args:
-        model: As for `render_frames`, like head, signals, background, size, seed, exact and label.
+        model: As for `render_frames`, like head, signals, background, size, seed, exact, label and place.
         head: See model.
         signals: See model.
         background: See model.
@@ -97,11 +103,12 @@ def render_on_time(
         seed: See model.
         exact: See model.
         label: See model.
+        place: See model.
 
     Yields:
         Frames in order, at most `AHEAD_SECONDS` before they are due; dropped ones are missing, and counted.
     """
-    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact, label)
+    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact, label, place)
     numbers = deque[int]()
 
     def due() -> Iterator[range]:

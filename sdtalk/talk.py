@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
+from sdtalk.full_frame import FullFrame
 from sdtalk.head import Head
 from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions
@@ -95,6 +97,19 @@ class Talk:
         return f"Talk({len(self)} frames, {len(self) / self.frames_per_second:.2f} s, {place})"
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames in px."""
+        return (self.options.size, self.options.size) if self._place is None else self._place.size
+
+    @cached_property
+    def _place(self) -> FullFrame | None:
+        """Where full frames are wanted, the photo that heads are pasted into."""
+        if self.options.frame == "head":
+            return None
+        with self._watch("preparing"):
+            return FullFrame.of(self._model, self.head.gaussians, self.head.portrait, self.options.shape)
+
+    @property
     def timings(self) -> dict[str, float]:
         """Seconds spent so far, by stage; "video" is the time from the first frame's beginning to the finished file.
 
@@ -106,7 +121,8 @@ class Talk:
         """Render from the first frame on, a few at a time, as they are taken; memory does not grow.
 
         Yields:
-            RGB, [size, size, 3]; where the background is transparent RGBA, [size, size, 4], straight alpha.
+            RGB, [size, size, 3] or of a full frame [height, width, 3]; where the background is transparent RGBA, [size,
+            size, 4], straight alpha.
         """
         batches = self._batches()
         with closing(batches):  # type: ignore[type-var]
@@ -140,12 +156,21 @@ class Talk:
         """
         o = self.options
         timed = render_on_time(
-            self._model, self.head.gaussians, self.signals, self._scene, now, o.size, o.seed, o.exact, o.label
+            self._model,
+            self.head.gaussians,
+            self.signals,
+            self._scene,
+            now,
+            o.size,
+            o.seed,
+            o.exact,
+            o.label,
+            self._place,
         )
         yield from timed
 
     def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
-        size, alpha = (self.options.size, self.options.size), self._scene is None
+        size, alpha = self.size, self._scene is None
         on_gpu = self.head.gaussians.eyes.is_cuda
         writer = open_writer(path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu)
         with showing(progress) as show, self._watch("video"), writer:
@@ -166,6 +191,7 @@ class Talk:
             options.seed,
             exact=options.exact,
             label=options.label,
+            place=self._place,
         )
 
     def _repr_html_(self) -> str:
@@ -175,7 +201,7 @@ class Talk:
             with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
                 video = self._write(Path(folder, f"talk.{kind}"), True).read_bytes()
             source = f"data:video/{kind};base64,{base64.b64encode(video).decode('ascii')}"
-            self._player = f'<video controls width="{self.options.size}" src="{source}"></video>'
+            self._player = f'<video controls width="{min(self.size[0], 640)}" src="{source}"></video>'
         return self._player
 
 

@@ -10,7 +10,7 @@ from sdtalk.video.label import AI_GENERATED, LONGEST_LABEL, DeviceLabel, draw_la
 
 
 def stamped(frames: np.ndarray, text: str = AI_GENERATED) -> np.ndarray:
-    return next(labelled(iter([frames.copy()]), text, frames.shape[1]))
+    return next(labelled(iter([frames.copy()]), text, (frames.shape[2], frames.shape[1])))
 
 
 @pytest.mark.parametrize("size", [64, 65, 512, 1024])
@@ -57,7 +57,7 @@ def test_opaque_frames_with_alpha_get_the_same_label() -> None:
 def test_a_device_draws_the_same_label(size: int, channels: int) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, size, size, channels), np.uint8)
     found = torch.from_numpy(frames.copy())
-    DeviceLabel(AI_GENERATED, size, torch.device("cpu")).draw(found)
+    DeviceLabel(AI_GENERATED, (size, size), torch.device("cpu")).draw(found)
     assert np.array_equal(found.numpy(), stamped(frames)) and not np.array_equal(found.numpy(), frames)
 
 

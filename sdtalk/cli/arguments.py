@@ -55,7 +55,11 @@ def talk_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--background", default="original", help="original (default), transparent, a colour, a picture"
     )
-    parser.add_argument("--size", type=int, default=512, help="side of the video in px (512)")
+    more = "head (default): a square; full: the whole photo, whose still parts stay its own"
+    parser.add_argument("--frame", default="head", help=more)
+    more = "of full frames: photo (default), 9:16, 1:1, 16:9, cut out around the head"
+    parser.add_argument("--shape", default="photo", help=more)
+    parser.add_argument("--size", type=int, default=512, help="side of a head's frame in px (512)")
     parser.add_argument("--seed", type=int, default=0, help="another idle motion and other blinks (0)")
     parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
     parser.add_argument(

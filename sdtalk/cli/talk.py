@@ -6,7 +6,9 @@ from sdtalk.cli.shared import loaded_pipeline, report, shown_progress
 from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.video.naming import output_path
 
-OPTIONS = ("pose", "blink", "background", "size", "seed", "mouth", "expression", "label", "exact")
+OPTIONS = (
+    "pose", "blink", "background", "size", "seed", "mouth", "expression", "label", "exact", "frame", "shape",
+)  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
-from sdtalk.head import HeadGaussians, moved_mesh, rest_in_head
+from sdtalk.head import Frame, HeadGaussians, moved_mesh, rest_in_head
 from sdtalk.live.head import LiveHead
 from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import knows_bfloat16
+from sdtalk.reconstruction.activations import SOURCE
 from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.cpu.backend import blended, prepared
 from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
@@ -63,6 +64,28 @@ class LiveRenderer:
             Colours, premultiplied by alpha, and alpha; of small frames every pixel is there `zoom` x `zoom` times, but
             for the windows. They stay until the same thread renders again.
         """
+        pictures, mesh = self._unpainted(part, watch)
+        self._paint(pictures, mesh, part, watch)
+        return pictures
+
+    @torch.inference_mode()
+    def moved(self, part: DrivingSignals, watch: Stopwatch) -> Frame:
+        """Render some frames, and say where in the photo they come from; arguments as of `pictures`."""
+        sources = torch.empty(len(part), 3, part.camera.height, part.camera.width)
+        pictures, mesh = self._unpainted(part, watch, sources)
+        unpainted = pictures[:, :3].clone()
+        self._paint(pictures, mesh, part, watch)
+        return Frame(pictures[:, :3], pictures[:, 3:], unpainted, sources, unpainted)
+
+    def _paint(self, pictures: Tensor, mesh: Tensor, part: DrivingSignals, watch: Stopwatch) -> None:
+        with watch("neural rendering"):
+            assert self.head.person.photo is not None
+            self.windows.paint(self.head.person.photo, mesh, part.camera, pictures)
+
+    def _unpainted(
+        self, part: DrivingSignals, watch: Stopwatch, sources: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures before windows are painted, and the moved face meshes; sources are written where they are wanted."""
         person, size = self.head.person, part.camera.width
         small = part.small_motion or SmallMotion.none(len(part))
         cameras = part.camera.resized(size // self.zoom)
@@ -81,10 +104,9 @@ class LiveRenderer:
                 detail = self.head.detail.numpy()
                 thin, rows = np.float32(THIN), len(alpha[0])
                 finishing.carry_detail(0, rows, features, alpha[0], detail, thin, self.zoom, picture.numpy())
-        with watch("neural rendering"):
-            assert person.photo is not None
-            self.windows.paint(person.photo, mesh, part.camera, pictures)
-        return pictures
+                if sources is not None:
+                    sources[index] = rasterised[0][SOURCE]
+        return pictures, mesh
 
     def _buffers(self, frames: int, size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Pictures, and features and alpha, to write to, of this thread: fresh memory has to be cleared first."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sdtalk.camera import Camera
@@ -72,6 +73,7 @@ class Portrait:
         track: The head in the crop.
         crop: Where the crop lies in the original picture.
         note: What the user should know (for example that the largest of several faces was taken), or "".
+        picture: The whole picture; None: it is not kept.
     """
 
     image: Float[Tensor, "1 3 height width"]
@@ -79,3 +81,4 @@ class Portrait:
     track: HeadTrack
     crop: Crop
     note: str = ""
+    picture: UInt8[np.ndarray, "whole_height whole_width 3"] | None = None

@@ -97,7 +97,7 @@ class Tracker:
         mask = refined_masks(to_tensor(pixels), rough, face)
         if float(mask[face].mean()) < LEAST_MASKED or float(doubt(rough)) > MOST_DOUBT:
             mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
-        return Portrait(to_tensor(pixels), mask, track, crop, note)
+        return Portrait(to_tensor(pixels), mask, track, crop, note, picture)
 
     def video(self, frames: Iterator[UInt8[np.ndarray, "height width 3"]], name: str) -> VideoTrack:
         """Track the largest face of the first frame through a video; frames are read once and not kept.

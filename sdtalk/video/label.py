@@ -39,21 +39,21 @@ def draw_label(text: str, size: int) -> UInt8[np.ndarray, "height width 4"]:
 class DeviceLabel:
     """A label for frames on a device: the same bytes as those of `labelled`."""
 
-    def __init__(self, text: str, size: int, device: torch.device) -> None:
+    def __init__(self, text: str, size: tuple[int, int], device: torch.device) -> None:
         """Move a label to a device.
 
         Args:
             text: What to write.
-            size: Side of the frames in px.
+            size: Width and height of the frames in px.
             device: Where they are.
         """
-        label = draw_label(text, size)
+        label = draw_label(text, min(size))
         self._place = _corner(label, size)
         drawn = torch.from_numpy(label).to(device).int()
         self._ink, self._alpha = drawn[..., :3] * drawn[..., 3:], 255 - drawn[..., 3:]
         self._covered = drawn[..., 3:] > 0
 
-    def draw(self, frames: UInt8[Tensor, "frame size size channel"]) -> None:
+    def draw(self, frames: UInt8[Tensor, "frame height width channel"]) -> None:
         """Put it into frames, in place; nothing waits for the device."""
         place = frames[(slice(None), *self._place)]
         colours = place[..., :3].int()
@@ -64,15 +64,18 @@ class DeviceLabel:
         place[..., :3] = ((colours * self._alpha + self._ink + 127) // 255).to(torch.uint8)
 
 
-def _corner(label: UInt8[np.ndarray, "height width 4"], size: int) -> tuple[slice, slice]:
+def _corner(label: UInt8[np.ndarray, "height width 4"], size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of a frame where a label lies."""
-    edge = min(size // 40, size - label.shape[1])
-    return slice(size - edge - label.shape[0], size - edge), slice(size - edge - label.shape[1], size - edge)
+    width, height = size
+    edge = min(min(size) // 40, width - label.shape[1])
+    return slice(height - edge - label.shape[0], height - edge), slice(
+        width - edge - label.shape[1], width - edge
+    )
 
 
 def labelled(
-    batches: Iterator[UInt8[np.ndarray, "frame size size channel"]], text: str, size: int
-) -> Iterator[UInt8[np.ndarray, "frame size size channel"]]:
+    batches: Iterator[UInt8[np.ndarray, "frame height width channel"]], text: str, size: tuple[int, int]
+) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
     """Put a label into the lower right corner of every frame; no text leaves the frames as they are.
 
     Where frames are transparent, its box is black and opaque: it can be read over anything, and stays in a GIF.
@@ -80,12 +83,12 @@ def labelled(
     Args:
         batches: Frames, RGB or RGBA (straight alpha).
         text: What to write.
-        size: Side of the frames in px.
+        size: Width and height of the frames in px.
     """
     if not text:
         yield from batches
         return
-    label = draw_label(text, size)
+    label = draw_label(text, min(size))
     rows, columns = _corner(label, size)
     label = label.astype(np.uint16)
     ink, alpha = label[..., :3] * label[..., 3:], 255 - label[..., 3:]
