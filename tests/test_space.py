@@ -36,7 +36,8 @@ from sdtalk.demo.gpu_loan import (
 from sdtalk.demo.launch import make_page
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, build
-from sdtalk.demo.service import DOING, TalkService
+from sdtalk.demo.service import TalkService
+from sdtalk.demo.shown import DOING
 from sdtalk.demo.video_job import VideoJob
 from sdtalk.demo.zero_gpu import import_spaces, on_zero_gpu
 from sdtalk.errors import InputError
@@ -128,7 +129,7 @@ def test_no_gpu_is_asked_for_in_vain(
     for speech, words in ((empty, "silence.wav: the file is empty"), (long, "long.wav: it lasts 301 s")):
         with pytest.raises(gr.Error, match=words):
             generate(service, speech)
-    with pytest.raises(gr.Error, match="Consent"):
+    with pytest.raises(gr.Error, match="consent"):
         service.generate(str(PORTRAIT), str(empty), request=gr.Request(session_hash="visitor"))
     assert not spaces.forks and not list(folder.iterdir())
 
