@@ -1,5 +1,6 @@
 """Tests of the demo page and its HTTP interface: a real server, a real client, a real browser where there is one."""
 
+import socket
 import tempfile
 import threading
 import wave
@@ -281,6 +282,26 @@ def test_models_given_by_hand_are_looked_at_before_the_page_starts(
             assert main(["demo", "--device", "cpu", *words]) == 2
             error = capsys.readouterr().err
             assert error.startswith("sdtalk: ") and says in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--max-seconds", "0"], "--max-seconds: 0 is no length. Give seconds, such as 60."),
+        (["--auth", "ann"], "--auth: it is not a name and a password. Give it as NAME:PASSWORD."),
+        (["--port", "TAKEN"], "Choose another --port or --host."),
+    ],
+)
+def test_where_the_page_cannot_be_one_line_says_why(
+    cache: ModelCache, capsys: pytest.CaptureFixture, words: list[str], says: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        given = [port if word == "TAKEN" else word for word in words]
+        model = ["--device", "cpu", "--model", cache.sources["first"]]
+        assert main(["demo", *model, *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sdtalk: ") and says in error and error.count("\n") == 1
 
 
 def test_names_are_checked_besides_by_gradio() -> None:

@@ -106,9 +106,12 @@ def test_those_who_wait_learn_their_place_and_may_leave(folder: Path) -> None:
     service = slow_service(0.1)
 
     async def three() -> list[list[Shown]]:
-        visits = [asyncio.create_task(everything(service, name)) for name in "abc"]
-        while len(service.line) < 3:
-            await asyncio.sleep(0.02)
+        visits = []
+        for name in "abc":
+            visits.append(asyncio.create_task(everything(service, name)))
+            while len(service.line) < len(visits):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)  # a few looks at the line
         service.stop(gr.Request(session_hash="b"))
         return await asyncio.gather(*visits)
 

@@ -35,7 +35,8 @@ FONT: list[gr.themes.LocalFont | str] = [
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="md", font=FONT).set(
     body_background_fill="*neutral_50",
     body_text_color_subdued="*neutral_500",
-    checkbox_border_color="*neutral_400",
+    checkbox_border_color="*neutral_500",
+    checkbox_border_color_dark="*neutral_400",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
     button_primary_text_color="white",
