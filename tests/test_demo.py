@@ -290,6 +290,8 @@ def test_models_given_by_hand_are_looked_at_before_the_page_starts(
         (["--max-seconds", "0"], "--max-seconds: 0 is no length. Give seconds, such as 60."),
         (["--auth", "ann"], "--auth: it is not a name and a password. Give it as NAME:PASSWORD."),
         (["--port", "TAKEN"], "Choose another --port or --host."),
+        (["--port", "99999"], "Choose another --port or --host."),
+        (["--host", "203.0.113.1"], "Choose another --port or --host."),
     ],
 )
 def test_where_the_page_cannot_be_one_line_says_why(

@@ -7,6 +7,7 @@ is loaded from other sites and nothing is reported to anybody.
 import importlib.util
 import math
 import signal
+import socket
 import threading
 from typing import Any
 
@@ -84,13 +85,26 @@ def serve(
         signal.signal(
             signal.SIGTERM, signal.default_int_handler
         )  # like Ctrl-C: uploads and results are deleted
-    asked = {"auth": (name, password) if auth else None, "share": share}
+    if host is not None or port is not None:
+        _check_address(host or "127.0.0.1", port or 0)
+    login = (name, password) if auth else None
+    page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Try to listen there: Gradio would try a hundred ports, and name its variables instead of our flags.
+
+    Raises:
+        InputError: It cannot be done.
+    """
     try:
-        page.launch(server_name=host, server_port=port, **asked, **LAUNCH_OPTIONS)
-    except (OSError, OverflowError) as error:  # Gradio's own text names the variables, not the flags
-        place = f"{host or 'this machine'}, port {port or 'any'}"
-        problem = f"the page cannot be opened there ({' '.join(str(error).split())})"
-        raise InputError(place, problem, "Choose another --port or --host.") from error
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = f"the page cannot be opened there ({' '.join(reason.split())})"
+        raise InputError(
+            f"{host}, port {port or 'any'}", problem, "Choose another --port or --host."
+        ) from error
 
 
 def warm_up(pipeline: SDTalkPipeline) -> None:
