@@ -129,12 +129,18 @@ class Talk:
             for batch in batches:
                 yield from batch
 
-    def save(self, path: str | Path, progress: Progress | Literal[True] | None = None) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        progress: Progress | Literal[True] | None = None,
+        pieces: Path | None = None,
+    ) -> Path:
         """Render and write the video with its sound; the file appears when all went well.
 
         Args:
             path: The file to write; what it ends in chooses the format, see `video.open_writer`.
             progress: Told about every few frames; True shows a bar.
+            pieces: Folder that gets an .mp4 in pieces of a second, too, while it is made: see `sdtalk.video.pieces`.
 
         Returns:
             The path.
@@ -142,7 +148,7 @@ class Talk:
         Raises:
             InputError: It cannot be written; nothing is left behind then.
         """
-        self.path = self._write(Path(path), progress)
+        self.path = self._write(Path(path), progress, pieces)
         return self.path
 
     def frames_on_time(self, now: Callable[[], float]) -> Iterator[TimedFrame]:
@@ -169,10 +175,14 @@ class Talk:
         )
         yield from timed
 
-    def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
+    def _write(
+        self, path: Path, progress: Progress | Literal[True] | None, pieces: Path | None = None
+    ) -> Path:
         size, alpha = self.size, self._scene is None
         on_gpu = self.head.gaussians.eyes.is_cuda
-        writer = open_writer(path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu)
+        writer = open_writer(
+            path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu, pieces=pieces
+        )
         with showing(progress) as show, self._watch("video"), writer:
             batches = self._batches()
             with closing(batches):  # type: ignore[type-var]

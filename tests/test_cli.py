@@ -149,7 +149,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         (["bench"], ("--seconds", "--json", *model)),
         (["convert"], ("source", "target", "--noise", "--alignment", "--verify", "--quiet")),
         (["assets"], ("add", "flame", "hubert")),
-        (["demo"], ("--model", "--device")),
+        (["demo"], ("--model", "--device", "--host", "--port", "--share", "--auth", "--max-seconds")),
         (["doctor"], ("asset", "weight", "librar")),
     ):
         text = help_text([*words, "--help"], capsys)

@@ -1,5 +1,6 @@
 """Tests of the demo page and its HTTP interface: a real server, a real client, a real browser where there is one."""
 
+import socket
 import tempfile
 import threading
 import wave
@@ -20,7 +21,8 @@ from sdtalk.config import SDTalkConfig
 from sdtalk.demo.inputs import as_hex, error_message, known_model
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, SPEECH, build
-from sdtalk.demo.service import DOING, TalkService
+from sdtalk.demo.service import TalkService
+from sdtalk.demo.shown import DOING
 from sdtalk.demo.worker import Worker
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
@@ -29,6 +31,7 @@ from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import probe
 
 ROOT = Path(__file__).parent.parent
+CAMERA = "#portrait .source-selection button:nth-child(2)"
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +100,22 @@ def test_what_cannot_be_used_is_told_in_one_line(
     text.write_text("Dear diary")
     empty.write_bytes(b"")
     portrait, speech, options, words = {
-        "no portrait": (None, word, {}, "Portrait: there is none yet"),
-        "no consent": (PORTRAIT, word, {"consent": False}, "Consent: it has not been given"),
+        "no portrait": (
+            None,
+            word,
+            {},
+            "portrait: there is none yet. Send a file as",
+        ),
+        "no consent": (
+            PORTRAIT,
+            word,
+            {"consent": False},
+            "consent: it has not been given. Send the",
+        ),
         "text as picture": (text, word, {}, "holiday.png: this is not a picture"),
         "empty sound": (PORTRAIT, empty, {}, "silence.wav: the file is empty"),
         "a path": (PORTRAIT, word, {"background": "colour", "colour": str(PORTRAIT)}, "colour: "),
-        "no video": (PORTRAIT, word, {"pose": "video"}, "Video to follow: there is none yet"),
+        "no video": (PORTRAIT, word, {"pose": "video"}, "driver: there is none yet"),
     }[name]
     with pytest.raises(AppError) as caught:
         generate(client, portrait, speech, **options)
@@ -162,7 +175,7 @@ def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> Non
     cache.name, cache.pipeline = "mini", Dreaming()
     service = TalkService(cache)
     with pytest.raises(gr.Error, match="Stopped"):
-        service.generate("a.png", "b.wav", True, request=visit, progress=told)
+        service.generate(str(PORTRAIT), str(SPEECH), True, request=visit, progress=told)
     assert told.steps[1:] == [(0, "Working"), ((1, 2), DOING["rendering"])] and not service.stops
 
 
@@ -185,7 +198,7 @@ def test_all_videos_are_made_on_one_thread() -> None:
     def visit(number: int) -> None:
         with pytest.raises(gr.Error, match="made up"):
             request = gr.Request(session_hash=str(number))
-            service.generate("a.png", "b.wav", True, request=request, progress=told)
+            service.generate("a.png", str(SPEECH), True, request=request, progress=told)
 
     visits = [threading.Thread(target=visit, args=(number,)) for number in range(6)]
     for thread in visits:
@@ -271,6 +284,28 @@ def test_models_given_by_hand_are_looked_at_before_the_page_starts(
             assert error.startswith("sdtalk: ") and says in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--max-seconds", "0"], "--max-seconds: 0 is no length. Give seconds, such as 60."),
+        (["--auth", "ann"], "--auth: it is not a name and a password. Give it as NAME:PASSWORD."),
+        (["--port", "TAKEN"], "Choose another --port or --host."),
+        (["--port", "99999"], "Choose another --port or --host."),
+        (["--host", "203.0.113.1"], "Choose another --port or --host."),
+    ],
+)
+def test_where_the_page_cannot_be_one_line_says_why(
+    cache: ModelCache, capsys: pytest.CaptureFixture, words: list[str], says: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        given = [port if word == "TAKEN" else word for word in words]
+        model = ["--device", "cpu", "--model", cache.sources["first"]]
+        assert main(["demo", *model, *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sdtalk: ") and says in error and error.count("\n") == 1
+
+
 def test_names_are_checked_besides_by_gradio() -> None:
     assert known_model("mini", ["mini", "base"]) == "mini"
     with pytest.raises(InputError, match="Model: 'nope' is none of those here. Choose one of: mini, base"):
@@ -300,7 +335,7 @@ def test_a_visitor_chooses_a_model(
         tab.choose_files("#speech input[type=file]", word)
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
         tab.run("document.querySelector('input[type=checkbox]').click()")
-        tab.press("Generate")
+        tab.press("4. Generate")
         tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
         assert cache.name == "second" and tab.complaints() == []
 
@@ -309,8 +344,15 @@ def test_a_visitor_chooses_a_model(
 def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, tmp_path: Path) -> None:
     with browser(tmp_path) as tab:
         tab.open(page.local_url)
-        tab.press("Generate")
-        tab.wait("document.body.innerText.includes('Portrait: there is none yet')")
+        tab.press("4. Generate")
+        alert = "(document.querySelector('#message [role=alert]')?.innerText ?? '')"
+        tab.wait(f"{alert} == 'Portrait: there is none yet. Please add it.'")
+        assert (
+            tab.run(
+                "getComputedStyle(document.querySelector(CAMERA)).display".replace("CAMERA", repr(CAMERA))
+            )
+            == "none"
+        )
         tab.run("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options')).click()")
         for option, control in {"video": "Video to follow", "colour": "Background colour"}.items():
             tab.wait(f"!!document.querySelector('input[type=radio][value={option}]')")
@@ -325,18 +367,32 @@ def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, 
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
         tab.run("document.querySelector('input[type=checkbox]').click()")
 
-        tab.press("Generate")  # 7 seconds of speech: time enough to change one's mind
-        tab.wait("/[0-9]+.[0-9]+ frames/.test(document.body.innerText)")
+        status = "document.querySelector('#status[role=status][aria-live=polite]').innerText"
+        tab.wait(f"/^7 s of speech: the video takes about \\d+ s/.test({status})")
+        tab.press("4. Generate")  # 7 seconds of speech: time enough to change one's mind
+        tab.wait("(v => v && v.currentTime > 0.2)(document.querySelector('#growing video'))")
+        assert tab.run(f"/: \\d+ of 178/.test({status})") and tab.run(f"{alert} == ''")
         tab.press("Stop")
         tab.wait("![...document.querySelectorAll('button')].some(b => b.innerText.trim() == 'Stop')")
+        tab.wait(f"{status}.startsWith('Stopped')")
+        assert not tab.run("!!document.querySelector('#growing, #result video')")
+        assert not list(folder.glob("sdtalk-*")) and not page.pending_streams
         tab.run("document.querySelector('#speech button[aria-label=Clear]').click()")
         tab.wait("!!document.querySelector('#speech input[type=file]')")
 
         tab.choose_files("#speech input[type=file]", word)
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
-        tab.press("Generate")
+        tab.press("4. Generate")
         tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
         tab.wait("document.body.innerText.includes('Download')")
+        tab.run("document.querySelector('#speech button[aria-label=Clear]').click()")
+        tab.wait("!!document.querySelector('#speech input[type=file]')")
+        tab.press("4. Generate")
+        tab.wait(f"{alert} == 'Speech: there is none yet. Please add it.'")
+        tab.wait(
+            "!!document.querySelector('#result video')"
+        )  # the last good one stays, and its Download, too
+        assert tab.run("document.body.innerText.includes('Download')")
         assert tab.complaints() == []
         foreign = {url for url in tab.requested() if not url.startswith((page.local_url, "data:", "blob:"))}
         assert not foreign, "the page needs other sites"

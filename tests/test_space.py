@@ -1,5 +1,6 @@
 """Tests of the Space: videos made in forks as on ZeroGPU, what a Space reads, app.py on a Space's packages alone."""
 
+import asyncio
 import json
 import os
 import re
@@ -33,11 +34,14 @@ from sdtalk.demo.gpu_loan import (
     check_loan,
     loan_seconds,
 )
+from sdtalk.demo.inputs import Given
 from sdtalk.demo.launch import make_page
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, build
-from sdtalk.demo.service import DOING, TalkService
+from sdtalk.demo.service import TalkService
+from sdtalk.demo.shown import DOING, Shown
 from sdtalk.demo.video_job import VideoJob
+from sdtalk.demo.watching import watch
 from sdtalk.demo.zero_gpu import import_spaces, on_zero_gpu
 from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
@@ -128,7 +132,7 @@ def test_no_gpu_is_asked_for_in_vain(
     for speech, words in ((empty, "silence.wav: the file is empty"), (long, "long.wav: it lasts 301 s")):
         with pytest.raises(gr.Error, match=words):
             generate(service, speech)
-    with pytest.raises(gr.Error, match="Consent"):
+    with pytest.raises(gr.Error, match="consent"):
         service.generate(str(PORTRAIT), str(empty), request=gr.Request(session_hash="visitor"))
     assert not spaces.forks and not list(folder.iterdir())
 
@@ -147,6 +151,43 @@ def test_a_visitor_stops_a_video_in_its_fork(
         with pytest.raises(gr.Error, match="Stopped"):
             run.result(timeout=30)  # the video would take twice as long
     assert not list(folder.iterdir()) and not service.stops
+
+
+def test_a_video_is_watched_while_its_fork_makes_it(
+    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+) -> None:
+    service, speech = TalkService(mini), save_speech(tmp_path / "speech.wav", 1.5)
+    given = Given(
+        *(
+            str(PORTRAIT),
+            str(speech),
+            True,
+            "idle",
+            None,
+            "natural",
+            "original",
+            "#ffffff",
+            None,
+            1.0,
+            0.5,
+            0,
+        ),
+        "mini",
+    )
+
+    async def everything() -> list[tuple[Shown, int]]:
+        visit = gr.Request(session_hash="visitor")
+        return [
+            (shown, shown.piece.stat().st_size if shown.piece else 0)
+            async for shown in watch(service, given, visit)
+        ]
+
+    news = asyncio.run(everything())
+    assert [size > 10_000 for shown, size in news if shown.piece] == [True, True]
+    assert any((shown.line or "").startswith(DOING["rendering"]) and shown.total for shown, _ in news)
+    video = news[-1][0].video
+    assert video and probe(video).duration == pytest.approx(1.5, abs=0.045)
+    assert len(spaces.forks) == 1 and not list(folder.iterdir()) and not service.stops
 
 
 def test_a_fork_that_is_ended_leaves_nothing(

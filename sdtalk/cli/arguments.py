@@ -142,6 +142,20 @@ def demo_arguments(parser: Parser) -> None:
     more = "a folder or user/name on the Hub to offer besides the models found; the first is the default"
     parser.add_argument("--model", action="append", default=[], help=more)
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", help="0.0.0.0 lets other machines in (this machine alone)"
+    )
+    parser.add_argument("--port", type=int, help="where the page is (the first free one from 7860)")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        default=None,
+        help="a public address for 72 hours, through Gradio's servers",
+    )
+    parser.add_argument("--auth", metavar="NAME:PASSWORD", help="let in only those who know both")
+    parser.add_argument(
+        "--max-seconds", type=float, help="the longest recording that is taken, for shared machines (any)"
+    )
 
 
 def doctor_arguments(parser: Parser) -> None:

@@ -7,5 +7,6 @@ from sdtalk.demo.launch import make_page, serve
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    serve(make_page(arguments.model, arguments.device))
+    page = make_page(arguments.model, arguments.device, arguments.max_seconds)
+    serve(page, arguments.host, arguments.port, arguments.share, arguments.auth)
     return 0

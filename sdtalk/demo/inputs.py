@@ -1,22 +1,88 @@
 """Checks of what visitors of the page give, before anything else looks at it."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from sdtalk.demo.work_time import in_words
 from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
 from sdtalk.video.label import AI_GENERATED
 
+ON_THE_PAGE = {
+    "portrait": "Portrait",
+    "speech": "Speech",
+    "driver": "Video to follow",
+    "picture": "Background picture",
+}
+"""What the page calls what the interface for programs calls otherwise."""
 
-def require(value: str | None, what: str) -> str:
-    """Return an input that must be there.
+CONSENT = "The person shown is me, has agreed to this video, or is the example"
 
-    Raises:
-        InputError: It is not.
+
+@dataclass(frozen=True)
+class Given:
+    """What a video is to be made of; the fields are the arguments of `TalkService.generate`.
+
+    Attributes:
+        by_program: Whether a program asks, which knows parameters, and not what the page calls them.
     """
-    if not value:
-        raise InputError(what, "there is none yet", "Please add it.")
-    return value
+
+    portrait: str | None
+    speech: str | None
+    consent: bool | None
+    pose: str
+    driver: str | None
+    blink: str
+    background: str
+    colour: str
+    picture: str | None
+    mouth: float | int
+    expression: float | int
+    seed: float | int
+    model: str
+    by_program: bool = False
+
+    def require(self, name: str) -> str:
+        """Return an input that must be there.
+
+        Raises:
+            InputError: It is not.
+        """
+        if value := getattr(self, name):
+            return value
+        if self.by_program:
+            raise InputError(name, "there is none yet", f"Send a file as the parameter {name}.")
+        raise InputError(ON_THE_PAGE[name], "there is none yet", "Please add it.")
+
+    def check_consent(self) -> None:
+        """Refuse to go on without consent.
+
+        Raises:
+            InputError: It was not given.
+        """
+        if self.consent:
+            return
+        if self.by_program:
+            remedy = "Send the parameter consent=true if the person shown is you or has agreed to this video."
+            raise InputError("consent", "it has not been given", remedy)
+        raise InputError("3. Consent", "it has not been given", f"Please tick “{CONSENT}”.")
+
+    def options(self) -> TalkOptions:
+        """How the video is made.
+
+        Raises:
+            InputError: A video or picture to follow is missing, or a value is not possible.
+        """
+        pose = self.require("driver") if self.pose == "video" else self.pose
+        behind = as_hex(self.colour) if self.background == "colour" else self.background
+        behind = self.require("picture") if self.background == "picture" else behind
+        choices = {"seed": int(self.seed), "mouth": float(self.mouth), "expression": float(self.expression)}
+        return TalkOptions.of(TalkOptions(pose, self.blink, behind, label=AI_GENERATED), **choices)
+
+    def told(self, problem: str, model_source: str | None) -> str:
+        """An error's text for whoever gave this: without paths of this machine, see `error_message`."""
+        return error_message(problem, self.portrait, self.speech, self.driver, self.picture, model_source)
 
 
 def known_model(model: str, names: list[str]) -> str:
@@ -46,27 +112,15 @@ def as_hex(colour: str) -> str:
     return colour
 
 
-def chosen_options(
-    pose: str,
-    driver: str | None,
-    blink: str,
-    background: str,
-    colour: str,
-    picture: str | None,
-    mouth: float | int,
-    expression: float | int,
-    seed: float | int,
-) -> TalkOptions:
-    """The options of a video, from the page's controls; the arguments are those of `TalkService.generate`.
+def check_length(speech: str, seconds: float, longest_s: float | None) -> None:
+    """Refuse a recording that is longer than a page takes (None: any length).
 
     Raises:
-        InputError: A video or picture to follow is missing, or a value is not possible.
+        InputError: It is.
     """
-    pose = require(driver, "Video to follow") if pose == "video" else pose
-    behind = as_hex(colour) if background == "colour" else background
-    behind = require(picture, "Background picture") if background == "picture" else behind
-    choices = {"seed": int(seed), "mouth": float(mouth), "expression": float(expression)}
-    return TalkOptions.of(TalkOptions(pose, blink, behind, label=AI_GENERATED), **choices)
+    if longest_s is not None and seconds > longest_s:
+        problem = f"it is longer than {in_words(longest_s)}, which is the most that this page takes"
+        raise InputError(speech, problem, "Cut it into parts, or run SDTalk on a machine of yours.")
 
 
 def error_message(error: InputError | str, *paths: str | None) -> str:

@@ -5,7 +5,9 @@ is loaded from other sites and nothing is reported to anybody.
 """
 
 import importlib.util
+import math
 import signal
+import socket
 import threading
 from typing import Any
 
@@ -24,19 +26,22 @@ QUEUE = 50
 """Visitors who can wait at once."""
 
 
-def make_page(models: list[str], device: str = "auto") -> Any:
+def make_page(models: list[str], device: str = "auto", longest_s: float | None = None) -> Any:
     """Load the first model, and lay out a page with all of them.
 
     Args:
         models: Folders or Hub names to offer besides the models found on this machine; the first is the default.
         device: "auto", "cpu" or "cuda".
+        longest_s: The longest recording that is taken, in seconds; None: any.
 
     Returns:
         The page, a `gr.Blocks`.
 
     Raises:
-        InputError: Gradio is not installed, or a model or the device cannot be used.
+        InputError: Gradio is not installed, or a model, the device or the length cannot be used.
     """
+    if longest_s is not None and not 0 < longest_s < math.inf:
+        raise InputError("--max-seconds", f"{longest_s:g} is no length", "Give seconds, such as 60.")
     if importlib.util.find_spec("gradio") is None:
         remedy = 'Install the extra that brings it: pip install "sdtalk[demo]".'
         raise InputError("the page", "Gradio, which serves it, is not installed", remedy)
@@ -49,18 +54,57 @@ def make_page(models: list[str], device: str = "auto") -> Any:
     if not on_zero_gpu():  # where there is no GPU to render with before somebody comes
         print("Compiling the rasteriser: once a machine, about 10 s ...", flush=True)
         warm_up(pipeline)
-    return build(cache).queue(max_size=QUEUE)
+    return build(cache, longest_s).queue(max_size=QUEUE)
 
 
-def serve(page: Any) -> None:
-    """Serve a page, a `gr.Blocks`, until Ctrl-C."""
+def serve(
+    page: Any,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool | None = None,
+    auth: str | None = None,
+) -> None:
+    """Serve a page until Ctrl-C.
+
+    Args:
+        page: A `gr.Blocks`.
+        host: Address to listen at; None: what Gradio's variables say, or this machine alone.
+        port: The same; None: what Gradio's variables say, or the first free one from 7860.
+        share: Whether Gradio's servers give it a public address; None: what Gradio's variables say.
+        auth: "name:password" of those who are let in; None: everybody.
+
+    Raises:
+        InputError: The address or the port cannot be used, or a name or password is missing.
+    """
     from sdtalk.demo.page import LAUNCH_OPTIONS
 
+    name, _, password = (auth or "").partition(":")
+    if auth is not None and not (name and password):
+        raise InputError("--auth", "it is not a name and a password", "Give it as NAME:PASSWORD.")
     if threading.current_thread() is threading.main_thread():  # not where Gradio loads a changed app.py again
         signal.signal(
             signal.SIGTERM, signal.default_int_handler
         )  # like Ctrl-C: uploads and results are deleted
-    page.launch(**LAUNCH_OPTIONS)
+    if host is not None or port is not None:
+        _check_address(host or "127.0.0.1", port or 0)
+    login = (name, password) if auth else None
+    page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Try to listen there: Gradio would try a hundred ports, and name its variables instead of our flags.
+
+    Raises:
+        InputError: It cannot be done.
+    """
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = f"the page cannot be opened there ({' '.join(reason.split())})"
+        raise InputError(
+            f"{host}, port {port or 'any'}", problem, "Choose another --port or --host."
+        ) from error
 
 
 def warm_up(pipeline: SDTalkPipeline) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
-from sdtalk.demo.service import CONSENT, TalkService
+from sdtalk.demo.service import TalkService
+from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
 from sdtalk.video.label import AI_GENERATED
 from sdtalk.weights.assets import example
@@ -33,10 +35,13 @@ FONT: list[gr.themes.LocalFont | str] = [
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="md", font=FONT).set(
     body_background_fill="*neutral_50",
     body_text_color_subdued="*neutral_500",
-    checkbox_border_color="*neutral_400",
+    checkbox_border_color="*neutral_500",
+    checkbox_border_color_dark="*neutral_400",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
     button_primary_text_color="white",
+    button_cancel_background_fill="#b91c1c",  # white letters on it are at 6.5:1; Gradio's own red is too light
+    button_cancel_background_fill_hover="#991b1b",
 )
 CSS = """
 .gradio-container {max-width: 1100px !important; margin: 0 auto !important}
@@ -44,9 +49,30 @@ CSS = """
 #introduction p, #small-print p {color: var(--body-text-color-subdued)}
 #small-print p {font-size: .85rem; margin: 0}
 #speech .wrap {min-height: 8rem}
-@media (max-width: 640px) {#result {height: auto !important; min-height: 300px}}
+.no-camera #portrait .source-selection button:nth-child(2) {display: none}
+.no-microphone #speech .source-selection button:nth-child(2) {display: none}
 """
-LAUNCH_OPTIONS: dict[str, Any] = {"theme": THEME, "css": CSS, "footer_links": [], "run_history": False}
+DEVICES = """
+<script>
+// What this machine does not have, or the browser keeps from pages without https, is not offered.
+(() => {
+  const look = async () => {
+    const kinds = (await navigator.mediaDevices?.enumerateDevices() ?? []).map(({kind}) => kind);
+    document.documentElement.classList.toggle("no-camera", !kinds.includes("videoinput"));
+    document.documentElement.classList.toggle("no-microphone", !kinds.includes("audioinput"));
+  };
+  look();
+  navigator.mediaDevices?.addEventListener("devicechange", look);
+})();
+</script>
+"""
+LAUNCH_OPTIONS: dict[str, Any] = {
+    "theme": THEME,
+    "css": CSS + STAGE_CSS,
+    "head": DEVICES + CARRY_ON,
+    "footer_links": [],
+    "run_history": False,
+}
 """For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
 
 
@@ -59,7 +85,7 @@ def file_path(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
 
 
-def materials() -> list[gr.components.Component]:
+def materials() -> tuple[gr.Image, gr.Audio]:
     """Lay out the inputs that must be there; in the order of `TalkService.generate`'s arguments."""
     take: dict[str, Any] = {"label": "or take the example", "api_visibility": "private"}
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
@@ -69,7 +95,7 @@ def materials() -> list[gr.components.Component]:
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
     gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
     portrait.preprocess = file_path  # type: ignore
-    return [portrait, speech]
+    return portrait, speech
 
 
 def choices(models: list[str]) -> list[gr.components.Component]:
@@ -110,46 +136,33 @@ def shown_with(part: gr.components.Component, choice: gr.Radio, option: str) -> 
     choice.change(lambda chosen: gr.update(visible=chosen == option), choice, part, **AT_ONCE)
 
 
-def working(busy: bool) -> tuple[dict, dict]:
-    """The two buttons, while a video is being made and otherwise."""
-    return gr.update(interactive=not busy), gr.update(visible=busy)
+def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
+    """Lay out the page.
 
-
-def build(models: ModelCache) -> gr.Blocks:
-    """Lay out the page."""
-    service = TalkService(models)
+    Args:
+        models: What there is to choose from.
+        longest_s: The longest recording that is taken, in seconds; None: any.
+    """
+    service = TalkService(models, longest_s)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
             with gr.Column():
                 given, options = materials(), choices(models.names)
             with gr.Column():
-                consent = gr.Checkbox(label=CONSENT)
-                with gr.Row():
-                    start = gr.Button("Generate", variant="primary", scale=3)
-                    stop = gr.Button("Stop", variant="stop", scale=1, visible=False)
-                result = gr.Video(
-                    label="Result", elem_id="result", interactive=False, autoplay=True, height=440, buttons=[]
-                )
-                note = gr.Markdown()
-                download = gr.DownloadButton("Download", visible=False)
+                consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
+                stage = Stage.laid_out()
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
-        buttons = [start, stop]
         inputs = [*given, consent, *options]
-        begun = start.click(lambda: working(True), None, buttons, **AT_ONCE)
-        run = begun.then(
+        stage.connect(service, page, inputs)
+        by_program = gr.Button(visible=False)
+        by_program.click(
             service.generate,
             inputs,
-            [result, note],
+            [stage.result, stage.note],
             api_name="generate",
             concurrency_limit=service.at_once,
-            show_progress_on=result,
         )
-        for ended in (run.success, run.failure):  # Gradio 6.31 does not run `then` after an error
-            ended(lambda: working(False), None, buttons, **AT_ONCE)
-        run.success(lambda video: gr.update(value=video, visible=True), result, download, **AT_ONCE)
-        stop.click(None, cancels=run, api_visibility="private")
-        stop.click(service.stop, **AT_ONCE)
-        stop.click(lambda: working(False), None, buttons, **AT_ONCE)
+        stage.tells_of(service, given[1])
         page.unload(service.stop)
     return page

@@ -1,9 +1,9 @@
-"""Generation service: turns the page's inputs into videos, each of which its visitor can stop."""
+"""Generation service: turns what a page or a program gives into videos, each of which its visitor can stop."""
 
 import html
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +12,12 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from sdtalk.demo.gpu_loan import VISITORS_AT_ONCE, check_loan, loan_seconds
-from sdtalk.demo.inputs import chosen_options, error_message, known_model, require
+from sdtalk.demo.inputs import Given, check_length, known_model
 from sdtalk.demo.model_cache import ModelCache
+from sdtalk.demo.shown import DOING, expected
 from sdtalk.demo.video_job import Outcome, StopFlag, Stopped, VideoJob
+from sdtalk.demo.waiting_line import WaitingLine
+from sdtalk.demo.work_time import WorkTime
 from sdtalk.demo.worker import Worker
 from sdtalk.demo.zero_gpu import on_a_lent_gpu, on_zero_gpu
 from sdtalk.errors import InputError
@@ -22,12 +25,11 @@ from sdtalk.options import TalkOptions
 from sdtalk.process import hand_back_memory
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
 
-CONSENT = "The person shown is me, has agreed to this video, or is the example"
-DOING = {
-    "preparing": "Looking at the portrait, listening to the speech",
-    "tracking": "Following the head in the video",
-    "rendering": "Drawing the frames",
-}
+ROOM = 50
+"""Visitors who can wait at once."""
+
+LOOK_EVERY_S = 0.1
+"""How often those who wait look whether it is their turn, or whether there is news."""
 
 
 class TalkService:
@@ -38,12 +40,19 @@ class TalkService:
     fork, which has neither that thread nor its model anew: it finds the model as it was loaded before.
     """
 
-    def __init__(self, models: ModelCache) -> None:
-        self.models = models
+    def __init__(self, models: ModelCache, longest_s: float | None = None) -> None:
+        """Make nothing yet.
+
+        Args:
+            models: What there is to choose from.
+            longest_s: The longest recording that is taken, in seconds; None: any.
+        """
+        self.models, self.longest_s = models, longest_s
         self.stops: dict[str | None, StopFlag] = {}
         self.forks = on_zero_gpu()
         self.at_once = VISITORS_AT_ONCE if self.forks else 1
-        self._make: Callable[[VideoJob, gr.Progress], Outcome] = (
+        self.line, self.work_time = WaitingLine(self.at_once, ROOM), WorkTime()
+        self._make: Callable[[VideoJob, gr.Progress | None], Outcome] = (
             on_a_lent_gpu(self._make_here, loan_seconds)
             if self.forks
             else partial(Worker().run, self._make_here)
@@ -89,58 +98,97 @@ class TalkService:
         Returns:
             The video, and what the user should know about it, or "".
         """
-        given = portrait, speech, driver, picture
-        with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
-            stop = self.stops[request.session_hash] = StopFlag(Path(folder))
-            try:
-                portrait, speech = require(portrait, "Portrait"), require(speech, "Speech")
-                if not consent:
-                    raise InputError("Consent", "it has not been given", f"Please tick “{CONSENT}”.")
-                options = chosen_options(
-                    pose, driver, blink, background, colour, picture, mouth, expression, seed
-                )
-                model = known_model(model or self.models.names[0], self.models.names)
-                job = self._with_length(VideoJob(model, portrait, speech, options, Path(folder)))
-                outcome = self._make(job, progress)
-            except InputError as error:
-                outcome = Outcome(problem=str(error))
-            finally:
-                if self.stops.get(request.session_hash) is stop:
-                    del self.stops[request.session_hash]
-            if outcome.stopped:
-                raise gr.Error("Stopped.", print_exception=False)
-            if outcome.problem:
-                line = error_message(outcome.problem, *given, self.models.sources.get(model or ""))
-                raise gr.Error(html.escape(line, quote=False), None, print_exception=False)
-            return save_file_to_cache(job.video, get_upload_folder()), outcome.note
+        given = Given(
+            portrait, speech, consent, pose, driver, blink, background, colour, picture, mouth, expression, seed,
+            model or self.models.names[0], by_program=True,
+        )  # fmt: skip
+        folder, stop = self.visit(request)
+        try:
+            outcome = self._made_in_turn(job := self.job(given, Path(folder.name)), progress)
+            video = "" if outcome.stopped or outcome.problem else kept(job)
+        except Stopped:
+            outcome = Outcome(stopped=True)
+        except InputError as error:
+            outcome = Outcome(problem=str(error))
+        finally:
+            self.left(request, folder, stop)
+        if outcome.stopped:
+            raise gr.Error("Stopped.", print_exception=False)
+        if outcome.problem:
+            line = html.escape(self.told(outcome.problem, given), quote=False)
+            raise gr.Error(line, None, print_exception=False)
+        return video, outcome.note
 
-    def _with_length(self, job: VideoJob) -> VideoJob:
-        """Where a GPU is lent, find out for how long, before it is asked for.
+    def _made_in_turn(self, job: VideoJob, progress: gr.Progress) -> Outcome:
+        """Wait for one's turn, and make a video."""
+        with self.line.joined(self.work_time.expected(job.speech_seconds)) as place:
+            while place.ahead:
+                job.stop.check()
+                time.sleep(LOOK_EVERY_S)
+            return self.make(job, progress)
+
+    def expected(self, speech: str) -> str:
+        """Say how long a video of a recording will take, before it is made.
 
         Raises:
-            InputError: The recording cannot be read, or is too long.
+            InputError: The recording cannot be read, or is longer than this page takes.
         """
-        if not self.forks:
-            return job
-        try:
-            job = replace(job, speech_seconds=len(read_speech(job.speech).samples) / SAMPLE_RATE_HZ)
+        seconds = self._seconds(speech)
+        return expected(seconds, self.work_time.expected(seconds), self.line.wait())
+
+    def job(self, given: Given, folder: Path, watched: bool = False) -> VideoJob:
+        """Look at what was given, and put together what has to be done.
+
+        Args:
+            given: What the video is made of.
+            folder: Empty folder of the job.
+            watched: Whether pieces are wanted.
+
+        Raises:
+            InputError: Something cannot be used, as far as can be said before the work begins.
+        """
+        portrait, speech = given.require("portrait"), given.require("speech")
+        given.check_consent()
+        options, model = given.options(), known_model(given.model, self.models.names)
+        job = VideoJob(model, portrait, speech, options, folder, self._seconds(speech), watched)
+        if self.forks:
             check_loan(job)
-            return job
+        return job
+
+    def _seconds(self, speech: str) -> float:
+        """Length of a recording; a little more than this page takes where it is longer.
+
+        Raises:
+            InputError: The recording cannot be read, or is longer than this page takes.
+        """
+        try:
+            seconds = len(read_speech(speech, enough_s=self.longest_s).samples) / SAMPLE_RATE_HZ
         finally:
             hand_back_memory()
+        check_length(speech, seconds, self.longest_s)
+        return seconds
 
-    def _make_here(self, job: VideoJob, progress: gr.Progress) -> Outcome:
+    def make(self, job: VideoJob, progress: gr.Progress | None) -> Outcome:
+        """Make a video whose turn it is, and learn from it how long that takes."""
+        began = time.monotonic()
+        outcome = self._make(job, progress)
+        if not outcome.stopped and not outcome.problem:
+            self.work_time.learn(job.speech_seconds, time.monotonic() - began)
+        return outcome
+
+    def _make_here(self, job: VideoJob, progress: gr.Progress | None) -> Outcome:
         """Make a video: on the one thread for it, or in a fork, so what goes in and out is picklable."""
 
         def show(stage: str, done: int, total: int) -> None:
-            job.stop.check()
-            progress((done, total) if total else 0, desc=DOING.get(stage, "Working"), unit="frames")
+            job.tell(stage, done, total)
+            if progress is not None:
+                progress((done, total) if total else 0, desc=DOING.get(stage, "Working"), unit="frames")
 
         try:
             show("preparing", 0, 0)
             pipeline = self.models.pipeline_for(job.model)
             talk = pipeline(job.portrait, job.speech, options=job.options, progress=show)
-            talk.save(job.video, show)
+            talk.save(job.video, show, job.pieces if job.watched else None)
             return Outcome(talk.note)
         except InputError as error:
             return Outcome(problem=str(error))
@@ -149,7 +197,28 @@ class TalkService:
         finally:
             hand_back_memory()
 
+    def told(self, problem: str, given: Given) -> str:
+        """An error's text for whoever gave this."""
+        return given.told(problem, self.models.sources.get(given.model))
+
+    def visit(self, request: gr.Request) -> "tuple[tempfile.TemporaryDirectory[str], StopFlag]":
+        """A folder for a job, and the flag with which its visitor stops it; `left` takes both back."""
+        folder = tempfile.TemporaryDirectory(prefix="sdtalk-")
+        stop = self.stops[request.session_hash] = StopFlag(Path(folder.name))
+        return folder, stop
+
+    def left(self, request: gr.Request, folder: "tempfile.TemporaryDirectory[str]", stop: StopFlag) -> None:
+        """Nothing is wanted of a job any more."""
+        if self.stops.get(request.session_hash) is stop:
+            del self.stops[request.session_hash]
+        folder.cleanup()
+
     def stop(self, request: gr.Request) -> None:
         """Let the video that is being made for this visitor not be finished."""
         if request.session_hash in self.stops:
             self.stops[request.session_hash].set()
+
+
+def kept(job: VideoJob) -> str:
+    """Put a finished video where the page serves it from for a while; return its path there."""
+    return save_file_to_cache(job.video, get_upload_folder())

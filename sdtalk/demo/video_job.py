@@ -1,5 +1,10 @@
-"""Video job: what a page's video is made of, and what became of it; both can be pickled, for another process."""
+"""Video job: what a page's video is made of, and what became of it; both can be pickled, for another process.
 
+Where the work is done by another process, its folder is the way both talk: the wish to stop goes one way, how far the
+work is, and the pieces to be watched meanwhile, come back.
+"""
+
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +25,8 @@ class VideoJob:
         speech: Path of the recording.
         options: How the video is made.
         folder: Empty folder of this job, for the video and for the wish to stop; both processes see it.
-        speech_seconds: How long the recording is, where somebody has to know beforehand.
+        speech_seconds: How long the recording is.
+        watched: Whether somebody watches it while it is made, and wants pieces.
     """
 
     model: str
@@ -29,6 +35,7 @@ class VideoJob:
     options: TalkOptions
     folder: Path
     speech_seconds: float = 0.0
+    watched: bool = False
 
     @property
     def video(self) -> Path:
@@ -36,9 +43,29 @@ class VideoJob:
         return self.folder / "talking.mp4"
 
     @property
+    def pieces(self) -> Path:
+        """Folder of the pieces, see `sdtalk.video.pieces`."""
+        return self.folder / "pieces"
+
+    @property
     def stop(self) -> "StopFlag":
         """Whether it is still wanted."""
         return StopFlag(self.folder)
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Let whoever watches know how far it is; a `Progress`. Raises Stopped where nobody wants it any more."""
+        self.stop.check()
+        news = self.folder / "news"
+        news.with_suffix(".new").write_text(f"{stage} {done} {total}", encoding="utf-8")
+        os.replace(news.with_suffix(".new"), news)  # never read in parts
+
+    def told(self) -> tuple[str, int, int]:
+        """The stage, how many of its frames are done, and how many there are (0: not known)."""
+        try:
+            stage, done, total = (self.folder / "news").read_text(encoding="utf-8").rsplit(" ", 2)
+        except FileNotFoundError:
+            return "preparing", 0, 0
+        return stage, int(done), int(total)
 
 
 @dataclass(frozen=True)

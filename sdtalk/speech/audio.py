@@ -59,7 +59,9 @@ SpeechSource: TypeAlias = str | Path | tuple[int, np.ndarray] | np.ndarray | Ten
 """A recording as users have it, see `read_speech`."""
 
 
-def read_speech(source: SpeechSource, sampling_rate: int | None = None) -> Speech:
+def read_speech(
+    source: SpeechSource, sampling_rate: int | None = None, enough_s: float | None = None
+) -> Speech:
     """Read speech at any rate and number of channels, from any file that ffmpeg reads or from an array.
 
     Two hours need about 0.5 GB. A recording of pure silence is valid.
@@ -67,13 +69,14 @@ def read_speech(source: SpeechSource, sampling_rate: int | None = None) -> Speec
     Args:
         source: A sound file, or a video with sound; or an array as `waveform.as_waveform` takes it.
         sampling_rate: Of a bare array, in Hz.
+        enough_s: Read little more of a file than so many seconds; for those who only ask whether it is longer.
 
     Raises:
         InputError: No file, no sound in it, shorter than a video frame, longer than four hours, shorter than
             it declares (cut off), with samples that are not numbers, or of a type that is no sound.
     """
     if isinstance(source, str | Path):
-        return _read_file(Path(source))
+        return _read_file(Path(source), enough_s)
     waveform = as_waveform(source, sampling_rate)
     samples = _resampled(waveform)
     _check_length(len(samples), "speech")
@@ -101,19 +104,20 @@ def _resampled(waveform: Waveform) -> np.ndarray:
     return np.frombuffer(bytearray(done.stdout), dtype="<f4")
 
 
-def _read_file(path: Path) -> Speech:
+def _read_file(path: Path, enough_s: float | None = None) -> Speech:
     if not path.is_file():
         problem = "it is not a file" if path.exists() else "there is no such file"
         raise InputError(str(path), problem, "Check the path of the recording.")
     if path.stat().st_size == 0:
         raise InputError(str(path), "the file is empty", _REMEDY)
-    samples, log = _decode(path)
+    longest_s = LONGEST_HOURS * 3600.0 if enough_s is None else enough_s
+    samples, log = _decode(path, longest_s=longest_s)
     seconds = len(samples) / SAMPLE_RATE_HZ
     declared = _declared_seconds(path, log)
     if len(samples) == 0:
         raise InputError(str(path), _why_nothing(log), _REMEDY)
     _check_length(len(samples), str(path))
-    if declared is not None and seconds < declared - 0.5:
+    if declared is not None and seconds < min(declared, longest_s) - 0.5:
         problem = f"the file is cut off: {seconds:.1f} s of sound where it declares {declared:.1f} s"
         raise InputError(str(path), problem, "Copy or export it again.")
     for start in range(0, len(samples), 1 << 22):
@@ -131,11 +135,13 @@ def read_soundtrack(path: str | Path) -> Float[Tensor, " samples"]:
     return torch.from_numpy(np.nan_to_num(samples, posinf=0, neginf=0))
 
 
-def _decode(path: Path, filters: str = "") -> tuple[np.ndarray, str]:
+def _decode(
+    path: Path, filters: str = "", longest_s: float = LONGEST_HOURS * 3600.0
+) -> tuple[np.ndarray, str]:
     """All samples of the first sound stream (a little over the longest allowed at most) and ffmpeg's log."""
     # "file:" and the white list: a name or a play list must never make ffmpeg open anything but local files
     options = "-hide_banner -nostdin -nostats -protocol_whitelist file,pipe -i".split()
-    output = f"-map 0:a:0 -t {LONGEST_HOURS * 3600 + 1} -af {filters}{_MONO} -f f32le pipe:1".split()
+    output = f"-map 0:a:0 -t {longest_s + 1} -af {filters}{_MONO} -f f32le pipe:1".split()
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *options, f"file:{path.absolute()}", *output]
     data = bytearray()  # grows in place; a list of pieces would need twice the memory to join
     with tempfile.TemporaryFile() as log:

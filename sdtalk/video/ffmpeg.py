@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from sdtalk.errors import InputError
 from sdtalk.speech.waveform import Waveform
 from sdtalk.video.nvenc import NVENC, nvenc_works
+from sdtalk.video.pieces import with_pieces
 from sdtalk.video.writer import COMMENT, VideoWriter
 
 QUIET = tuple("-hide_banner -loglevel error -y".split())
@@ -89,6 +90,7 @@ class FfmpegWriter(VideoWriter):
     _process: subprocess.Popen | None = None
     _log: IO[bytes] | None = None
     on_gpu = False  # whether to encode there, where that works
+    pieces: Path | None = None  # folder for pieces of an .mp4, to be watched while it is made
     encodings: ClassVar[dict[str, Encoding]] = ENCODINGS
 
     @property
@@ -100,7 +102,7 @@ class FfmpegWriter(VideoWriter):
         self._log = tempfile.TemporaryFile()
         # a session of its own: Ctrl-C reaches us, and we decide what becomes of ffmpeg
         self._process = subprocess.Popen(
-            self._command(), stdin=subprocess.PIPE, stderr=self._log, start_new_session=True
+            self._command(), stdin=subprocess.PIPE, stderr=self._log, cwd=self.pieces, start_new_session=True
         )
         _widen(self._process.stdin)
 
@@ -119,8 +121,10 @@ class FfmpegWriter(VideoWriter):
             command += [*sound_input(self.sound, self._beside(".f32")), "-map", "0:v:0", "-map", "1:a:0"]
             command += [*self.encoding.sound.split(), "-af"]
             command.append(sound_filter(self.frames, self.fps) + self.encoding.rates)
-        command += ["-vf", filters, *video.split(), *PROVENANCE, *self.encoding.container.split()]
-        return [*command, f"file:{self._temporary}"]
+        command += ["-vf", filters, *video.split(), *PROVENANCE]
+        if self.pieces is not None:
+            return [*command, *with_pieces(str(self._temporary))]
+        return [*command, *self.encoding.container.split(), f"file:{self._temporary}"]
 
     def _append(self, frame: UInt8[np.ndarray, "height width channel"]) -> None:
         assert self._process is not None and self._process.stdin is not None

@@ -28,6 +28,7 @@ def open_writer(
     frames: int | None = None,
     alpha: bool = False,
     on_gpu: bool = False,
+    pieces: Path | None = None,
 ) -> VideoWriter:
     """Writer for an .mp4, .webm, .mov or .gif, or for a folder of PNG (a name without suffix).
 
@@ -40,6 +41,7 @@ def open_writer(
             default it stays whole, which is right when `audio.frame_count` frames come.
         alpha: Whether frames are RGBA.
         on_gpu: Whether a GPU should encode an .mp4, where that works.
+        pieces: Folder that gets an .mp4 in pieces while it is made, too, see `sdtalk.video.pieces`; None: none.
 
     Returns:
         A context manager with `write(frame)`.
@@ -52,7 +54,7 @@ def open_writer(
         raise InputError(str(path), "it is also an input", "Choose another name for the output.")
     writer = FORMATS[Path(path).suffix.lower()](path, size, fps, sound, frames, alpha)
     if isinstance(writer, FfmpegWriter):
-        writer.on_gpu = on_gpu
+        writer.on_gpu, writer.pieces = on_gpu, pieces
     return writer
 
 
