@@ -95,6 +95,16 @@ class Talk:
         return f"Talk({len(self)} frames, {len(self) / self.frames_per_second:.2f} s, {place})"
 
     @property
+    def model(self) -> SDTalk:
+        """What renders the head."""
+        return self._model
+
+    @property
+    def speech(self) -> Speech:
+        """The sound."""
+        return self._speech
+
+    @property
     def timings(self) -> dict[str, float]:
         """Seconds spent so far, by stage; "video" is the time from the first frame's beginning to the finished file.
 
