@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy import EXAMPLE, save_speech, toy_base, toy_model, toy_picture, toy_track
 from torch import Tensor
+from toy import EXAMPLE, save_speech, toy_base, toy_model, toy_picture, toy_track
 
 from sdtalk import SDTalkPipeline
 from sdtalk.camera import Camera
 from sdtalk.cli.main import main
+from sdtalk.driving import DrivingSignals
 from sdtalk.errors import InputError
-from sdtalk.export import SUFFIXES, check_export, export_head, export_talk, viewer_frame, viewer_page
-from sdtalk.export.moving import principal_shapes
-from sdtalk.export.splats import _colours, _unit_length, splats_of, turned
+from sdtalk.export import check_export, export_head, export_talk, viewer_frame, viewer_page
+from sdtalk.export.moving import moving_splats, principal_shapes
+from sdtalk.export.splats import Splats, _colours, _unit_length, splats_of, turned
 from sdtalk.gaussians import Gaussians
 from sdtalk.head import Head, posed
 from sdtalk.rendering.rasteriser import rasterise
@@ -37,6 +38,17 @@ def pipeline() -> SDTalkPipeline:
 @pytest.fixture(scope="module")
 def head(pipeline: SDTalkPipeline) -> Head:
     return pipeline.reconstruct(EXAMPLE)
+
+
+@pytest.fixture(scope="module")
+def splats(head: Head) -> Splats:
+    return splats_of(head.gaussians)
+
+
+@pytest.fixture(scope="module")
+def small_head(head: Head) -> Head:
+    """A hundredth of it."""
+    return replace(head, gaussians=head.gaussians.only(torch.arange(0, 149_888, 100)))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +110,9 @@ def read_packed(packed: dict) -> tuple[Gaussians, Tensor]:
         "opacities": rgba[:, 3],
         "features": rgba[:, :3],
     }
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)).float()[None] for name, value in fields.items()}
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(value)).float()[None] for name, value in fields.items()
+    }
     tensors["quats"] = torch.nn.functional.normalize(tensors["quats"], dim=-1)
     return Gaussians(**tensors), torch.from_numpy(numbers(packed["head_weight"], "uint8", 1)[:, 0] / 255)
 
@@ -114,7 +128,9 @@ def test_a_ply_shows_the_head_from_every_side(head: Head, coloured: Gaussians, t
     gaussians, comments = read_ply(data)
     count = gaussians.means.shape[1]
     assert [p.name for p in done.path.parent.iterdir()] == ["head.PLY"]
-    assert done.splats == count and done.splats + done.left_out == coloured.means.shape[1] and done.left_out > 0
+    assert (
+        done.splats == count and done.splats + done.left_out == coloured.means.shape[1] and done.left_out > 0
+    )
     assert len(data) == done.size < 68 * count + 1000
     assert "AI-generated" in comments[0] and "y down" in comments[1] and "0.2 m" in comments[1]
     for yaw, pitch in SIDES:
@@ -126,12 +142,13 @@ def test_colours_are_those_of_the_photo(head: Head, coloured: Gaussians) -> None
     photo, alpha = head.portrait.image[0], rasterise(coloured, head.gaussians.rest).alpha[0]
     over_white = photo * alpha + 1 - alpha
     plain = psnr(drawn(head.gaussians.gaussians, head.gaussians.rest), over_white)
-    assert psnr(drawn(coloured, head.gaussians.rest), over_white) > max(30.0, plain + 2), "fine detail is missing"
+    assert psnr(drawn(coloured, head.gaussians.rest), over_white) > max(30.0, plain + 2), (
+        "fine detail is missing"
+    )
 
 
-def test_the_face_looks_at_the_viewer(head: Head) -> None:
+def test_the_face_looks_at_the_viewer(head: Head, splats: Splats) -> None:
     """Axes: y down, z away from the camera. The nose is nearest, the chin below it."""
-    splats = splats_of(head.gaussians)
     mesh = head.portrait.track.mesh[0] @ head.gaussians.rest.rotation[0].T
     nose, chin, right_eye = mesh[1], mesh[152], mesh[33]
     assert nose[2] < mesh[:, 2].median() and chin[1] > nose[1] and right_eye[0] < nose[0]
@@ -139,9 +156,8 @@ def test_the_face_looks_at_the_viewer(head: Head) -> None:
     assert nearest < 0.1, "splats and face are not at the same place"
 
 
-def test_a_splat_file_holds_the_same_largest_first(head: Head, tmp_path: Path) -> None:
+def test_a_splat_file_holds_the_same_largest_first(head: Head, splats: Splats, tmp_path: Path) -> None:
     data = export_head(head, tmp_path / "head.splat").path.read_bytes()
-    splats = splats_of(head.gaussians)
     assert len(data) == 32 * len(splats)
     numbers = np.frombuffer(data, "<f4").reshape(-1, 8)
     small = np.frombuffer(data, "u1").reshape(-1, 32)[:, 24:]
@@ -197,7 +213,9 @@ def test_motion_is_that_of_the_frames(
             real = replace(posed(animated, head.gaussians, signal.camera), features=coloured.features)
             there = drawn(real, signal.camera)
             assert psnr(as_read, there) > 38, number
-            assert psnr(as_read, there) > psnr(drawn(coloured, head.gaussians.rest), there) + 4, "nothing moves"
+            assert psnr(as_read, there) > psnr(drawn(coloured, head.gaussians.rest), there) + 4, (
+                "nothing moves"
+            )
 
 
 def test_shapes_are_exact_where_few_are_enough() -> None:
@@ -220,15 +238,32 @@ def test_quaternions_of_other_lengths_keep_their_ellipsoids() -> None:
     torch.testing.assert_close(covariances(unit, lengths), covariances(quats, scales), atol=1e-4, rtol=1e-3)
 
 
-def test_models_without_priors_can_be_exported(tmp_path: Path) -> None:
-    for model in (toy_model(), toy_base()):
-        size = model.config.margin_px * 0 + 64
-        with torch.no_grad():
-            gaussians = model.reconstruct(toy_picture(), torch.ones(1, 1, size, size), toy_track())
-        splats = splats_of(gaussians)
-        assert 0 < len(splats) == len(splats.kept)
-        assert splats.left_out == gaussians.gaussians.means.shape[1] - len(splats)
-        assert (splats.head_weight == 1).all() or model.config.priors
+@pytest.mark.parametrize("size", ["mini", "base"])
+def test_toys_of_both_models_can_be_exported(size: str) -> None:
+    model, track = (toy_model(), toy_track()) if size == "mini" else (toy_base(), toy_track())
+    if size == "base":
+        track = replace(track, completion_rows=torch.arange(1920))
+    for field in model.motion_fields:  # as if trained: the head moves visibly
+        torch.nn.init.normal_(field.mlp[-1].weight, std=0.01)
+    codes = torch.rand(5, 5) if size == "mini" else torch.rand(5, 2, 8)
+    with torch.no_grad():
+        head = model.reconstruct(toy_picture(), torch.ones(1, 1, 64, 64), track)
+    signals = DrivingSignals(
+        codes, head.eyes + torch.rand(5, 6), track.camera[torch.zeros(5, dtype=torch.long)]
+    )
+    moving = moving_splats(model, head, signals)
+    splats, still = moving.splats, splats_of(head)
+    assert set(still.kept) <= set(splats.kept), "what shows in a frame is there, too"
+    assert splats.left_out == head.gaussians.means.shape[1] - len(splats) > 0
+    np.testing.assert_allclose(np.linalg.norm(splats.quats, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(moving.poses[:, :, :3], np.eye(3)[None].repeat(5, 0), atol=1e-6)
+    with torch.no_grad():
+        animated = model.animate(head, codes, signals.eyes).gaussians.means - head.gaussians.means
+    offsets = animated[:, splats.kept[: moving.shapes.shape[1]]] @ head.rest.rotation[0].T
+    summed = np.einsum("fk,kmc->fmc", moving.weights, moving.shapes)
+    np.testing.assert_allclose(
+        summed, offsets.numpy(), atol=1e-4
+    )  # five frames have no more than five shapes
 
 
 @pytest.mark.parametrize(
@@ -251,7 +286,9 @@ def test_what_cannot_be_written_is_said_before_the_work(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file.txt", "folder.ply"]
 
 
-def test_a_full_disk_leaves_nothing(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(
+    small_head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, data: bytes) -> int:
         path.open("wb").write(data[:100])
         raise OSError(28, "No space left on device")
@@ -260,7 +297,7 @@ def test_a_full_disk_leaves_nothing(head: Head, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "write_bytes", full)
     for name in ("head.ply", "new/folder/head.splat"):
         with pytest.raises(InputError, match="No space left on device"):
-            export_head(head, tmp_path / name)
+            export_head(small_head, tmp_path / name)
     assert [p.name for p in tmp_path.iterdir()] == ["head.ply"]
     assert (tmp_path / "head.ply").read_bytes() == b"former"
 
@@ -283,14 +320,15 @@ def test_the_command_says_what_is_there_and_what_is_missing(
     ):
         assert main(["export", *map(str, words)]) == 2
         said = capsys.readouterr()
-        assert len([line for line in said.err.splitlines() if line.startswith("sdtalk: ")]) == 1 and not said.out
+        assert (
+            len([line for line in said.err.splitlines() if line.startswith("sdtalk: ")]) == 1 and not said.out
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["green.png", "head.splat"]
 
 
-def test_pages_hold_all_they_need(pipeline: SDTalkPipeline, head: Head) -> None:
-    page = viewer_page(head)
+def test_pages_hold_all_they_need(small_head: Head) -> None:
+    page = viewer_page(small_head)
     assert "__HEAD__" not in page and "__SCRIPTS__" not in page
     assert "http:" not in page and "https:" not in page and "src=" not in page
-    frame = viewer_frame(head, title="A <head>")
+    frame = viewer_frame(small_head, title="A <head>")
     assert 'title="A &lt;head&gt;"' in frame and frame.count('"') == 6, "the page ends its own attribute"
-    assert set(SUFFIXES) == {".ply", ".splat", ".json", ".html"}

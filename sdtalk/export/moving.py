@@ -102,7 +102,7 @@ def principal_shapes(offsets: Float[Tensor, "frame moving 3"], count: int) -> Fl
     power, mixes = torch.linalg.eigh(flat @ flat.T)  # of frames, which are far fewer than coordinates
     last = power.flip(0)[:count] > 1e-9 * power[-1].clamp_min(1e-12)
     chosen = mixes.flip(1)[:, :count][:, last]
-    return (chosen.T @ flat).view(-1, *offsets.shape[1:]).float()
+    return (chosen.T @ flat).view(chosen.shape[1], *offsets.shape[1:]).float()
 
 
 def _shown_in(model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> Int[Tensor, " shown"]:
