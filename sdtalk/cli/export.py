@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
 def described(done: Exported) -> str:
     """One line on a written file."""
     seconds = f", {done.frames / FRAME_RATE_HZ:.1f} s" if done.frames else ""
-    left_out = f"; {done.left_out:,} that are transparent or hidden from every side are left out"
+    left_out = f"; {done.left_out:,} transparent, hidden or beyond the photo are left out"
     return f"{done.path} ({done.splats:,} Gaussians{seconds}, {done.size / 1e6:.1f} MB{left_out})"

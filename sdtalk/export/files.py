@@ -35,7 +35,7 @@ class Exported:
     Attributes:
         path: Where it is.
         splats: How many Gaussians are in it.
-        left_out: How many Gaussians of the head are not, because they are transparent or hidden from every side.
+        left_out: How many Gaussians of the head are not: transparent, hidden from every side, or beyond the photo.
         size: Bytes.
         frames: How many frames of motion it has.
     """

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
-from sdtalk.export.splats import LEAST_SHOWN, Splats, splats_of
+from sdtalk.export.splats import LEAST_SHOWN, Splats, splats_of, within_photo
 from sdtalk.head import HeadGaussians, posed
 from sdtalk.live.shown import telling_frames
 from sdtalk.model import SDTalk
@@ -107,6 +107,7 @@ def principal_shapes(offsets: Float[Tensor, "frame moving 3"], count: int) -> Fl
 
 def _shown_in(model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> Int[Tensor, " shown"]:
     """Gaussians that show in the recording's most telling frames: a closed mouth hides what an open one shows."""
+    inside = within_photo(head.gaussians, head.rest)
     seen = []
     for index in telling_frames(signals):
         frame = signals[index : index + 1].to(head.eyes.device)
@@ -114,8 +115,9 @@ def _shown_in(model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> In
         if model.config.priors:
             gaussians = posed(gaussians, head, frame.camera)
         camera = frame.camera.to("cpu")
-        seen.append(contributions(gaussians.to("cpu"), camera.resized(camera.width // 2), HALF_RATE_RULES))
-    return (torch.stack(seen).amax(0) > LEAST_SHOWN).nonzero()[:, 0]
+        gaussians = gaussians.only(inside).to("cpu")
+        seen.append(contributions(gaussians, camera.resized(camera.width // 2), HALF_RATE_RULES))
+    return inside.cpu()[torch.stack(seen).amax(0) > LEAST_SHOWN]
 
 
 def _offsets(model: SDTalk, person: HeadGaussians, part: DrivingSignals) -> Float[Tensor, "frame gaussian 3"]:

@@ -29,7 +29,7 @@ YAWS, PITCHES = (-60.0, -30.0, 0.0, 30.0, 60.0), (-20.0, 0.0, 20.0)
 LEAST_SHOWN = 0.02
 """Gaussians that contribute less to every view of half the size are left out; in px, front ones contribute 0.9.
 
-Of the example's 149,888 this leaves 83,634, which from any of these sides show the same to 56 dB.
+Of the example's 149,888 this leaves 78,494, which from these sides show the same to 57 dB.
 """
 
 UNIT_LENGTH = 1e-3
@@ -79,17 +79,18 @@ def splats_of(head: HeadGaussians, also: Int[Tensor, " more"] | None = None) -> 
 
     Args:
         head: One person.
-        also: Indices of Gaussians to keep besides those that show in this state, on the CPU.
+        also: Indices of Gaussians that show in other states; within the photo, on the CPU.
     """
     gaussians, rest = head.gaussians.to("cpu"), head.rest.to("cpu")
-    kept = (shown_from_around(gaussians, rest) > LEAST_SHOWN).nonzero()[:, 0]
+    inside = within_photo(gaussians, rest)  # others must not hide what they will not cover
+    kept = inside[shown_from_around(gaussians.only(inside), rest) > LEAST_SHOWN]
     if also is not None:
         kept = torch.unique(torch.cat([kept, also]))
     count = gaussians.means.shape[1]
-    colours = _colours(gaussians, head.detail)[kept]
+    colours = plain_colours(gaussians, head.detail)[kept]
     g = gaussians.only(kept)
     turn = rest.rotation[0]
-    quats, scales = _unit_length(g.quats[0], g.scales[0])
+    quats, scales = with_unit_length(g.quats[0], g.scales[0])
     return Splats(
         means=(g.means[0] @ turn.T).numpy(),
         quats=F.normalize(quat_product(quats_of(turn).expand_as(quats), quats), dim=-1).numpy(),
@@ -102,6 +103,17 @@ def splats_of(head: HeadGaussians, also: Int[Tensor, " more"] | None = None) -> 
         kept=kept.numpy(),
         left_out=count - len(kept),
     )
+
+
+def within_photo(gaussians: Gaussians, camera: Camera) -> Int[Tensor, " inside"]:
+    """Indices of the Gaussians within the photo's crop: beyond it they are its mirror image, outside of every frame.
+
+    Args:
+        gaussians: One set.
+        camera: The photo's.
+    """
+    place = camera.project(gaussians.means)[0] / gaussians.means.new_tensor([camera.width, camera.height])
+    return ((place >= 0) & (place <= 1)).all(-1).nonzero()[:, 0]
 
 
 def shown_from_around(gaussians: Gaussians, camera: Camera) -> Float[Tensor, " gaussian"]:
@@ -134,8 +146,15 @@ def turned(camera: Camera, yaw: float, pitch: float) -> Camera:
     return replace(camera, world_to_camera=world_to_camera)
 
 
-def _colours(gaussians: Gaussians, detail: Tensor | None) -> Float[Tensor, "gaussian 3"]:
-    """The Gaussians' own colours, each with the fine detail that the photo has where it comes from."""
+def plain_colours(gaussians: Gaussians, detail: Tensor | None) -> Float[Tensor, "gaussian 3"]:
+    """RGB of each Gaussian: its own, and the fine detail that the photo has where it comes from.
+
+    Without it the example's own view is 28.5 dB from the photo, with it 31.2 dB.
+
+    Args:
+        gaussians: One set, on the CPU; with a detail, made by a model with priors of colour.
+        detail: As in `HeadGaussians`; None: there is none.
+    """
     rgb = gaussians.features[0, :, RGB]
     if detail is not None:
         # as `photo_detail.carried_detail` does with the blended Gaussians of a pixel
@@ -147,10 +166,15 @@ def _colours(gaussians: Gaussians, detail: Tensor | None) -> Float[Tensor, "gaus
     return rgb.clamp(0, 1)
 
 
-def _unit_length(
+def with_unit_length(
     quats: Float[Tensor, "gaussian 4"], scales: Float[Tensor, "gaussian 3"]
 ) -> tuple[Float[Tensor, "gaussian 4"], Float[Tensor, "gaussian 3"]]:
-    """Rotations and scales of the ellipsoids that the rasteriser draws for quaternions as they are."""
+    """Rotations and scales of the ellipsoids that the rasteriser draws for quaternions as they are.
+
+    Args:
+        quats: wxyz, of any length but 0.
+        scales: Standard deviations; only their squares count.
+    """
     sheared = ((quats.norm(dim=-1) - 1).abs() > UNIT_LENGTH).nonzero()[:, 0]
     quats, scales = F.normalize(quats, dim=-1) if not len(sheared) else quats.clone(), scales.abs().clone()
     if len(sheared):
