@@ -32,7 +32,7 @@ without a suffix: a new folder of PNG frames"""
 JOBS = """one job a line: {"portrait": ..., "speech": ..., "output": ..., "pose": ...}, or a .csv with such columns;
 output, a name in FOLDER, and the options of talk (pose, blink, mouth, ...) can be left out; paths are relative to this
 file"""
-EXPORTED = """the file to write: .ply (as 3D Gaussian Splatting has it, for SuperSplat, gsplat, Blender, ...), .splat
+EXPORTED = """the file to write: .ply (as 3D Gaussian Splatting has it, for SuperSplat, gsplat and most others), .splat
 (antimatter15's), .json (described in sdtalk/export/packed.py) or .html (a viewer with the head in it)"""
 UNTRAINED = "--model base measures the paper's full model with random weights where you have none."
 

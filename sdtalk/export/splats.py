@@ -1,9 +1,9 @@
 """Splats: a head's Gaussians for other programs: those that show, with plain colours, in the axes they expect.
 
 Axes: those of the photo's camera, x right, y down, z away from the camera, around the head-space origin; what COLMAP,
-the original 3D Gaussian Splatting and gsplat use, and so the viewers of their files: antimatter15/splat and gsplat.js
-look along +z with y down, SuperSplat turns a .ply by 180 degrees around z when it opens one. Length: head-space units
-of 0.2 m, so that a head is about as large as what those viewers begin with.
+the original 3D Gaussian Splatting and gsplat use, and what viewers of their files expect: gsplat.js shows y down, and
+SuperSplat turns a .ply by 180 degrees around z when it opens one. Length: head-space units of 0.2 m, in which a head is
+about as large as viewers of scenes begin with.
 """
 
 from dataclasses import dataclass, replace
