@@ -110,6 +110,16 @@ class Talk:
             return FullFrame.of(self._model, self.head.gaussians, self.head.portrait, self.options.shape)
 
     @property
+    def model(self) -> SDTalk:
+        """What renders the head."""
+        return self._model
+
+    @property
+    def speech(self) -> Speech:
+        """The sound."""
+        return self._speech
+
+    @property
     def timings(self) -> dict[str, float]:
         """Seconds spent so far, by stage; "video" is the time from the first frame's beginning to the finished file.
 

@@ -22,6 +22,7 @@ from toy import save_portrait, save_speech, toy_model
 
 import sdtalk
 import sdtalk.batch
+import sdtalk.export
 from sdtalk import SDTalkPipeline
 from sdtalk.batch import read_jobs
 
@@ -199,7 +200,7 @@ class Shown(doctest.OutputChecker):
 def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder()
     found = finder.find(sdtalk, "sdtalk")
-    for module in (sdtalk, sdtalk.batch):
+    for module in (sdtalk, sdtalk.batch, sdtalk.export):
         for name in module.__all__:
             found += finder.find(getattr(module, name), name)
     return [test for test in found if test.examples]
@@ -210,7 +211,11 @@ def test_the_example_of_a_docstring_holds(
     test: doctest.DocTest, pipeline: SDTalkPipeline, place: Path, hub: HubStandIn
 ) -> None:
     hub.accounts[TOKEN] = ("user", "write")
-    public = {name: getattr(module, name) for module in (sdtalk, sdtalk.batch) for name in module.__all__}
+    public = {
+        name: getattr(module, name)
+        for module in (sdtalk, sdtalk.batch, sdtalk.export)
+        for name in module.__all__
+    }
     test.globs = public | {"pipeline": pipeline}
     told: list[str] = []
     runner = doctest.DocTestRunner(Shown(), optionflags=doctest.ELLIPSIS)

@@ -32,6 +32,8 @@ without a suffix: a new folder of PNG frames"""
 JOBS = """one job a line: {"portrait": ..., "speech": ..., "output": ..., "pose": ...}, or a .csv with such columns;
 output, a name in FOLDER, and the options of talk (pose, blink, mouth, ...) can be left out; paths are relative to this
 file"""
+EXPORTED = """the file to write: .ply (as 3D Gaussian Splatting has it, for SuperSplat, gsplat and most others), .splat
+(antimatter15's), .json (described in sdtalk/export/packed.py) or .html (a viewer with the head in it)"""
 UNTRAINED = "--model base measures the paper's full model with random weights where you have none."
 
 
@@ -94,6 +96,15 @@ def reenact_arguments(parser: Parser) -> None:
         "--background", default="black", help="a colour (black), transparent, a picture, or original"
     )
     _add_exact(parser)
+    _add_model(parser)
+    _add_quiet(parser)
+
+
+def export_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk export`."""
+    parser.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
+    parser.add_argument("-o", "--output", required=True, help=EXPORTED)
+    parser.add_argument("--speech", help="recording that the head speaks; for .json and .html")
     _add_model(parser)
     _add_quiet(parser)
 
@@ -190,6 +201,7 @@ COMMANDS = {
     "talk": (talk_arguments, "make a portrait speak a recording (the default)"),
     "batch": (batch_arguments, "make many talking videos, listed in a file"),
     "reenact": (reenact_arguments, "repeat a clip from its first frame, or from a portrait"),
+    "export": (export_arguments, "write a portrait's head as Gaussians, or as a page that shows it"),
     "demo": (demo_arguments, "open the page in which a portrait is made to speak"),
     "bench": (bench_arguments, "measure the time of every stage, and memory"),
     "doctor": (doctor_arguments, "list every asset, weight and optional library"),
