@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import CONSENT, TalkService
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
@@ -59,17 +60,20 @@ def file_path(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
 
 
-def materials() -> list[gr.components.Component]:
-    """Lay out the inputs that must be there; in the order of `TalkService.generate`'s arguments."""
+def materials() -> tuple[list[gr.components.Component], gr.Radio]:
+    """Lay out portrait and speech, in the order of `TalkService.generate`'s arguments, and the face's number."""
+    looker = Looker()
     take: dict[str, Any] = {"label": "or take the example", "api_visibility": "private"}
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
     portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
+    face = lay_out_face(portrait, looker)
     gr.Examples([[str(PORTRAIT)]], portrait, **take)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
+    lay_out_sound(speech, looker)
     gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
     portrait.preprocess = file_path  # type: ignore
-    return [portrait, speech]
+    return [portrait, speech], face
 
 
 def choices(models: list[str]) -> list[gr.components.Component]:
@@ -122,7 +126,7 @@ def build(models: ModelCache) -> gr.Blocks:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
             with gr.Column():
-                given, options = materials(), choices(models.names)
+                (given, face), options = materials(), choices(models.names)
             with gr.Column():
                 consent = gr.Checkbox(label=CONSENT)
                 with gr.Row():
@@ -135,7 +139,7 @@ def build(models: ModelCache) -> gr.Blocks:
                 download = gr.DownloadButton("Download", visible=False)
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
         buttons = [start, stop]
-        inputs = [*given, consent, *options]
+        inputs = [*given, consent, *options, face]
         begun = start.click(lambda: working(True), None, buttons, **AT_ONCE)
         run = begun.then(
             service.generate,

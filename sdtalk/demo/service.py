@@ -64,13 +64,14 @@ class TalkService:
         expression: float | int = TalkOptions.expression,
         seed: float | int = 0,
         model: str | None = None,
+        face: float | int = 0,
         request: gr.Request = None,  # type: ignore[assignment] # Gradio fills it in
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
     ) -> tuple[str, str]:
         """Make a talking video of a portrait and a speech recording.
 
         Args:
-            portrait: Picture with one face.
+            portrait: Picture with a face.
             speech: Recording of speech.
             consent: Must be true: the person shown has agreed, or is the one who asks.
             pose: Head motion: "idle", "still", or "video" (as in `driver`).
@@ -83,6 +84,7 @@ class TalkService:
             expression: How much of a smile in the portrait stays while speaking, 0 to 1.
             seed: Another number, another idle motion and other blinks.
             model: Name of one of the models found; by default the first.
+            face: Which face of the portrait, counted from left to right from 1; 0: the largest.
             request: Who asks; comes from Gradio.
             progress: Shows what is being done.
 
@@ -100,7 +102,7 @@ class TalkService:
                     pose, driver, blink, background, colour, picture, mouth, expression, seed
                 )
                 model = known_model(model or self.models.names[0], self.models.names)
-                job = self._with_length(VideoJob(model, portrait, speech, options, Path(folder)))
+                job = self._with_length(VideoJob(model, portrait, speech, options, Path(folder), int(face)))
                 outcome = self._make(job, progress)
             except InputError as error:
                 outcome = Outcome(problem=str(error))
@@ -139,7 +141,7 @@ class TalkService:
         try:
             show("preparing", 0, 0)
             pipeline = self.models.pipeline_for(job.model)
-            talk = pipeline(job.portrait, job.speech, options=job.options, progress=show)
+            talk = pipeline(job.portrait, job.speech, options=job.options, face=job.face, progress=show)
             talk.save(job.video, show)
             return Outcome(talk.note)
         except InputError as error:

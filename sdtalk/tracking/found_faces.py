@@ -9,10 +9,17 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from sdtalk.errors import InputError
+from sdtalk.tracking.detector import overlaps
 from sdtalk.tracking.networks import SURE_FLAG, FaceLandmarks, FaceNetworks
 from sdtalk.tracking.portrait_notes import UNSTEADY, face_notes
 from sdtalk.tracking.roi import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from sdtalk.tracking.steadiness import Steadiness, measure_steadiness
+
+MOST_FACES = 8
+"""So many faces of a picture are told apart."""
+
+SMALLEST_PX = 60
+"""Beside others, smaller faces are nobody anyone would want to see speak."""
 
 LARGEST = 0
 """Instead of a face's number: the largest face."""
@@ -65,7 +72,8 @@ def found_faces(
 ) -> list[FoundFace]:
     """Find the faces of a picture, from left to right; face number n is the n-th of them.
 
-    Where no face stands upright, or only a doubtful one, the picture is looked at on its sides and upside down, too.
+    Beside large faces, small ones count where they are clear and large enough to be of use. Where no face stands
+    upright, or only a doubtful one, the picture is looked at on its sides and upside down, too.
 
     Args:
         picture: RGB.
@@ -81,14 +89,15 @@ def found_faces(
     """
     networks = networks or _bundled_networks()
     pixels = torch.from_numpy(np.ascontiguousarray(picture))[None]
-    seen = _look(networks, pixels, small=True)
+    seen = _look(networks, pixels)
     if not seen or seen[0][1].moved > UNSTEADY:
-        turned = {d: _look(networks, _turned(pixels, d), small=not seen) for d in TURNED}
+        turned = {d: _look(networks, _turned(pixels, d), small=not seen or d == 180) for d in TURNED}
         clear = {d: faces for d, faces in turned.items() if faces and _is_clear(*faces[0])}
         best = max(clear, key=lambda d: clear[d][0][1].flag, default=0)
         if best and (not seen or clear[best][0][1].flag > seen[0][1].flag + CLEARER):
             seen, pixels = clear[best], _turned(pixels, best)
             return _numbered([_face(face, steadiness, pixels, best) for face, steadiness in seen])
+    seen += _others(networks, pixels, [face for face, _ in seen])
     return _numbered([_face(face, steadiness, pixels, 0) for face, steadiness in seen])
 
 
@@ -125,12 +134,30 @@ def _bundled_networks() -> FaceNetworks:
     return FaceNetworks.from_bundled()
 
 
-def _look(
-    networks: FaceNetworks, pixels: UInt8[Tensor, "1 height width 3"], *, small: bool
-) -> list[tuple[FaceLandmarks, Steadiness]]:
+Seen = list[tuple[FaceLandmarks, Steadiness]]
+
+
+def _look(networks: FaceNetworks, pixels: UInt8[Tensor, "1 height width 3"], *, small: bool = True) -> Seen:
     """The faces of a picture, the largest first."""
-    faces = networks.find_faces(pixels, small=small)[0]
+    faces = networks.find_faces(pixels, MOST_FACES, small=small)[0]
     return list(zip(faces, measure_steadiness(networks, pixels, faces), strict=True))
+
+
+def _others(
+    networks: FaceNetworks, pixels: UInt8[Tensor, "1 height width 3"], known: list[FaceLandmarks]
+) -> Seen:
+    """Faces beside those known that are too small for the first search, and clear."""
+    if not 0 < len(known) < MOST_FACES:
+        return []
+    boxes = torch.stack([face.box for face in known])
+    found = [
+        face
+        for face in networks.find_small_faces(pixels, MOST_FACES)
+        if face.side >= SMALLEST_PX and not overlaps(face.box, boxes).any()
+    ]
+    steadiness = measure_steadiness(networks, pixels, found)
+    clear = [pair for pair in zip(found, steadiness, strict=True) if _is_clear(*pair)]
+    return clear[: MOST_FACES - len(known)]
 
 
 def _turned(pixels: UInt8[Tensor, "1 height width 3"], degrees: int) -> UInt8[Tensor, "1 high wide 3"]:

@@ -122,11 +122,25 @@ class FaceNetworks:
         height, width = pictures.shape[1:3]
         whole = whole_pictures(1, width, height, square=True)
         faces = self._search(pictures, whole, max_faces, MIN_FLAG)
-        smaller = tiles(width, height) if small else None
         for i, found in enumerate(faces):
-            if not found and smaller is not None:
-                faces[i] = self._search(pictures[i : i + 1], smaller, max_faces, SURE_FLAG)[0]
+            if small and not found:
+                faces[i] = self.find_small_faces(pictures[i : i + 1], max_faces)
         return faces
+
+    @torch.no_grad()
+    def find_small_faces(
+        self, picture: UInt8[Tensor, "1 height width 3"], max_faces: int = 8
+    ) -> list[FaceLandmarks]:
+        """Find faces of 0.04 to 0.3 of the longer side of one picture, the largest first; the surely found ones only.
+
+        Args:
+            picture: RGB.
+            max_faces: At most so many, those with the best detector score.
+        """
+        squares = tiles(picture.shape[2], picture.shape[1])
+        if squares is None:
+            return []
+        return self._search(picture.to(self.device), squares, max_faces, SURE_FLAG)[0]
 
     @torch.no_grad()
     def landmarks(

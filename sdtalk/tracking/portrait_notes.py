@@ -43,7 +43,7 @@ FLAT_EYES, DARK_EYES = 0.15, 0.6
 ODD = "the result will look odd."
 NOT_HUMAN = f"This does not look like a bare human face seen upright; if it is none, {ODD}"
 COVERED_MOUTH = f"The mouth seems to be covered; if it is, {ODD}"
-COVERED_EYES = f"The eyes seem to be covered; if they are, {ODD}"
+COVERED_EYES = f"At least one eye seems to be covered; if it is, {ODD}"
 
 
 def face_notes(
@@ -61,7 +61,7 @@ def face_notes(
     crop = choose_crop(points, width, height)
     model = FaceModel.bundled()
     camera, mesh = fit_camera(landmarks_in_crop(points, crop), model.mean_face, model.pose_weights)
-    notes = _about_place(face.side, share_outside(points, width, height)) + _about_pose(camera, mesh)
+    notes = _about_place(face.side, share_outside(points, width, height)) + about_pose(camera, mesh)
     return (*notes, *_about_kind(steadiness, head_turn(camera), covered_eyes(points[0], picture.cpu())))
 
 
@@ -104,7 +104,13 @@ def _about_place(side_px: float, outside: float) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _about_pose(camera: Camera, mesh: Float[Tensor, "1 478 3"]) -> tuple[str, ...]:
+def about_pose(camera: Camera, mesh: Float[Tensor, "1 478 3"]) -> tuple[str, ...]:
+    """Sentences about how a head is turned, and about its eyes.
+
+    Args:
+        camera: In front of it.
+        mesh: Its face mesh, head space.
+    """
     notes, turn = [], head_turn(camera)
     if turn > FAR_TURN_DEGREES:
         notes.append(
@@ -120,7 +126,11 @@ def _about_kind(steadiness: Steadiness, turn: float, dark_eyes: bool) -> tuple[s
     """Whether it is a bare human face at all."""
     if dark_eyes:
         return (COVERED_EYES,)
-    if steadiness.moved < UNSTEADY or turn > PROFILE_DEGREES:
+    if turn > PROFILE_DEGREES:
+        return ()
+    if steadiness.eyes_moved > GUESSED_EYES and steadiness.lips_moved < GUESSED_LIPS:
+        return (COVERED_EYES,)
+    if steadiness.moved < UNSTEADY:
         return ()
     if (
         steadiness.lips_moved > GUESSED_LIPS
@@ -128,6 +138,4 @@ def _about_kind(steadiness: Steadiness, turn: float, dark_eyes: bool) -> tuple[s
         and steadiness.gain > LOST_FLAG
     ):
         return (COVERED_MOUTH,)
-    if steadiness.eyes_moved > GUESSED_EYES and steadiness.lips_moved < GUESSED_LIPS:
-        return (COVERED_EYES,)
     return (NOT_HUMAN,)
