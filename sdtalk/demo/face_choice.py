@@ -19,7 +19,6 @@ from sdtalk.pipeline import SILENT
 from sdtalk.process import hand_back_memory
 from sdtalk.speech.audio import read_speech, speech_level
 from sdtalk.tracking.found_faces import MOST_FACES, FoundFace, found_faces, largest_face
-from sdtalk.tracking.networks import FaceNetworks
 
 THUMBNAIL_PX, ROOM = 128, 1.3
 """Side of a face's small picture, and over the face's longer side."""
@@ -45,15 +44,14 @@ class Looked:
 
 
 class Looker:
-    """Looks at photos and listens to recordings while videos are made: has networks and a thread of its own."""
+    """Looks at photos and listens to recordings while videos are made: has a thread of its own."""
 
     def __init__(self) -> None:
         self._worker = Worker()
-        self._networks: FaceNetworks | None = None
 
     def look(self, portrait: str | None) -> Looked:
         """What there is to know of a photo, or why it cannot be used."""
-        return self._worker.run(self._look, portrait) if portrait else Looked()
+        return self._worker.run(_look, portrait) if portrait else Looked()
 
     def listen(self, speech: str | None) -> str:
         """What there is to know of a recording, or ""."""
@@ -65,16 +63,6 @@ class Looker:
         image = Image.fromarray(pixels)
         kind = "jpeg" if max(image.size) > 1024 else "png"  # a PNG of twelve megapixels takes seconds
         return save_pil_to_cache(image, get_upload_folder(), "turned", kind)
-
-    def _look(self, portrait: str) -> Looked:
-        try:
-            self._networks = self._networks or FaceNetworks.from_bundled()
-            pixels = read_picture(portrait).pixels
-            return looked(pixels, found_faces(pixels, self._networks))
-        except InputError as error:
-            return Looked(said=[error_message(error, portrait)])
-        finally:
-            hand_back_memory()
 
 
 def looked(pixels: UInt8[np.ndarray, "height width 3"], faces: list[FoundFace]) -> Looked:
@@ -93,7 +81,7 @@ def looked(pixels: UInt8[np.ndarray, "height width 3"], faces: list[FoundFace]) 
     chosen, said = largest_face(faces), []
     if len(faces) > 1:
         said.append(
-            f"{len(faces)} faces were found; choose whose it is. The largest, number {chosen}, is chosen."
+            f"{len(faces)} faces were found; choose who speaks. The largest, number {chosen}, is chosen."
         )
     for number, face in enumerate(faces, 1):
         who = f"Face {number}: " if len(faces) > 1 else ""
@@ -110,6 +98,16 @@ def _thumbnail(
     crop = Crop((left + right - side) / 2, (top + bottom - side) / 2, side)
     upright = np.rot90(crop_picture(pixels, crop, THUMBNAIL_PX), -face.turned_deg // 90)
     return np.ascontiguousarray(upright)
+
+
+def _look(portrait: str) -> Looked:
+    try:
+        pixels = read_picture(portrait).pixels
+        return looked(pixels, found_faces(pixels))
+    except InputError as error:
+        return Looked(said=[error_message(error, portrait)])
+    finally:
+        hand_back_memory()
 
 
 def _listen(speech: str) -> str:
@@ -146,7 +144,7 @@ def lay_out_face(portrait: gr.Image, looker: Looker) -> gr.Radio:
         interactive=False,
         allow_preview=False,
         columns=4,
-        height=150,
+        height="auto",
         buttons=[],
         elem_id="faces",
     )

@@ -36,7 +36,7 @@ CLEAR_FLAG = 15.0
 
 TURNED = {
     90: "The face lies on its side; turn the photo clockwise.",
-    180: "The face is upside down; turn the photo round.",
+    180: "The face is upside down; turn the photo by half a turn.",
     270: "The face lies on its side; turn the photo anticlockwise.",
 }
 
