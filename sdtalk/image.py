@@ -90,6 +90,28 @@ def read_picture(source: PictureSource, name: str = "picture") -> Picture:
     return _decode(source, name)
 
 
+def turned_picture(picture: Picture, degrees: int) -> Picture:
+    """Turn a picture that lies on its side or stands upside down.
+
+    Args:
+        picture: As it was read.
+        degrees: Clockwise: 0, 90, 180 or 270.
+
+    Raises:
+        InputError: Other degrees.
+    """
+    if degrees not in (0, 90, 180, 270):
+        raise InputError(f"turn {degrees}", "pictures are turned by quarters", "Choose 0, 90, 180 or 270.")
+    if degrees == 0:
+        return picture
+    pixels, alpha = (
+        None if x is None else np.ascontiguousarray(np.rot90(x, -degrees // 90))
+        for x in (picture.pixels, picture.alpha)
+    )
+    assert pixels is not None
+    return Picture(pixels, alpha, picture.note)
+
+
 def _file_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

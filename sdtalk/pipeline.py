@@ -36,7 +36,7 @@ from sdtalk.driving import (
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
-from sdtalk.image import PictureSource, read_picture, to_frames
+from sdtalk.image import PictureSource, read_picture, to_frames, turned_picture
 from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision, choose_rasteriser
 from sdtalk.progress import Progress, counted
@@ -44,6 +44,7 @@ from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, 
 from sdtalk.speech.encoder import SpeechEncoder, features_for
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.talk import Talk, showing
+from sdtalk.tracking.found_faces import LARGEST, FoundFace, found_faces
 from sdtalk.tracking.head_track import HeadTrack, Portrait
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import read_frames
@@ -144,18 +145,22 @@ class SDTalkPipeline:
         options: TalkOptions | None = None,
         *,
         sampling_rate: int | None = None,
+        face: int = LARGEST,
+        turn: int = 0,
         progress: Progress | Literal[True] | None = None,
         **choices: Any,
     ) -> Talk:
         """Make a person speak; the video is exactly as long as the sound, to within a frame.
 
         Args:
-            portrait: Picture with one face: a path, a PIL image, an array [height, width, 3], or the bytes of a file.
+            portrait: Picture with a face: a path, a PIL image, an array [height, width, 3], or the bytes of a file.
             speech: Recording: a path (also of a video with sound), (rate, array), or a mono tensor or array with
                 `sampling_rate`.
             output: File to write at once; None: nothing is rendered before it is wanted, see `Talk`.
             options: How the video is made.
             sampling_rate: Of a bare array, in Hz.
+            face: Which face of the picture, counted from left to right from 1, see `faces`; 0: the largest.
+            turn: Turn the picture clockwise first: 0, 90, 180 or 270 degrees.
             progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
                 number; what it raises ends the work. True shows a bar.
             choices: Fields of `TalkOptions` by name, on top of `options`: pose, blink, background, size, seed, mouth,
@@ -173,14 +178,33 @@ class SDTalkPipeline:
         options, watch = TalkOptions.of(options, **choices), Stopwatch()
         check_inputs(portrait, speech, output, options)
         with showing(progress) as show:
-            head = self._reconstruct(portrait, show, watch)
+            head = self._reconstruct(portrait, face, turn, show, watch)
             return self._talk(head, speech, sampling_rate, output, options, show, watch)
 
-    def reconstruct(self, portrait: PictureSource) -> Head:
+    def faces(self, portrait: PictureSource) -> list[FoundFace]:
+        """The faces of a photo, from left to right, each with what should be known of it before it speaks.
+
+        Args:
+            portrait: As for the pipeline itself.
+
+        Raises:
+            InputError: It is no picture.
+
+        Examples:
+            >>> for number, face in enumerate(pipeline.faces("couple.jpg"), 1):
+            ...     print(number, face.box, face.turned_deg, *face.notes)
+            >>> pipeline("couple.jpg", "speech.wav", face=2).save("her.mp4")
+        """
+        with self._on_device():
+            return found_faces(read_picture(portrait, "portrait").pixels, self.tracker.networks)
+
+    def reconstruct(self, portrait: PictureSource, *, face: int = LARGEST, turn: int = 0) -> Head:
         """Make a head of a photo, once a person.
 
         Args:
             portrait: As for the pipeline itself.
+            face: Which face of the picture, counted from left to right from 1; 0: the largest.
+            turn: Turn the picture clockwise first: 0, 90, 180 or 270 degrees.
 
         Raises:
             InputError: It is no picture, or shows no face that can be used.
@@ -191,7 +215,7 @@ class SDTalkPipeline:
             ...     pipeline.talk(head, f"{name}.wav").save(f"{name}.mp4")
         """
         with showing(None) as show:
-            return self._reconstruct(portrait, show, Stopwatch())
+            return self._reconstruct(portrait, face, turn, show, Stopwatch())
 
     def talk(
         self,
@@ -278,14 +302,16 @@ class SDTalkPipeline:
         """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""
         return eyes.trunc() if self.model.config.eyes_in_px else eyes
 
-    def _reconstruct(self, portrait: PictureSource, progress: Progress, watch: Stopwatch) -> Head:
+    def _reconstruct(
+        self, portrait: PictureSource, face: int, turn: int, progress: Progress, watch: Stopwatch
+    ) -> Head:
         progress("preparing", 0, 0)
         name = str(portrait) if isinstance(portrait, str | Path) else "portrait"
         with watch("reading"):
-            picture = read_picture(portrait, name)
+            picture = turned_picture(read_picture(portrait, name), turn)
         progress("preparing", 0, 0)  # nothing to count, but a chance to stop
         with watch("tracking"), self._on_device():
-            person = self.tracker.portrait(picture.pixels, name)
+            person = self.tracker.portrait(picture.pixels, name, face)
         progress("preparing", 0, 0)
         with watch("reconstruction"):
             gaussians = self.reconstruct_tracked(person)

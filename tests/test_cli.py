@@ -129,6 +129,8 @@ def help_text(words: list[str], capsys: pytest.CaptureFixture) -> str:
 def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
     model = ("--device", "--model", "--precision", "--compile")
     talk = (
+        "--face",
+        "--turn",
         "--pose",
         "--blink",
         "--background",

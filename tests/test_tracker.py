@@ -11,9 +11,8 @@ from made_up_heads import turned
 from sdtalk.camera import Camera
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, crop_picture, read_picture
-from sdtalk.tracking.face_model import FaceModel, eye_state
-from sdtalk.tracking.head_track import HeadTrack
-from sdtalk.tracking.portrait_notes import SMALL_FACE_PX, portrait_note
+from sdtalk.tracking.face_model import FaceModel
+from sdtalk.tracking.portrait_notes import SMALL_FACE_PX, about_pose
 from sdtalk.tracking.tracker import Tracker
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "eileen_collins.png"
@@ -67,7 +66,7 @@ def test_the_largest_face_is_taken_and_the_user_told(tracker: Tracker, picture: 
     both = np.full((480, 720, 3), 200, np.uint8)
     both[:240, :240], both[:, 240:] = small, picture
     portrait = tracker.portrait(both, "couple")
-    assert portrait.note == "2 faces were found; the largest is used."
+    assert portrait.note == "2 faces were found; the largest is used (number 2 from the left)."
     assert portrait.crop.left + portrait.crop.side / 2 > 360
     tiny = crop_picture(picture, Crop(0.0, 0.0, 480.0), 160)
     assert "larger picture gives a sharper video" in tracker.portrait(tiny, "tiny").note
@@ -87,10 +86,8 @@ def test_closed_eyes_and_turned_heads_are_told() -> None:
         (face.mean_face[None], 2, "turned by 30 degrees"),
     ):
         camera = Camera.from_pose(facing[pose : pose + 1], torch.tensor([[0.0, 0.0, 9.5]]))
-        track = HeadTrack(camera, mesh, torch.zeros(1, 0, 3), eye_state(mesh))
-        assert wanted in portrait_note(1, 300.0, 0.0, track) and bool(wanted) == bool(
-            portrait_note(1, 300.0, 0.0, track)
-        )
+        notes = about_pose(camera, mesh)
+        assert wanted in " ".join(notes) and len(notes) == bool(wanted)
 
 
 @pytest.mark.parametrize("side", ["left", "bottom"])

@@ -52,6 +52,12 @@ def talk_arguments(parser: Parser) -> None:
         "speech", metavar="SPEECH", help="recording: wav, mp3, flac, m4a, ogg, or a video with sound"
     )
     parser.add_argument("-o", "--output", required=True, help=OUTPUT)
+    parser.add_argument(
+        "--face", type=int, default=0, metavar="N", help="the Nth face from the left; 0: the largest (0)"
+    )
+    parser.add_argument(
+        "--turn", type=int, default=0, metavar="DEGREES", help="turn the photo clockwise: 90, 180, 270 (0)"
+    )
     parser.add_argument("--pose", default="idle", help="idle (default), still, or a video to follow")
     parser.add_argument("--blink", default="natural", help="natural (default), none, or a video to follow")
     parser.add_argument(

@@ -19,6 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_inputs(portrait, speech, output, options)
     pipeline = loaded_pipeline(arguments)
     with shown_progress(arguments) as progress:
-        done = pipeline(portrait, speech, output, options, progress=progress)
+        chosen = {"face": arguments.face, "turn": arguments.turn}
+        done = pipeline(portrait, speech, output, options, progress=progress, **chosen)
     report(arguments, output, len(done), done.note)
     return 0

@@ -41,6 +41,9 @@ class Given:
     expression: float | int
     seed: float | int
     model: str
+    face: float | int = 0
+    frame: str = "head"
+    shape: str = "photo"
     by_program: bool = False
 
     def require(self, name: str) -> str:
@@ -78,7 +81,8 @@ class Given:
         behind = as_hex(self.colour) if self.background == "colour" else self.background
         behind = self.require("picture") if self.background == "picture" else behind
         choices = {"seed": int(self.seed), "mouth": float(self.mouth), "expression": float(self.expression)}
-        return TalkOptions.of(TalkOptions(pose, self.blink, behind, label=AI_GENERATED), **choices)
+        place = {"frame": self.frame, "shape": self.shape}
+        return TalkOptions.of(TalkOptions(pose, self.blink, behind, label=AI_GENERATED), **choices, **place)
 
     def told(self, problem: str, model_source: str | None) -> str:
         """An error's text for whoever gave this: without paths of this machine, see `error_message`."""

@@ -20,6 +20,7 @@ from sdtalk.errors import InputError
 from sdtalk.image import read_picture
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.stream import render_frames
+from sdtalk.tracking.found_faces import found_faces
 from sdtalk.weights.assets import example
 
 QUEUE = 50
@@ -110,7 +111,9 @@ def _check_address(host: str, port: int) -> None:
 def warm_up(pipeline: SDTalkPipeline) -> None:
     """Render one frame of the example, so that the first visitor does not wait for kernels to be compiled."""
     portrait = example("eileen_collins.png")
-    person = pipeline.tracker.portrait(read_picture(portrait).pixels, str(portrait))
+    pixels = read_picture(portrait).pixels
+    found_faces(pixels)  # with the networks that look at photos as soon as they are there
+    person = pipeline.tracker.portrait(pixels, str(portrait))
     eyes = pipeline.eyes_for_model(person.track.eyes)
     signals = DrivingSignals(pipeline.speech_encoder.silence(), eyes, person.track.camera)
     scene = pipeline.scene(parse_background("original"), person)

@@ -5,10 +5,12 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
+from sdtalk.full_frame import SHAPES
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
 from sdtalk.video.label import AI_GENERATED
 from sdtalk.weights.assets import example
@@ -85,17 +87,20 @@ def file_path(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
 
 
-def materials() -> tuple[gr.Image, gr.Audio]:
-    """Lay out the inputs that must be there; in the order of `TalkService.generate`'s arguments."""
+def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
+    """Lay out portrait and speech, in the order of `TalkService.generate`'s arguments, and the face's number."""
+    looker = Looker()
     take: dict[str, Any] = {"label": "or take the example", "api_visibility": "private"}
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
     portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
+    face = lay_out_face(portrait, looker)
     gr.Examples([[str(PORTRAIT)]], portrait, **take)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
+    lay_out_sound(speech, looker)
     gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
     portrait.preprocess = file_path  # type: ignore
-    return portrait, speech
+    return portrait, speech, face
 
 
 def choices(models: list[str]) -> list[gr.components.Component]:
@@ -111,6 +116,9 @@ def choices(models: list[str]) -> list[gr.components.Component]:
         picture = gr.Image(
             label="Background picture", sources=["upload"], visible=False, height=200, buttons=[]
         )
+        wholes = [("The whole photo", "full"), ("The head alone", "head")]
+        frame = gr.Radio(wholes, value="full", label="Frame", info="A whole photo keeps its own background")
+        shape = gr.Radio(list(SHAPES), value="photo", label="Shape of the whole photo")
         mouth = gr.Slider(
             0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 as learned"
         )
@@ -128,12 +136,20 @@ def choices(models: list[str]) -> list[gr.components.Component]:
     shown_with(driver, pose, "video")
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")
-    return [pose, driver, blink, background, colour, picture, mouth, expression, seed, model]
+    shown_with(shape, frame, "full")
+    background.change(_frame_for, background, frame, **AT_ONCE)
+    return [pose, driver, blink, background, colour, picture, mouth, expression, seed, model, frame, shape]
 
 
 def shown_with(part: gr.components.Component, choice: gr.Radio, option: str) -> None:
     """Show a control only while an option is chosen."""
     choice.change(lambda chosen: gr.update(visible=chosen == option), choice, part, **AT_ONCE)
+
+
+def _frame_for(background: str) -> dict:
+    """The choice of frames: none where another background leaves only the head."""
+    own = background == "original"
+    return gr.update(value="full" if own else "head", visible=own)
 
 
 def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
@@ -148,12 +164,12 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
             with gr.Column():
-                given, options = materials(), choices(models.names)
+                (*given, face), options = materials(), choices(models.names)
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
-        inputs = [*given, consent, *options]
+        inputs = [*given, consent, *options[:-2], face, *options[-2:]]
         stage.connect(service, page, inputs)
         by_program = gr.Button(visible=False)
         by_program.click(

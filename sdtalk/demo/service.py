@@ -73,13 +73,16 @@ class TalkService:
         expression: float | int = TalkOptions.expression,
         seed: float | int = 0,
         model: str | None = None,
+        face: float | int = 0,
+        frame: str = "head",
+        shape: str = "photo",
         request: gr.Request = None,  # type: ignore[assignment] # Gradio fills it in
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
     ) -> tuple[str, str]:
         """Make a talking video of a portrait and a speech recording.
 
         Args:
-            portrait: Picture with one face.
+            portrait: Picture with a face.
             speech: Recording of speech.
             consent: Must be true: the person shown has agreed, or is the one who asks.
             pose: Head motion: "idle", "still", or "video" (as in `driver`).
@@ -92,6 +95,9 @@ class TalkService:
             expression: How much of a smile in the portrait stays while speaking, 0 to 1.
             seed: Another number, another idle motion and other blinks.
             model: Name of one of the models found; by default the first.
+            face: Which face of the portrait, counted from left to right from 1; 0: the largest.
+            frame: "head", a square of the head, or "full", the whole photo.
+            shape: Of full frames: "photo", "9:16", "1:1" or "16:9".
             request: Who asks; comes from Gradio.
             progress: Shows what is being done.
 
@@ -100,7 +106,7 @@ class TalkService:
         """
         given = Given(
             portrait, speech, consent, pose, driver, blink, background, colour, picture, mouth, expression, seed,
-            model or self.models.names[0], by_program=True,
+            model or self.models.names[0], face, frame, shape, by_program=True,
         )  # fmt: skip
         folder, stop = self.visit(request)
         try:
@@ -150,7 +156,9 @@ class TalkService:
         portrait, speech = given.require("portrait"), given.require("speech")
         given.check_consent()
         options, model = given.options(), known_model(given.model, self.models.names)
-        job = VideoJob(model, portrait, speech, options, folder, self._seconds(speech), watched)
+        job = VideoJob(
+            model, portrait, speech, options, folder, int(given.face), self._seconds(speech), watched
+        )
         if self.forks:
             check_loan(job)
         return job
@@ -187,7 +195,7 @@ class TalkService:
         try:
             show("preparing", 0, 0)
             pipeline = self.models.pipeline_for(job.model)
-            talk = pipeline(job.portrait, job.speech, options=job.options, progress=show)
+            talk = pipeline(job.portrait, job.speech, options=job.options, face=job.face, progress=show)
             talk.save(job.video, show, job.pieces if job.watched else None)
             return Outcome(talk.note)
         except InputError as error:

@@ -25,6 +25,7 @@ from sdtalk.image import Crop
 from sdtalk.tracking.camera_fit import landmarks_in_crop
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
+from sdtalk.tracking.found_faces import LARGEST
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
 from sdtalk.tracking.landmarks68 import EYES, LANDMARKS, all_landmarks, eye_numbers_px
 from sdtalk.tracking.networks import FaceNetworks
@@ -111,19 +112,23 @@ class FlameTracker(Tracker):
             self.landmarks.to(device)
         return self
 
-    def portrait(self, picture: UInt8[np.ndarray, "height width 3"], name: str) -> Portrait:
+    def portrait(
+        self, picture: UInt8[np.ndarray, "height width 3"], name: str, face: int = LARGEST
+    ) -> Portrait:
         """Prepare a picture of a person: crop, mask, head.
 
         Args:
             picture: RGB.
             name: What to call the picture in an error.
+            face: Which of its faces, counted from left to right from 1; 0: the largest.
 
         Raises:
-            InputError: There is no face in the picture, or too little of it.
+            InputError: There is no face in the picture, or too little of it, or no face with this number, or it stands
+                upside down.
         """
         if self.landmarks is None:
-            return super().portrait(picture, name)
-        portrait = Tracker(self.networks, self.face, self.template).portrait(picture, name)
+            return super().portrait(picture, name, face)
+        portrait = Tracker(self.networks, self.face, self.template).portrait(picture, name, face)
         pictures = torch.from_numpy(np.ascontiguousarray(picture))[None]
         found = self.landmarks.find(pictures, _face_box(portrait))
         track, _ = self._with_flame(portrait.track, fit_flame, _in_crop(found, portrait.crop))

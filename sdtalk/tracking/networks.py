@@ -102,7 +102,7 @@ class FaceNetworks:
 
     @torch.no_grad()
     def find_faces(
-        self, pictures: UInt8[Tensor, "batch height width 3"], max_faces: int = 8
+        self, pictures: UInt8[Tensor, "batch height width 3"], max_faces: int = 8, *, small: bool = True
     ) -> list[list[FaceLandmarks]]:
         """Find faces in single pictures, the largest first.
 
@@ -112,6 +112,7 @@ class FaceNetworks:
         Args:
             pictures: RGB.
             max_faces: At most so many faces a picture, those with the best detector score.
+            small: Whether to look for smaller faces at all.
 
         Returns:
             For each picture its faces; those with a doubtful flag stand behind all others, whatever their
@@ -121,11 +122,25 @@ class FaceNetworks:
         height, width = pictures.shape[1:3]
         whole = whole_pictures(1, width, height, square=True)
         faces = self._search(pictures, whole, max_faces, MIN_FLAG)
-        smaller = tiles(width, height)
         for i, found in enumerate(faces):
-            if not found and smaller is not None:
-                faces[i] = self._search(pictures[i : i + 1], smaller, max_faces, SURE_FLAG)[0]
+            if small and not found:
+                faces[i] = self.find_small_faces(pictures[i : i + 1], max_faces)
         return faces
+
+    @torch.no_grad()
+    def find_small_faces(
+        self, picture: UInt8[Tensor, "1 height width 3"], max_faces: int = 8
+    ) -> list[FaceLandmarks]:
+        """Find faces of 0.04 to 0.3 of the longer side of one picture, the largest first; the surely found ones only.
+
+        Args:
+            picture: RGB.
+            max_faces: At most so many, those with the best detector score.
+        """
+        squares = tiles(picture.shape[2], picture.shape[1])
+        if squares is None:
+            return []
+        return self._search(picture.to(self.device), squares, max_faces, SURE_FLAG)[0]
 
     @torch.no_grad()
     def landmarks(
@@ -145,20 +160,31 @@ class FaceNetworks:
         Returns:
             Points as in `FaceLandmarks`, and the probability that there is a face.
         """
+        points, logits = self.meshes(pictures, rois, frames)
+        return points, torch.sigmoid(logits)
+
+    @torch.no_grad()
+    def meshes(
+        self,
+        pictures: UInt8[Tensor, "batch height width 3"],
+        rois: Rois,
+        frames: Int[Tensor, " roi"] | None = None,
+    ) -> tuple[Float[Tensor, "roi 478 3"], Float[Tensor, " roi"]]:
+        """As `landmarks`, with the face flag as a logit: probabilities above 10 all round to 1."""
         pictures, rois = pictures.to(self.device), rois.to(self.device)
         if frames is None:
             frames = torch.arange(len(rois), device=self.device)
-        points, flags = [], []
+        points, logits = [], []
         for start in range(0, len(rois), BATCH):
             part = slice(start, start + BATCH)
             crops = crop(pictures, rois[part], frames[part], face_mesh.INPUT_PX, zero_border=False)
-            found, logits = self.networks.face_mesh(crops / 255)
+            found, flags = self.networks.face_mesh(crops / 255)
             points.append(rois[part].to_picture(found, face_mesh.INPUT_PX))
-            flags.append(torch.sigmoid(logits))
+            logits.append(flags)
         if not points:
             shape = (0, face_mesh.MESH_SURFACE + 10, 3)
             return torch.zeros(shape, device=self.device), torch.zeros(0, device=self.device)
-        return torch.cat(points), torch.cat(flags)
+        return torch.cat(points), torch.cat(logits)
 
     @torch.no_grad()
     def look_again(

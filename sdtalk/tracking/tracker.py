@@ -16,11 +16,12 @@ from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop
 from sdtalk.tracking.completion import CompletionTemplate
 from sdtalk.tracking.face_model import FaceModel, eye_state
 from sdtalk.tracking.follow import follow_face
+from sdtalk.tracking.found_faces import LARGEST, FoundFace, chosen_face, found_faces, largest_face
 from sdtalk.tracking.framing import choose_crop
 from sdtalk.tracking.head_track import MESH_POINTS, HeadTrack, Portrait
 from sdtalk.tracking.matting import doubt, refined_masks
 from sdtalk.tracking.networks import FaceLandmarks, FaceNetworks
-from sdtalk.tracking.portrait_notes import portrait_note
+from sdtalk.tracking.portrait_notes import share_outside
 from sdtalk.tracking.smoothing import fill_gaps, smooth_track
 
 LOST_FACE = 0.25
@@ -70,32 +71,37 @@ class Tracker:
         self.networks.to(device)
         return self
 
-    def portrait(self, picture: UInt8[np.ndarray, "height width 3"], name: str) -> Portrait:
+    def portrait(
+        self, picture: UInt8[np.ndarray, "height width 3"], name: str, face: int = LARGEST
+    ) -> Portrait:
         """Prepare a picture of a person: crop, mask, head.
 
         Args:
             picture: RGB.
             name: What to call the picture in an error.
+            face: Which of its faces, counted from left to right from 1; 0: the largest.
 
         Raises:
-            InputError: There is no face in the picture, or too little of it.
+            InputError: There is no face in the picture, or too little of it, or no face with this number, or it stands
+                upside down.
         """
-        faces = self.networks.find_faces(torch.from_numpy(np.ascontiguousarray(picture))[None])[0]
+        faces = found_faces(picture, self.networks)
         if not faces:
             remedy = "Use a photo in which one face is large, upright and seen from the front."
             raise InputError(name, "no face was found in this picture", remedy)
-        landmarks = faces[0].points[None].cpu()
-        outside = _share_outside(landmarks, picture.shape[1], picture.shape[0])
-        if outside > LOST_FACE:
+        chosen = chosen_face(faces, face, name)
+        assert chosen.landmarks is not None
+        landmarks = chosen.landmarks.points[None].cpu()
+        if share_outside(landmarks, picture.shape[1], picture.shape[0]) > LOST_FACE:
             remedy = "Use a photo that shows the whole face."
             raise InputError(name, "too much of the face lies beyond the border of the picture", remedy)
         crop = choose_crop(landmarks, picture.shape[1], picture.shape[0])
         pixels = crop_picture(picture, crop, FRAME_SIZE)
-        face = _face_pixels(landmarks_in_crop(landmarks, crop), FRAME_SIZE)
+        skin = _face_pixels(landmarks_in_crop(landmarks, crop), FRAME_SIZE)
         rough, track = self._rough_masks(pixels[None]), self.head_track(landmarks, crop)
-        note = portrait_note(len(faces), faces[0].side, outside, track)
-        mask = refined_masks(to_tensor(pixels), rough, face)
-        if float(mask[face].mean()) < LEAST_MASKED or float(doubt(rough)) > MOST_DOUBT:
+        note = _note(faces, chosen, face)
+        mask = refined_masks(to_tensor(pixels), rough, skin)
+        if float(mask[skin].mean()) < LEAST_MASKED or float(doubt(rough)) > MOST_DOUBT:
             mask, note = torch.ones_like(mask), f"{note} The background could not be separated.".strip()
         return Portrait(to_tensor(pixels), mask, track, crop, note, picture)
 
@@ -187,8 +193,10 @@ def _face_pixels(landmarks_px: Float[Tensor, "1 478 3"], size: int) -> Bool[Tens
     return face
 
 
-def _share_outside(landmarks_px: Float[Tensor, "1 478 3"], width: int, height: int) -> float:
-    """Share of the landmarks that lie beyond the border of a picture."""
-    points = landmarks_px[0, :, :2] + 0.5
-    beyond = (points < 0) | (points > points.new_tensor([width, height]))
-    return float(beyond.any(dim=1).float().mean())
+def _note(faces: list[FoundFace], chosen: FoundFace, number: int) -> str:
+    """What the user should know of a photo."""
+    notes = list(chosen.notes)
+    if len(faces) > 1 and number == LARGEST:
+        which = f"number {largest_face(faces)} from the left"
+        notes.insert(0, f"{len(faces)} faces were found; the largest is used ({which}).")
+    return " ".join(notes)
