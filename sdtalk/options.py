@@ -44,6 +44,7 @@ class TalkOptions:
         exact: Every Gaussian in every frame, and painters in float32, instead of the faster way that `mini` has on a
             CPU: a third of the speed, and a picture that differs by a tenth of an 8-bit step on average. On a GPU:
             float32 without TF32, where a model was not loaded in bfloat16.
+        mark: Put an invisible mark into every frame, which `sdtalk inspect` finds, see `provenance.mark`.
 
     Raises:
         InputError: A value is of the wrong type or not possible.
@@ -62,6 +63,7 @@ class TalkOptions:
     label: str = ""
     expression: float = 0.5
     exact: bool = False
+    mark: bool = True
 
     def __post_init__(self) -> None:
         _check_types(vars(self))

@@ -17,6 +17,8 @@ from sdtalk.head import Head
 from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions
 from sdtalk.progress import Progress, ProgressBar, no_progress
+from sdtalk.provenance.claim import GENERATED
+from sdtalk.provenance.mark import add_mark, marked
 from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import TimedFrame, render_frames, render_on_time, write_video
@@ -142,12 +144,17 @@ class Talk:
         timed = render_on_time(
             self._model, self.head.gaussians, self.signals, self._scene, now, o.size, o.seed, o.exact, o.label
         )
-        yield from timed
+        for frame in timed:
+            if o.mark:
+                add_mark(frame.picture[None])
+            yield frame
 
     def _write(self, path: Path, progress: Progress | Literal[True] | None) -> Path:
         size, alpha = (self.options.size, self.options.size), self._scene is None
         on_gpu = self.head.gaussians.eyes.is_cuda
-        writer = open_writer(path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu)
+        writer = open_writer(
+            path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu, claim=GENERATED
+        )
         with showing(progress) as show, self._watch("video"), writer:
             batches = self._batches()
             with closing(batches):  # type: ignore[type-var]
@@ -156,7 +163,7 @@ class Talk:
 
     def _batches(self) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
         options, gaussians = self.options, self.head.gaussians
-        return render_frames(
+        batches = render_frames(
             self._model,
             gaussians,
             self.signals,
@@ -167,6 +174,7 @@ class Talk:
             exact=options.exact,
             label=options.label,
         )
+        return marked(batches) if options.mark else batches
 
     def _repr_html_(self) -> str:
         """A player with the whole video in it, for notebooks; rendered when it is first shown."""

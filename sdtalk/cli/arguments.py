@@ -68,6 +68,8 @@ def talk_arguments(parser: Parser) -> None:
         "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
     )
     _add_exact(parser)
+    _add_mark(parser)
+    _add_sign(parser)
     _add_model(parser)
     _add_quiet(parser)
 
@@ -76,6 +78,7 @@ def batch_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk batch`."""
     parser.add_argument("jobs", metavar="JOBS", help=JOBS)
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the videos go")
+    _add_sign(parser)
     _add_model(parser)
     _add_quiet(parser)
 
@@ -90,6 +93,8 @@ def reenact_arguments(parser: Parser) -> None:
         "--background", default="black", help="a colour (black), transparent, a picture, or original"
     )
     _add_exact(parser)
+    _add_mark(parser)
+    _add_sign(parser)
     _add_model(parser)
     _add_quiet(parser)
 
@@ -138,6 +143,15 @@ def demo_arguments(parser: Parser) -> None:
     more = "a folder or user/name on the Hub to offer besides the models found; the first is the default"
     parser.add_argument("--model", action="append", default=[], help=more)
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    _add_sign(parser)
+
+
+def inspect_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk inspect`."""
+    parser.add_argument(
+        "file", metavar="FILE", help="a video, a picture, or a folder of PNG frames, of anybody's"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
 def doctor_arguments(parser: Parser) -> None:
@@ -162,6 +176,16 @@ def _add_exact(parser: Parser) -> None:
     parser.add_argument("--exact", action="store_true", help=more)
 
 
+def _add_mark(parser: Parser) -> None:
+    more = "no invisible mark in the frames; sdtalk inspect would find it"
+    parser.add_argument("--no-mark", dest="mark", action="store_false", help=more)
+
+
+def _add_sign(parser: Parser) -> None:
+    more = "sign the claims in videos with your certificate, PEM files (one that nobody vouches for)"
+    parser.add_argument("--sign", nargs=2, metavar=("CERT", "KEY"), help=more)
+
+
 def _add_quiet(parser: Parser) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="print notes and errors only: no bar, and no result"
@@ -173,6 +197,7 @@ COMMANDS = {
     "batch": (batch_arguments, "make many talking videos, listed in a file"),
     "reenact": (reenact_arguments, "repeat a clip from its first frame, or from a portrait"),
     "demo": (demo_arguments, "open the page in which a portrait is made to speak"),
+    "inspect": (inspect_arguments, "say whether a video was made here: claim, label, invisible mark"),
     "bench": (bench_arguments, "measure the time of every stage, and memory"),
     "doctor": (doctor_arguments, "list every asset, weight and optional library"),
     "assets": (assets_arguments, "store licensed files: full model, evaluation"),

@@ -2,10 +2,12 @@
 
 import argparse
 
+from sdtalk.cli.shared import sign_as_asked
 from sdtalk.demo.launch import make_page, serve
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
+    sign_as_asked(arguments)
     serve(make_page(arguments.model, arguments.device))
     return 0

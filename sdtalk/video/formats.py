@@ -28,6 +28,7 @@ def open_writer(
     frames: int | None = None,
     alpha: bool = False,
     on_gpu: bool = False,
+    claim: str = "",
 ) -> VideoWriter:
     """Writer for an .mp4, .webm, .mov or .gif, or for a folder of PNG (a name without suffix).
 
@@ -40,6 +41,8 @@ def open_writer(
             default it stays whole, which is right when `audio.frame_count` frames come.
         alpha: Whether frames are RGBA.
         on_gpu: Whether a GPU should encode an .mp4, where that works.
+        claim: What a signed claim says of the file, where it can have one: `provenance.claim.GENERATED`, or `COMPOSITE`
+            where a part of a photo is as it was; "": no claim.
 
     Returns:
         A context manager with `write(frame)`.
@@ -51,6 +54,7 @@ def open_writer(
     if isinstance(sound, str | Path) and Path(sound).absolute() == Path(path).absolute():
         raise InputError(str(path), "it is also an input", "Choose another name for the output.")
     writer = FORMATS[Path(path).suffix.lower()](path, size, fps, sound, frames, alpha)
+    writer.claim = claim
     if isinstance(writer, FfmpegWriter):
         writer.on_gpu = on_gpu
     return writer
