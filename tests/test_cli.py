@@ -138,6 +138,8 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         "--expression",
         "--label",
         "--exact",
+        "--no-mark",
+        "--sign",
         "--quiet",
         *model,
     )
@@ -149,7 +151,8 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         (["bench"], ("--seconds", "--json", *model)),
         (["convert"], ("source", "target", "--noise", "--alignment", "--verify", "--quiet")),
         (["assets"], ("add", "flame", "hubert")),
-        (["demo"], ("--model", "--device")),
+        (["demo"], ("--model", "--device", "--sign")),
+        (["inspect"], ("FILE", "--json")),
         (["doctor"], ("asset", "weight", "librar")),
     ):
         text = help_text([*words, "--help"], capsys)

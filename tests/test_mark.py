@@ -83,9 +83,8 @@ def test_encoders_scaling_and_cutting_leave_the_mark(
 def test_a_part_of_the_frame_mirrored_and_of_an_odd_size_is_enough(
     with_mark: np.ndarray, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(
-        detection, "SMALLEST_SCALE", 0.87
-    )  # all scales take seconds, and many under type checks
+    # all scales take seconds, and many under type checks
+    monkeypatch.setattr(detection, "SMALLEST_SCALE", 0.87)
     monkeypatch.setattr(detection, "LARGEST_SCALE", 0.9)
     filters = "crop=400:400:87:33,hflip,scale=354:354,"
     frames = encoded(with_mark, tmp_path / "a.mp4", 20, filters, monkeypatch)
@@ -105,8 +104,8 @@ def test_large_frames_have_a_large_mark_that_survives_what_their_small_copies_do
 
 
 def test_nothing_is_found_where_nothing_is(bare: np.ndarray, monkeypatch) -> None:
-    monkeypatch.setattr(detection, "SMALLEST_SCALE", 0.97)
-    monkeypatch.setattr(detection, "LARGEST_SCALE", 1.03)
+    monkeypatch.setattr(detection, "SMALLEST_SCALE", 0.99)
+    monkeypatch.setattr(detection, "LARGEST_SCALE", 1.01)
     assert find_mark(bare[::5]) is None
     assert find_mark([np.full((64, 64, 3), 255, np.uint8)], everywhere=False) is None
     assert find_mark([], everywhere=False) is None

@@ -79,8 +79,9 @@ def label_share(frame: UInt8[np.ndarray, "height width 3"], text: str) -> float:
     """
     height, width = frame.shape[:2]
     size = min(height, width)
-    label = draw_label(text, size).astype(np.float32)
+    label = draw_label(text, size)
     rows, columns = _corner(label, size)
+    label = label.astype(np.float32)
     corner = frame[height - size + rows.start : height - size + rows.stop, width - size + columns.start :]
     seen = corner[:, : label.shape[1]].mean(-1)
     ink = label[..., 0] * label[..., 3]  # white where text is
