@@ -22,6 +22,8 @@ from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress, counted, no_progress
+from sdtalk.provenance.claim import GENERATED
+from sdtalk.provenance.mark import add_mark
 from sdtalk.speech.audio import read_speech
 from sdtalk.speech.encoder import SpeechEncoder
 from sdtalk.stopwatch import Stopwatch
@@ -41,12 +43,14 @@ class ReenactOptions:
         measured_codes: The mouth follows the one that is seen in the clip, not the sound; needs a model whose audio
             code is a mouth code.
         exact: As in `TalkOptions`.
+        mark: The same; the clip's real frames have none.
     """
 
     portrait: str | None = None
     background: str = "black"
     measured_codes: bool = False
     exact: bool = False
+    mark: bool = True
 
     @property
     def transparent(self) -> bool:
@@ -202,12 +206,22 @@ def reenact(
     with ExitStack() as stack:
         size, alpha = (FRAME_SIZE, FRAME_SIZE), reenactment.scene is None
         opened = [
-            open_writer(p, size, sound=sound, frames=total, alpha=alpha, on_gpu=reenactment.head.eyes.is_cuda)
-            for p in outputs
+            open_writer(
+                p,
+                size,
+                sound=sound,
+                frames=total,
+                alpha=alpha,
+                on_gpu=reenactment.head.eyes.is_cuda,
+                claim=claim,
+            )
+            for p, claim in zip(outputs, (GENERATED, ""), strict=False)
         ]
         writers = [stack.enter_context(writer) for writer in opened]
         pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch)))  # type: ignore[type-var]
         for done, pair in enumerate(pairs):
+            if options.mark:
+                add_mark(pair[0][None])
             for writer, frame in zip(writers, pair, strict=False):
                 writer.write(frame)
             progress("rendering", done + 1, total)

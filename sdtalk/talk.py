@@ -19,6 +19,8 @@ from sdtalk.head import Head
 from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions
 from sdtalk.progress import Progress, ProgressBar, no_progress
+from sdtalk.provenance.claim import COMPOSITE, GENERATED
+from sdtalk.provenance.mark import add_mark, marked
 from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import TimedFrame, render_frames, render_on_time, write_video
@@ -183,7 +185,10 @@ class Talk:
             o.label,
             self._place,
         )
-        yield from timed
+        for frame in timed:
+            if o.mark:
+                add_mark(frame.picture[None])
+            yield frame
 
     def _write(
         self, path: Path, progress: Progress | Literal[True] | None, pieces: Path | None = None
@@ -191,7 +196,13 @@ class Talk:
         size, alpha = self.size, self._scene is None
         on_gpu = self.head.gaussians.eyes.is_cuda
         writer = open_writer(
-            path, size, sound=self._speech.original, alpha=alpha, on_gpu=on_gpu, pieces=pieces
+            path,
+            size,
+            sound=self._speech.original,
+            alpha=alpha,
+            on_gpu=on_gpu,
+            pieces=pieces,
+            claim=GENERATED if self._place is None else COMPOSITE,
         )
         with showing(progress) as show, self._watch("video"), writer:
             batches = self._batches()
@@ -201,7 +212,7 @@ class Talk:
 
     def _batches(self) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
         options, gaussians = self.options, self.head.gaussians
-        return render_frames(
+        batches = render_frames(
             self._model,
             gaussians,
             self.signals,
@@ -213,6 +224,7 @@ class Talk:
             label=options.label,
             place=self._place,
         )
+        return marked(batches) if options.mark else batches
 
     def _repr_html_(self) -> str:
         """A player with the whole video in it, for notebooks; rendered when it is first shown."""

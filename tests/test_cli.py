@@ -140,6 +140,8 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         "--expression",
         "--label",
         "--exact",
+        "--no-mark",
+        "--sign",
         "--quiet",
         *model,
     )
@@ -151,7 +153,11 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         (["bench"], ("--seconds", "--json", *model)),
         (["convert"], ("source", "target", "--noise", "--alignment", "--verify", "--quiet")),
         (["assets"], ("add", "flame", "hubert")),
-        (["demo"], ("--model", "--device", "--host", "--port", "--share", "--auth", "--max-seconds")),
+        (
+            ["demo"],
+            ("--model", "--device", "--host", "--port", "--share", "--auth", "--max-seconds", "--sign"),
+        ),
+        (["inspect"], ("FILE", "--json")),
         (["doctor"], ("asset", "weight", "librar")),
     ):
         text = help_text([*words, "--help"], capsys)

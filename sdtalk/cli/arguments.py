@@ -80,6 +80,8 @@ def talk_arguments(parser: Parser) -> None:
         "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
     )
     _add_exact(parser)
+    _add_mark(parser)
+    _add_sign(parser)
     _add_model(parser)
     _add_quiet(parser)
 
@@ -88,6 +90,7 @@ def batch_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk batch`."""
     parser.add_argument("jobs", metavar="JOBS", help=JOBS)
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the videos go")
+    _add_sign(parser)
     _add_model(parser)
     _add_quiet(parser)
 
@@ -102,6 +105,8 @@ def reenact_arguments(parser: Parser) -> None:
         "--background", default="black", help="a colour (black), transparent, a picture, or original"
     )
     _add_exact(parser)
+    _add_mark(parser)
+    _add_sign(parser)
     _add_model(parser)
     _add_quiet(parser)
 
@@ -173,6 +178,15 @@ def demo_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--max-seconds", type=float, help="the longest recording that is taken, for shared machines (any)"
     )
+    _add_sign(parser)
+
+
+def inspect_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk inspect`."""
+    parser.add_argument(
+        "file", metavar="FILE", help="a video, a picture, or a folder of PNG frames, of anybody's"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
 def doctor_arguments(parser: Parser) -> None:
@@ -197,6 +211,16 @@ def _add_exact(parser: Parser) -> None:
     parser.add_argument("--exact", action="store_true", help=more)
 
 
+def _add_mark(parser: Parser) -> None:
+    more = "no invisible mark in the frames; sdtalk inspect would find it"
+    parser.add_argument("--no-mark", dest="mark", action="store_false", help=more)
+
+
+def _add_sign(parser: Parser) -> None:
+    more = "sign the claims in videos with your certificate, PEM files (one that nobody vouches for)"
+    parser.add_argument("--sign", nargs=2, metavar=("CERT", "KEY"), help=more)
+
+
 def _add_quiet(parser: Parser) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="print notes and errors only: no bar, and no result"
@@ -209,6 +233,7 @@ COMMANDS = {
     "reenact": (reenact_arguments, "repeat a clip from its first frame, or from a portrait"),
     "export": (export_arguments, "write a portrait's head as Gaussians, or as a page that shows it"),
     "demo": (demo_arguments, "open the page in which a portrait is made to speak"),
+    "inspect": (inspect_arguments, "say whether a video was made here: claim, label, invisible mark"),
     "bench": (bench_arguments, "measure the time of every stage, and memory"),
     "doctor": (doctor_arguments, "list every asset, weight and optional library"),
     "assets": (assets_arguments, "store licensed files: full model, evaluation"),

@@ -6,12 +6,13 @@ from collections import Counter
 
 from sdtalk.batch import JobResult, batch_results, read_jobs
 from sdtalk.cli.arguments import USER_ERROR
-from sdtalk.cli.shared import loaded_pipeline, report, shown_progress
+from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.progress import ProgressBar
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the videos; the exit code tells whether all are there."""
+    sign_as_asked(arguments)
     jobs = read_jobs(arguments.jobs)
     pipeline = loaded_pipeline(arguments)
     outcomes: Counter[str] = Counter()

@@ -52,6 +52,10 @@ LIBRARIES = (
         "serves the page of `sdtalk demo`", "the other commands and Python work",
     ),
     OptionalLibrary(
+        ("c2pa", "cryptography"), 'install them: pip install "sdtalk[provenance]"', "Apache-2.0, BSD-3-Clause",
+        "sign a claim in every video, read those of others", "videos have no claim; the invisible mark stays",
+    ),
+    OptionalLibrary(
         ("accelerate", "datasets", "matplotlib", "scipy", "tensorboard", "yaml"),
         'install them: pip install "sdtalk[train]"', "Apache-2.0, BSD-3-Clause, MIT and Matplotlib's",
         "prepare data, train, evaluate", "all models can be used",
@@ -74,7 +78,7 @@ LIBRARIES = (
 )  # fmt: skip
 """The libraries of the extras in pyproject.toml, and tiny-cuda-nn."""
 
-_PACKAGES = {"yaml": "pyyaml"}
+_PACKAGES = {"yaml": "pyyaml", "c2pa": "c2pa-python"}
 """Modules that are called otherwise than their package."""
 
 

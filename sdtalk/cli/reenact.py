@@ -2,7 +2,7 @@
 
 import argparse
 
-from sdtalk.cli.shared import loaded_pipeline, report, shown_progress
+from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.reenact import ReenactOptions, check_outputs, reenact
 from sdtalk.video.naming import output_path
 
@@ -10,7 +10,8 @@ from sdtalk.video.naming import output_path
 def run(arguments: argparse.Namespace) -> int:
     """Make the video, and the one of the real frames."""
     clip, portrait = arguments.clip, arguments.portrait
-    options = ReenactOptions(portrait, arguments.background, exact=arguments.exact)
+    options = ReenactOptions(portrait, arguments.background, exact=arguments.exact, mark=arguments.mark)
+    sign_as_asked(arguments)
     names, alpha = (portrait or clip, clip if portrait else "reenacted"), options.transparent
     output = output_path(arguments.output, *names, alpha=alpha)
     target = output_path(arguments.target, clip, "target", alpha=alpha) if arguments.target else None

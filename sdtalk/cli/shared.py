@@ -9,6 +9,7 @@ from huggingface_hub.utils import disable_progress_bars
 
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress, ProgressBar, no_progress
+from sdtalk.provenance.credentials import sign_with
 from sdtalk.speech.audio import FRAME_RATE_HZ
 
 
@@ -23,6 +24,16 @@ def loaded_pipeline(arguments: argparse.Namespace) -> SDTalkPipeline:
     return SDTalkPipeline.from_pretrained(
         arguments.model, arguments.device, arguments.precision, arguments.compile, arguments.rasteriser
     )
+
+
+def sign_as_asked(arguments: argparse.Namespace) -> None:
+    """Take the certificate and key of --sign, where they are given.
+
+    Raises:
+        InputError: They cannot be used.
+    """
+    if arguments.sign:
+        sign_with(*arguments.sign)
 
 
 def shown_progress(arguments: argparse.Namespace) -> AbstractContextManager[Progress]:

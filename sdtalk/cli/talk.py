@@ -2,12 +2,13 @@
 
 import argparse
 
-from sdtalk.cli.shared import loaded_pipeline, report, shown_progress
+from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.video.naming import output_path
 
 OPTIONS = (
     "pose", "blink", "background", "size", "seed", "mouth", "expression", "label", "exact", "frame", "shape",
+    "mark",
 )  # fmt: skip
 
 
@@ -16,6 +17,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = TalkOptions(**{name: getattr(arguments, name) for name in OPTIONS})
     portrait, speech = arguments.portrait, arguments.speech
     output = output_path(arguments.output, portrait, speech, alpha=options.transparent)
+    sign_as_asked(arguments)
     check_inputs(portrait, speech, output, options)
     pipeline = loaded_pipeline(arguments)
     with shown_progress(arguments) as progress:

@@ -164,12 +164,13 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
             with gr.Column():
-                (*given, face), options = materials(), choices(models.names)
+                portrait, speech, face = materials()
+                options = choices(models.names)
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
-        inputs = [*given, consent, *options[:-2], face, *options[-2:]]
+        inputs = [portrait, speech, consent, *options[:-2], face, *options[-2:]]
         stage.connect(service, page, inputs)
         by_program = gr.Button(visible=False)
         by_program.click(
@@ -179,6 +180,6 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
             api_name="generate",
             concurrency_limit=service.at_once,
         )
-        stage.tells_of(service, given[1])
+        stage.tells_of(service, speech)
         page.unload(service.stop)
     return page

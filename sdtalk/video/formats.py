@@ -29,6 +29,7 @@ def open_writer(
     alpha: bool = False,
     on_gpu: bool = False,
     pieces: Path | None = None,
+    claim: str = "",
 ) -> VideoWriter:
     """Writer for an .mp4, .webm, .mov or .gif, or for a folder of PNG (a name without suffix).
 
@@ -42,6 +43,8 @@ def open_writer(
         alpha: Whether frames are RGBA.
         on_gpu: Whether a GPU should encode an .mp4, where that works.
         pieces: Folder that gets an .mp4 in pieces while it is made, too, see `sdtalk.video.pieces`; None: none.
+        claim: What a signed claim says of the file, where it can have one: `provenance.claim.GENERATED`, or `COMPOSITE`
+            where a part of a photo is as it was; "": no claim.
 
     Returns:
         A context manager with `write(frame)`.
@@ -53,6 +56,7 @@ def open_writer(
     if isinstance(sound, str | Path) and Path(sound).absolute() == Path(path).absolute():
         raise InputError(str(path), "it is also an input", "Choose another name for the output.")
     writer = FORMATS[Path(path).suffix.lower()](path, size, fps, sound, frames, alpha)
+    writer.claim = claim
     if isinstance(writer, FfmpegWriter):
         writer.on_gpu, writer.pieces = on_gpu, pieces
     return writer

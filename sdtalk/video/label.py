@@ -73,6 +73,25 @@ def _corner(label: UInt8[np.ndarray, "height width 4"], size: tuple[int, int]) -
     )
 
 
+def label_share(frame: UInt8[np.ndarray, "height width 3"], text: str) -> float:
+    """How much the lower right corner of a frame looks like a label: correlation, 1 for one that was just drawn.
+
+    Args:
+        frame: Of any size, as it was written or made smaller.
+        text: What the label would say.
+    """
+    height, width = frame.shape[:2]
+    size = min(height, width)
+    label = draw_label(text, size)
+    rows, columns = _corner(label, size)
+    label = label.astype(np.float32)
+    corner = frame[height - size + rows.start : height - size + rows.stop, width - size + columns.start :]
+    seen = corner[:, : label.shape[1]].mean(-1)
+    ink = label[..., 0] * label[..., 3]  # white where text is
+    seen, ink = seen - seen.mean(), ink - ink.mean()
+    return float((seen * ink).sum() / max(1e-6, np.sqrt((seen**2).sum() * (ink**2).sum())))
+
+
 def labelled(
     batches: Iterator[UInt8[np.ndarray, "frame height width channel"]], text: str, size: tuple[int, int]
 ) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:

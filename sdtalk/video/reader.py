@@ -60,8 +60,11 @@ def _reading(path: Path, *options: str, strict: bool = False) -> list[str]:
 
 
 def _as_ppm(filters: str) -> list[str]:
-    """Options for upright frames with square pixels; PPM, because each frame then tells its size."""
-    square = f"{filters}scale=w='max(1,round(iw*sar))':h=ih,setsar=1"
+    """Options for upright frames with square pixels; PPM, because each frame then tells its size.
+
+    In 8 bits, also where the video has 10, of which ffmpeg would make 16.
+    """
+    square = f"{filters}scale=w='max(1,round(iw*sar))':h=ih,setsar=1,format=rgb24"
     return ["-vf", square, "-fps_mode", "passthrough", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"]
 
 

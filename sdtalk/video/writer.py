@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sdtalk.errors import InputError
+from sdtalk.provenance.claim import sign
 from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.speech.waveform import Waveform
 
@@ -27,7 +28,10 @@ class VideoWriter(ABC):
     Attributes:
         path: The file or folder that will appear.
         written: Frames so far.
+        claim: Digital source type that a signed claim in the file tells, see `provenance.claim`; "": no claim.
     """
+
+    claim = ""
 
     def __init__(
         self,
@@ -100,6 +104,8 @@ class VideoWriter(ABC):
         assert self.frames in (None, self.written), f"{self.written} frames came, {self.frames} were promised"
         try:
             self._finish()
+            if self.claim:
+                sign(self._temporary, self.claim)
         except OSError as error:
             raise self._failure(error) from error
         try:
