@@ -46,7 +46,8 @@ class TalkOptions:
             CPU: a third of the speed, and a picture that differs by a tenth of an 8-bit step on average. On a GPU:
             float32 without TF32, where a model was not loaded in bfloat16.
         frame: "head", a square of the head; or "full", the whole photo, at its own resolution up to 2160 px, in which
-            what stands still is the photo's own pixels, but for the mark. `size` has no meaning then, and the background is the photo's.
+            what stands still is the photo's own pixels, but for the mark. `size` has no meaning then, and the
+            background is the photo's.
         shape: Of full frames: "photo", or "9:16", "1:1", "16:9", cut out of the photo around the head.
         mark: Put an invisible mark into every frame, which `sdtalk inspect` finds, see `provenance.mark`.
 
