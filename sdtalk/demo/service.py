@@ -102,7 +102,9 @@ class TalkService:
                     pose, driver, blink, background, colour, picture, mouth, expression, seed
                 )
                 model = known_model(model or self.models.names[0], self.models.names)
-                job = self._with_length(VideoJob(model, portrait, speech, options, Path(folder), int(face)))
+                job = self._with_length(
+                    VideoJob(model, portrait, speech, options, Path(folder), face=int(face))
+                )
                 outcome = self._make(job, progress)
             except InputError as error:
                 outcome = Outcome(problem=str(error))
