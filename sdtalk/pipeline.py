@@ -191,9 +191,8 @@ class SDTalkPipeline:
             InputError: It is no picture.
 
         Examples:
-            >>> for number, face in enumerate(pipeline.faces("couple.jpg"), 1):
-            ...     print(number, face.box, face.turned_deg, *face.notes)
-            >>> pipeline("couple.jpg", "speech.wav", face=2).save("her.mp4")
+            >>> [face.turned_deg for face in pipeline.faces("portrait.jpg")]
+            [0]
         """
         with self._on_device():
             return found_faces(read_picture(portrait, "portrait").pixels, self.tracker.networks)

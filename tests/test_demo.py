@@ -163,7 +163,7 @@ def test_stop_acts_before_the_first_frame_and_stages_may_have_new_names() -> Non
         def __init__(self) -> None:
             """Load nothing."""
 
-        def __call__(self, *files, options, progress):
+        def __call__(self, *files, options, progress, **chosen):
             show = progress
             show("dreaming", 0, 0)
             show("rendering", 1, 2)
@@ -187,7 +187,7 @@ def test_all_videos_are_made_on_one_thread() -> None:
         def __init__(self) -> None:
             """Load nothing."""
 
-        def __call__(self, portrait, *files, options, progress):
+        def __call__(self, portrait, *files, options, progress, **chosen):
             seen.append(threading.current_thread())
             raise InputError(portrait, "it is made up", "Give another one.")
 

@@ -213,7 +213,7 @@ def test_another_model_is_loaded_in_the_fork(
 
 
 def job(seconds: float, **options) -> VideoJob:
-    return VideoJob("mini", "a.png", "b.wav", TalkOptions(**options), Path("nowhere"), 0, seconds)
+    return VideoJob("mini", "a.png", "b.wav", TalkOptions(**options), Path("nowhere"), seconds)
 
 
 def test_the_loan_grows_with_the_sound_and_is_bounded() -> None:

@@ -156,9 +156,8 @@ class TalkService:
         portrait, speech = given.require("portrait"), given.require("speech")
         given.check_consent()
         options, model = given.options(), known_model(given.model, self.models.names)
-        job = VideoJob(
-            model, portrait, speech, options, folder, int(given.face), self._seconds(speech), watched
-        )
+        seconds, face = self._seconds(speech), int(given.face)
+        job = VideoJob(model, portrait, speech, options, folder, seconds, watched, face)
         if self.forks:
             check_loan(job)
         return job

@@ -25,9 +25,9 @@ class VideoJob:
         speech: Path of the recording.
         options: How the video is made.
         folder: Empty folder of this job, for the video and for the wish to stop; both processes see it.
-        face: Which face of the picture, from left to right; 0: the largest.
         speech_seconds: How long the recording is.
         watched: Whether somebody watches it while it is made, and wants pieces.
+        face: Which face of the picture, from left to right; 0: the largest.
     """
 
     model: str
@@ -35,9 +35,9 @@ class VideoJob:
     speech: str
     options: TalkOptions
     folder: Path
-    face: int = 0
     speech_seconds: float = 0.0
     watched: bool = False
+    face: int = 0
 
     @property
     def video(self) -> Path:
