@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "_version", "errors", "process", "progress", "stopwatch", "full_float32", "gpu_memory", "config", "camera",
-    "gaussians", "weights", "box_filter", "inpainting", "image", "background", "speech", "provenance", "video",
-    "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "checkpoint",
+    "_version", "errors", "process", "progress", "stopwatch", "config", "camera", "gaussians", "full_float32",
+    "gpu_memory", "weights", "box_filter", "inpainting", "image", "background", "speech", "provenance",
+    "video", "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "checkpoint",
     "published", "driving", "options", "live", "gpu_frames", "frame_maker", "stream", "talk", "batch", "pipeline",
     "reenact", "demo", "cli", "__main__",
 ]  # fmt: skip
