@@ -37,7 +37,7 @@ GAUSSIAN_BYTES, PIXEL_BYTES = 1000, 1000
 for each pixel (32 channels of features, the layers of `base`'s renderer); a little more than counted, layer by layer.
 Where it is too little after all, batches become smaller."""
 
-Frames: TypeAlias = UInt8[np.ndarray, "frame height width channel"]
+Frames: TypeAlias = UInt8[np.ndarray, "frame rows columns channel"]
 
 
 @dataclass(frozen=True)

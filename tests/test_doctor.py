@@ -124,7 +124,7 @@ def test_weights_of_face_alignment_are_looked_for_where_it_keeps_them(tmp_path: 
 
 def test_an_import_would_be_an_error(tmp_path: Path) -> None:
     """Optional libraries that break when imported are found all the same."""
-    for name in ("gsplat", "tinycudann", "face_alignment"):
+    for name in ("gsplat", "tinycudann", "face_alignment", "c2pa", "cryptography"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     check = "import sys; sys.path.insert(0, sys.argv[1]); from sdtalk.cli.doctor import examine; "
     check += "assert all(f.found for f in examine().libraries[:-1])"
@@ -137,7 +137,8 @@ def test_the_libraries_of_every_extra_are_looked_for() -> None:
     wanted = {
         Requirement(line).name.lower() for lines in extras["optional-dependencies"].values() for line in lines
     }
-    named = " ".join(f.name for f in examine().libraries).lower().replace("_", "-").replace("yaml", "pyyaml")
+    named = " ".join(f.name for f in examine().libraries).lower().replace("_", "-")
+    named = named.replace("yaml", "pyyaml").replace("c2pa,", "c2pa-python,")
     assert not [name for name in wanted - {"sdtalk"} if name not in named]
     (tinycudann,) = (library for library in LIBRARIES if library.modules == ("tinycudann",))
     assert "no package index has it" in tinycudann.remedy and "git+https://github.com/" in tinycudann.remedy

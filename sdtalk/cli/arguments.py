@@ -258,6 +258,6 @@ def overview_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, (_, what) in COMMANDS.items():
         commands.add_parser(name, help=what)
-    options = " ".join(re.findall(r"--\w+", command_parser("talk").format_usage()))
+    options = " ".join(re.findall(r"--[\w-]+", command_parser("talk").format_usage()))
     parser.epilog = EXAMPLES.format(options=fill(options, 100, initial_indent="  ", subsequent_indent="  "))
     return parser

@@ -52,13 +52,13 @@ LIBRARIES = (
         "serves the page of `sdtalk demo`", "the other commands and Python work",
     ),
     OptionalLibrary(
-        ("c2pa", "cryptography"), 'install them: pip install "sdtalk[provenance]"', "Apache-2.0, BSD-3-Clause",
-        "sign a claim in every video, read those of others", "videos have no claim; the invisible mark stays",
-    ),
-    OptionalLibrary(
         ("accelerate", "datasets", "matplotlib", "scipy", "tensorboard", "yaml"),
         'install them: pip install "sdtalk[train]"', "Apache-2.0, BSD-3-Clause, MIT and Matplotlib's",
         "prepare data, train, evaluate", "all models can be used",
+    ),
+    OptionalLibrary(
+        ("c2pa", "cryptography"), 'install them: pip install "sdtalk[provenance]"', "Apache-2.0, BSD-3-Clause",
+        "sign a claim in every video, read those of others", "videos have no claim; the invisible mark stays",
     ),
     OptionalLibrary(
         ("gsplat",), 'install it: pip install "sdtalk[gsplat]", and a CUDA toolkit with nvcc', "Apache-2.0",
