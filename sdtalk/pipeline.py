@@ -164,7 +164,7 @@ class SDTalkPipeline:
             progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
                 number; what it raises ends the work. True shows a bar.
             choices: Fields of `TalkOptions` by name, on top of `options`: pose, blink, background, size, seed, mouth,
-                expression, label, exact, frame, shape.
+                expression, label, exact, frame, shape, mark.
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
