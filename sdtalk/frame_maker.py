@@ -18,6 +18,7 @@ from sdtalk.gpu_frames import GROWTH, SMALLEST, Frames, GpuFrames, finished
 from sdtalk.head import HeadGaussians
 from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
+from sdtalk.provenance.mark import marked
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.video.label import labelled
 
@@ -62,12 +63,13 @@ def frame_maker(
     exact: bool,
     label: str,
     place: FullFrame | None,
+    mark: bool,
 ) -> FrameMaker:
     """What makes frames where the head is; arguments as of `render_frames`."""
     where = head.eyes.device
     sides = (size, size) if place is None else place.size
     if where.type != "cpu":
-        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label, place)
+        on_gpu = GpuFrames(model, head, signals, background, size, watch, seed, exact, label, place, mark)
         return FrameMaker(
             on_gpu.frames, partial(on_gpu.frames, ahead=0), on_gpu.batch, SMALLEST, growth=GROWTH
         )
@@ -78,7 +80,7 @@ def frame_maker(
                 some = signals[part.start : part.stop]
                 return _render_exactly(model, head, some, background, size, watch, place)
 
-        one_by_one = _labelling(partial(map, make_exactly), label, sides)
+        one_by_one = _labelling(partial(map, make_exactly), label, sides, mark)
         return FrameMaker(one_by_one, one_by_one)
     from sdtalk.live.renderer import LiveRenderer  # imports a compiler, which takes a quarter of a second
 
@@ -95,14 +97,20 @@ def frame_maker(
             return _finished(pictures, background, size, renderer.zoom)
 
     workers = min(torch.get_num_threads(), MOST_WORKERS)
-    flying = _labelling(partial(in_flight, make, workers=workers), label, sides)
+    flying = _labelling(partial(in_flight, make, workers=workers), label, sides, mark)
     return FrameMaker(flying, flying, smallest=None if workers == 1 else 1, repeats=workers)
 
 
 def _labelling(
-    make: Callable[[Iterable[range]], Iterator[Frames]], label: str, size: tuple[int, int]
+    make: Callable[[Iterable[range]], Iterator[Frames]], label: str, size: tuple[int, int], mark: bool
 ) -> Callable[[Iterable[range]], Iterator[Frames]]:
-    return lambda parts: labelled(make(parts), label, size)
+    """With the label, and the invisible mark where it is wanted."""
+
+    def finished(parts: Iterable[range]) -> Iterator[Frames]:
+        batches = labelled(make(parts), label, size)
+        return marked(batches) if mark else batches
+
+    return finished
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_bytes
 from sdtalk.model import SDTalk
 from sdtalk.options import gpu_knows_bfloat16
+from sdtalk.provenance.mark import DeviceMark
 from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.video.label import DeviceLabel
@@ -78,6 +79,7 @@ class GpuFrames:
         exact: bool,
         label: str = "",
         place: FullFrame | None = None,
+        mark: bool = False,
     ) -> None:
         """Move what all frames need to the GPU, once.
 
@@ -92,6 +94,7 @@ class GpuFrames:
             exact: Without TF32, and painters in float32, too.
             label: Text in a corner of every frame; "": none.
             place: Where whole frames are wanted, the photo that heads are pasted into.
+            mark: Whether frames get the invisible mark.
         """
         self.device = head.eyes.device
         self.head, self.size, self.watch, self.seed, self.exact = head, size, watch, seed, exact
@@ -101,6 +104,7 @@ class GpuFrames:
             self.signals = signals.to(self.device)
             channels = 4 if background is None and place is None else 3
             self._shape = sides[1], sides[0], channels
+            self.mark = DeviceMark(*self._shape, self.device) if mark else None
             self.background = None if background is None else background.to(self.device)
             self.label = DeviceLabel(label, sides, self.device) if label else None
             paints = model.config.neural_renderer == "windows" and not exact
@@ -183,6 +187,8 @@ class GpuFrames:
                 frames = finished(pictures, self.background, self.size)
             if self.label is not None:
                 self.label.draw(frames)
+            if self.mark is not None:
+                self.mark.draw(frames)
             return frames
 
     def _noise(self, part: range) -> Float[Tensor, "frame number"] | None:

@@ -56,6 +56,7 @@ def render_frames(
     exact: bool = False,
     label: str = "",
     place: FullFrame | None = None,
+    mark: bool = False,
 ) -> Iterator[Frames]:
     """Render a signals in batches; memory does not depend on its length.
 
@@ -72,9 +73,10 @@ def render_frames(
         exact: Render as `SDTalk.render` does, also where there is a faster way, see `sdtalk.live`.
         label: Text in a corner of every frame; "": none.
         place: The photo that heads are pasted into, for whole frames; size and background have no meaning then.
+        mark: Put the invisible mark into every frame, see `provenance.mark`.
     """
     maker = frame_maker(
-        model, head, signals, background, size, watch or Stopwatch(), seed, exact, label, place
+        model, head, signals, background, size, watch or Stopwatch(), seed, exact, label, place, mark
     )
     yield from maker.frames(_parts(len(signals), batch or maker.batch or BATCH, maker))
 
@@ -90,11 +92,12 @@ def render_on_time(
     exact: bool = False,
     label: str = "",
     place: FullFrame | None = None,
+    mark: bool = False,
 ) -> Iterator[TimedFrame]:
     """Render by a clock: where the machine falls behind, frames are dropped, never sound.
 
     Args:
-        model: As for `render_frames`, like head, signals, background, size, seed, exact, label and place.
+        model: As for `render_frames`, like head, signals, background, size, seed, exact, label, place and mark.
         head: See model.
         signals: See model.
         background: See model.
@@ -104,11 +107,12 @@ def render_on_time(
         exact: See model.
         label: See model.
         place: See model.
+        mark: See model.
 
     Yields:
         Frames in order, at most `AHEAD_SECONDS` before they are due; dropped ones are missing, and counted.
     """
-    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact, label, place)
+    maker = frame_maker(model, head, signals, background, size, Stopwatch(), seed, exact, label, place, mark)
     numbers = deque[int]()
 
     def due() -> Iterator[range]:

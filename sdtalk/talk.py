@@ -20,7 +20,6 @@ from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions
 from sdtalk.progress import Progress, ProgressBar, no_progress
 from sdtalk.provenance.claim import COMPOSITE, GENERATED
-from sdtalk.provenance.mark import add_mark, marked
 from sdtalk.speech.audio import FRAME_RATE_HZ, Speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import TimedFrame, render_frames, render_on_time, write_video
@@ -184,11 +183,9 @@ class Talk:
             o.exact,
             o.label,
             self._place,
+            o.mark,
         )
-        for frame in timed:
-            if o.mark:
-                add_mark(frame.picture[None])
-            yield frame
+        yield from timed
 
     def _write(
         self, path: Path, progress: Progress | Literal[True] | None, pieces: Path | None = None
@@ -212,7 +209,7 @@ class Talk:
 
     def _batches(self) -> Iterator[UInt8[np.ndarray, "frame height width channel"]]:
         options, gaussians = self.options, self.head.gaussians
-        batches = render_frames(
+        return render_frames(
             self._model,
             gaussians,
             self.signals,
@@ -223,8 +220,8 @@ class Talk:
             exact=options.exact,
             label=options.label,
             place=self._place,
+            mark=options.mark,
         )
-        return marked(batches) if options.mark else batches
 
     def _repr_html_(self) -> str:
         """A player with the whole video in it, for notebooks; rendered when it is first shown."""

@@ -159,7 +159,7 @@ def test_frames_of_a_gpu_are_those_of_the_cpu(files: Path, name: str, scene: Ten
     if name == "base":
         pipeline.model.neural_renderer.noise = "stored"  # fresh noise differs from frame to frame anyway
     model, size = pipeline.model, 512 if scene is None else 200
-    how = {"size": size, "exact": True, "label": "AI-generated"}
+    how = {"size": size, "exact": True, "label": "AI-generated", "mark": True}
     wanted = np.concatenate(list(render_frames(model, head, signals, scene, **how)))
     with pretended_gpu():
         model.to("cuda")
