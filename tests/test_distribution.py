@@ -16,13 +16,18 @@ import sdtalk
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NEEDS_GRADIO = ("sdtalk.demo.page", "sdtalk.demo.service")
+NEEDS_GRADIO = tuple(
+    f"sdtalk.demo.{name}"
+    for name in ("page", "service", "face_choice", "stage", "streamed_video", "watching")
+)
 
 
 def ranges(*extras: str) -> dict[str, Requirement]:
     """What the core, and extras, depend on, by name."""
     lines = PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]]
-    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+    found = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+    own = found.pop("sdtalk", None)  # an extra that brings another one
+    return found if own is None else found | ranges(*own.extras)
 
 
 def pins(name: str) -> dict[str, Version]:

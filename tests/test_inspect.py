@@ -43,7 +43,7 @@ def write(path: Path, frames: np.ndarray, claim: str = "") -> Path:
 
 def ours() -> np.ndarray:
     """Two frames with label and mark."""
-    frames = next(labelled(iter([np.stack([photo(512, 512)] * 2)]), AI_GENERATED, 512))
+    frames = next(labelled(iter([np.stack([photo(512, 512)] * 2)]), AI_GENERATED, (512, 512)))
     add_mark(frames, NUMBER)
     return frames
 

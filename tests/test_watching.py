@@ -51,7 +51,7 @@ class Slow(SDTalkPipeline):
         """Take so many seconds for a piece."""
         self.seconds = seconds
 
-    def __call__(self, *files, options, progress):
+    def __call__(self, *files, options, progress, **chosen):
         return self
 
     def save(self, path: Path, progress: Callable, pieces: Path | None) -> None:

@@ -42,7 +42,7 @@ class Given:
     seed: float | int
     model: str
     face: float | int = 0
-    frame: str = "head"
+    frame: str = "full"
     shape: str = "photo"
     by_program: bool = False
 
@@ -81,7 +81,8 @@ class Given:
         behind = as_hex(self.colour) if self.background == "colour" else self.background
         behind = self.require("picture") if self.background == "picture" else behind
         choices = {"seed": int(self.seed), "mouth": float(self.mouth), "expression": float(self.expression)}
-        place = {"frame": self.frame, "shape": self.shape}
+        own = behind == "original"  # another background leaves only the head
+        place = {"frame": self.frame, "shape": self.shape} if own else {"frame": "head"}
         return TalkOptions.of(TalkOptions(pose, self.blink, behind, label=AI_GENERATED), **choices, **place)
 
     def told(self, problem: str, model_source: str | None) -> str:

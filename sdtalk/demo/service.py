@@ -74,7 +74,7 @@ class TalkService:
         seed: float | int = 0,
         model: str | None = None,
         face: float | int = 0,
-        frame: str = "head",
+        frame: str = "full",
         shape: str = "photo",
         request: gr.Request = None,  # type: ignore[assignment] # Gradio fills it in
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
@@ -96,7 +96,7 @@ class TalkService:
             seed: Another number, another idle motion and other blinks.
             model: Name of one of the models found; by default the first.
             face: Which face of the portrait, counted from left to right from 1; 0: the largest.
-            frame: "head", a square of the head, or "full", the whole photo.
+            frame: "full", the whole photo, or "head", a square of the head; before another background only that.
             shape: Of full frames: "photo", "9:16", "1:1" or "16:9".
             request: Who asks; comes from Gradio.
             progress: Shows what is being done.

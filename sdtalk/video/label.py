@@ -81,12 +81,10 @@ def label_share(frame: UInt8[np.ndarray, "height width 3"], text: str) -> float:
         text: What the label would say.
     """
     height, width = frame.shape[:2]
-    size = min(height, width)
-    label = draw_label(text, size)
-    rows, columns = _corner(label, size)
+    label = draw_label(text, min(height, width))
+    rows, columns = _corner(label, (width, height))
     label = label.astype(np.float32)
-    corner = frame[height - size + rows.start : height - size + rows.stop, width - size + columns.start :]
-    seen = corner[:, : label.shape[1]].mean(-1)
+    seen = frame[rows, columns].mean(-1)
     ink = label[..., 0] * label[..., 3]  # white where text is
     seen, ink = seen - seen.mean(), ink - ink.mean()
     return float((seen * ink).sum() / max(1e-6, np.sqrt((seen**2).sum() * (ink**2).sum())))

@@ -92,7 +92,7 @@ def talk_frames(
     once = read_speech(speech).samples.numpy()
     samples = np.resize(once, limit * SAMPLE_RATE_HZ // FRAME_RATE_HZ)  # repeats
     head = pipeline.reconstruct(photo)
-    talk = pipeline.talk(head, (SAMPLE_RATE_HZ, samples))
+    talk = pipeline.talk(head, (SAMPLE_RATE_HZ, samples), mark=False)
     if not only_measured:
         yield from islice(talk.frames(), 0, limit, every)
         return
