@@ -7,7 +7,7 @@ Download, where the new one is stopped or cannot be made.
 import html
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio.to_thread
@@ -152,8 +152,8 @@ class Stage:
     ) -> AsyncGenerator[dict, None]:
         """Make a video; what the page shows meanwhile."""
         yield self._busy()
-        *rest, model = given
-        asked = Given(*rest, model=model or service.models.names[0])
+        asked = Given(*given)
+        asked = replace(asked, model=asked.model or service.models.names[0])
         async with aclosing(watch(service, asked, request)) as news:
             async for shown in news:
                 yield self._updates(shown, last)
