@@ -23,7 +23,6 @@ from sdtalk.options import check_not_input
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress, counted, no_progress
 from sdtalk.provenance.claim import GENERATED
-from sdtalk.provenance.mark import add_mark
 from sdtalk.speech.audio import read_speech
 from sdtalk.speech.encoder import SpeechEncoder
 from sdtalk.stopwatch import Stopwatch
@@ -155,11 +154,13 @@ def _fitted(
 
 
 def frame_pairs(
-    pipeline: SDTalkPipeline, reenactment: Reenactment, watch: Stopwatch | None = None
+    pipeline: SDTalkPipeline, reenactment: Reenactment, watch: Stopwatch | None = None, mark: bool = False
 ) -> Iterator[tuple[UInt8[np.ndarray, "size size channel"], UInt8[np.ndarray, "size size channel"]]]:
-    """Prediction and real frame, in turn, for every frame of the clip; both over the same background."""
+    """Prediction, marked where that is wanted, and real frame of every frame of the clip, over the same background."""
     r = reenactment
-    predicted = render_frames(pipeline.model, r.head, r.signals, r.scene, FRAME_SIZE, watch, exact=r.exact)
+    predicted = render_frames(
+        pipeline.model, r.head, r.signals, r.scene, FRAME_SIZE, watch, exact=r.exact, mark=mark
+    )
     real = read_frames(reenactment.clip)
     for prediction in predicted:
         frames = list(islice(real, len(prediction)))
@@ -218,10 +219,8 @@ def reenact(
             for p, claim in zip(outputs, (GENERATED, ""), strict=False)
         ]
         writers = [stack.enter_context(writer) for writer in opened]
-        pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch)))  # type: ignore[type-var]
+        pairs = stack.enter_context(closing(frame_pairs(pipeline, reenactment, watch, options.mark)))  # type: ignore[type-var]
         for done, pair in enumerate(pairs):
-            if options.mark:
-                add_mark(pair[0][None])
             for writer, frame in zip(writers, pair, strict=False):
                 writer.write(frame)
             progress("rendering", done + 1, total)

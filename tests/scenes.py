@@ -103,3 +103,14 @@ def assert_equals_reference(
     for name, expected in slow_grads.items():
         error = (fast_grads[name] - expected).norm() / expected.norm()
         assert error < 1e-3, f"gradient of {name} is off by {error:.1e}"
+
+
+def assert_batch_is_its_views(render: Render, gaussians: Gaussians, view: Camera) -> None:
+    """Each camera's picture is the one that it gives alone, to the bit."""
+    image = render(gaussians, view, OUR_RULES)
+    for index in range(len(view)):
+        own = min(index, len(gaussians.means) - 1)
+        alone = Gaussians(**{f.name: getattr(gaussians, f.name)[[own]] for f in fields(Gaussians)})
+        assert torch.equal(
+            render(alone, view[index : index + 1], OUR_RULES).features[0], image.features[index]
+        )

@@ -9,6 +9,7 @@ import torch
 from scenes import (
     DISTANCE,
     SIZE,
+    assert_batch_is_its_views,
     assert_equals_reference,
     camera,
     hard_scene,
@@ -76,12 +77,7 @@ def test_image_need_not_be_square_or_whole_tiles() -> None:
 def test_batch(sets: int) -> None:
     gaussians, view = scene(80, 4, 5, batch=sets), camera(batch=3, width=32, height=32)
     assert_same(gaussians, view)
-    image = rasterise(gaussians, view)
-    for index in range(3):
-        own = Gaussians(
-            **{f.name: getattr(gaussians, f.name)[[min(index, sets - 1)]] for f in fields(Gaussians)}
-        )
-        assert torch.equal(rasterise(own, view[index : index + 1]).features[0], image.features[index])
+    assert_batch_is_its_views(rasterise, gaussians, view)
 
 
 def test_batches_must_fit() -> None:

@@ -7,6 +7,7 @@ import torch
 from scenes import (
     DISTANCE,
     SIZE,
+    assert_batch_is_its_views,
     assert_equals_reference,
     camera,
     hard_scene,
@@ -58,12 +59,7 @@ def test_channels(channels: int) -> None:
 def test_batch(sets: int) -> None:
     gaussians, view = scene(60, 4, 5, batch=sets), camera(batch=3, width=16, height=16)
     assert_same(gaussians, view)
-    image = rasterise(gaussians, view)
-    for index in range(3):
-        own = Gaussians(
-            **{f.name: getattr(gaussians, f.name)[[min(index, sets - 1)]] for f in fields(Gaussians)}
-        )
-        assert torch.equal(rasterise(own, view[index : index + 1]).features[0], image.features[index])
+    assert_batch_is_its_views(rasterise, gaussians, view)
 
 
 def test_repeated_features_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:

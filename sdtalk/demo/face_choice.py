@@ -24,6 +24,7 @@ THUMBNAIL_PX, ROOM = 128, 1.3
 """Side of a face's small picture, and over the face's longer side."""
 
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How the page's own small events run."""
 
 
 @dataclass(frozen=True)

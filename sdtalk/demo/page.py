@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
-from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
+from sdtalk.demo.face_choice import AT_ONCE, Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import TalkService
@@ -76,10 +76,6 @@ LAUNCH_OPTIONS: dict[str, Any] = {
     "run_history": False,
 }
 """For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
-
-
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""How the page's own small events run."""
 
 
 def file_path(payload: ImageData | None) -> str | None:

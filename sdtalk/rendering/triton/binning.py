@@ -6,6 +6,17 @@ from sdtalk.rendering.triton.kernel import kernel
 
 
 @kernel
+def ranked(order, offsets, view, gaussians, BLOCK: tl.constexpr):
+    """The splats of a program, front to back: whether each is there, where its entries begin, how many, its number."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there = place < gaussians
+    rank = view * gaussians + place
+    start = tl.load(offsets + rank, mask=there, other=0)
+    count = tl.load(offsets + rank + 1, mask=there, other=0) - start
+    return there, start, count, view * gaussians + tl.load(order + rank, mask=there, other=0)
+
+
+@kernel
 def fill_entries(
     order, offsets, ranges, tile_numbers, splat_numbers, gaussians, columns, tiles,
     BLOCK: tl.constexpr, STEPS: tl.constexpr,
@@ -25,12 +36,7 @@ def fill_entries(
         STEPS: Entries that it writes of each at a time: one splat may cover the whole image.
     """
     view = tl.program_id(1).to(tl.int64)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = place < gaussians
-    rank = view * gaussians + place
-    start = tl.load(offsets + rank, mask=there, other=0)
-    count = tl.load(offsets + rank + 1, mask=there, other=0) - start
-    splat = view * gaussians + tl.load(order + rank, mask=there, other=0)
+    there, start, count, splat = ranked(order, offsets, view, gaussians, BLOCK)
     left = tl.load(ranges + splat * 4, mask=there, other=0).to(tl.int32)
     across = tl.maximum(tl.load(ranges + splat * 4 + 1, mask=there, other=0).to(tl.int32) - left, 1)
     top = tl.load(ranges + splat * 4 + 2, mask=there, other=0).to(tl.int32)

@@ -6,6 +6,7 @@ takes no atomic operations: gradients repeat to the bit.
 
 import triton.language as tl
 
+from sdtalk.rendering.triton.binning import ranked
 from sdtalk.rendering.triton.blending import MIN_TRANSMITTANCE, load_features, tile_pixels, weigh
 from sdtalk.rendering.triton.kernel import kernel
 
@@ -118,12 +119,7 @@ def gather_slots(
         BLOCK: Splats of a program.
     """
     view = tl.program_id(1).to(tl.int64)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = place < gaussians
-    rank = view * gaussians + place
-    start = tl.load(offsets + rank, mask=there, other=0)
-    count = tl.load(offsets + rank + 1, mask=there, other=0) - start
-    splat = view * gaussians + tl.load(order + rank, mask=there, other=0)
+    there, start, count, splat = ranked(order, offsets, view, gaussians, BLOCK)
     column, channel = tl.arange(0, MOMENT_COLUMNS), tl.arange(0, CHANNELS)
     some = (channel < channels)[None, :]
     moment_sums = tl.zeros((BLOCK, MOMENT_COLUMNS), tl.float32)
