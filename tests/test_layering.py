@@ -83,6 +83,7 @@ def test_nothing_imports_training() -> None:
 TRAINING = {
     # what needs nothing else of training
     "settings": set(),
+    "processes": set(),
     "checkpoints": set(),
     "video_files": set(),
     "hub_repository": set(),
@@ -107,7 +108,9 @@ TRAINING = {
     "loss_terms": {"losses", "lpips", "published_losses", "published_perceptual", "train_settings"},
     "stages": {"data", "loss_terms", "mini", "train_settings"},
     "initial_model": {"settings", "train_settings"},
-    "run_state": {"checkpoints", "data", "hub_repository", "initial_model", "settings", "train_settings"},
+    "run_state": {
+        "checkpoints", "data", "hub_repository", "initial_model", "processes", "settings", "train_settings",
+    },
     "metrics_logger": {"checkpoints", "settings", "train_settings"},
     "model_card": {"data", "settings", "train_settings"},
     "sample_videos": {"data", "evaluation"},
@@ -117,7 +120,7 @@ TRAINING = {
     },
     # scripts
     "curves": set(),
-    "prepare": {"data", "preparation", "settings"},
+    "prepare": {"data", "preparation", "processes", "settings"},
     "train": {
         "checkpoints", "data", "ema", "initial_model", "metrics_logger", "run_outputs", "run_state", "settings",
         "stages", "train_settings",

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,7 +229,13 @@ def test_killed_at_any_moment_it_goes_on(prepared: Path, videos: Path, tmp_path:
     assert hashes(target) == hashes(prepared)
 
 
-def test_two_processes_make_the_same(prepared: Path, videos: Path, tmp_path: Path) -> None:
+def main_beside_a_gpu(words: list[str]) -> int:
+    """As on a machine with one GPU that this PyTorch could use, and that these processes do not."""
+    torch._C._get_accelerator = lambda check=False: torch.device("cuda")
+    return main(words)
+
+
+def test_two_processes_make_the_same_also_beside_a_gpu(prepared: Path, videos: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -236,7 +243,7 @@ def test_two_processes_make_the_same(prepared: Path, videos: Path, tmp_path: Pat
     together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         start_process(
-            main,
+            main_beside_a_gpu,
             [str(videos), "-o", str(target), *SHORT],
             RANK=r,
             LOCAL_RANK=r,
@@ -249,6 +256,20 @@ def test_two_processes_make_the_same(prepared: Path, videos: Path, tmp_path: Pat
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert hashes(target) == hashes(prepared)
+
+
+def test_a_run_ends_in_time_and_goes_on(
+    prepared: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "set"
+    now = iter([0.0, 1.0, 9.0])  # the run begins, so do its first video and what would be its second
+    with monkeypatch.context() as patched:
+        patched.setattr("training.prepare.time", SimpleNamespace(monotonic=lambda: next(now)))
+        assert main([str(videos), "-o", str(target), *SHORT, "--max-seconds", "5"]) == 0
+    assert [clip.key for clip in PreparedDataset.open(target).index.clips] == ["ann__talk_00"]
+    assert main([str(videos), "-o", str(target), *SHORT]) == 0
+    clips = {clip.key for clip in PreparedDataset.open(target).index.clips}
+    assert clips == {clip.key for clip in PreparedDataset.open(prepared).index.clips}
 
 
 def test_new_videos_are_appended(prepared: Path, videos: Path, scene: np.ndarray, tmp_path: Path) -> None:

@@ -5,14 +5,15 @@
     torchrun --nproc_per_node 8 training/prepare.py VIDEOS -o data/prepared    (several processes without a GPU)
 
 VIDEOS is a folder (a sub-folder is a person), a manifest.json, or the folder of HDTF (--layout hdtf) or MEAD (--layout
-mead). An interrupted run goes on where it stopped, a finished one takes in what is new. report/report.md says what was
-kept, and why the rest was not.
+mead). An interrupted run goes on where it stopped, a finished one takes in what is new; --max-seconds ends a run in time,
+with a whole set of what is done. report/report.md says what was kept, and why the rest was not.
 """
 
 import argparse
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,7 @@ from training.preparation.settings import PrepareSettings
 from training.preparation.source_video import SourceVideo
 from training.preparation.video_preparer import VideoPreparer
 from training.preparation.video_report import VideoReport, failed_report, file_bytes
+from training.processes import wait_for_all
 from training.settings import read_settings, settings_to_dict, write_settings
 
 CONFIG = Path(__file__).parent / "configs" / "prepare.yaml"
@@ -81,21 +83,27 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=sorted(LAYOUTS),
         help="how the videos are laid out; --recipe is its old name",
     )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        help="begin no further video after so long, and write the set of those done; the same command goes on",
+    )
     return parser.parse_args(argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.config, PrepareSettings, arguments.set)
     sources = assign_splits(find_videos(arguments.videos, arguments.layout), settings.splits)
+    until = None if arguments.max_seconds is None else time.monotonic() + arguments.max_seconds
     without_gpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     state = PartialState(cpu=without_gpu, timeout=LONGEST_WAIT)
     folders = PreparationFolders(arguments.output)
     if state.is_main_process:
         _create_folders(folders, settings)
-    state.wait_for_everyone()
+    wait_for_all()
     lock = _lock(folders, state.process_index)
     try:
-        return _prepare_all(arguments.videos, sources, folders, settings, state)
+        return _prepare_all(arguments.videos, sources, folders, settings, state, until)
     finally:
         os.close(lock)
 
@@ -106,13 +114,14 @@ def _prepare_all(
     folders: PreparationFolders,
     settings: PrepareSettings,
     state: PartialState,
+    until: float | None,
 ) -> int:
     """Clips, then shards, then the report."""
-    _prepare_videos(_own_share(sources, state), folders, settings, state)
-    state.wait_for_everyone()
+    _prepare_videos(_own_share(sources, state), folders, settings, state, until)
+    wait_for_all()
     if not read_reports(folders.reports) or not _write_dataset(folders, settings, state):
         _write_report(folders, state)
-        problem = "none of its videos could be used"
+        problem = "none of its videos could be used" + ", or was done in time" * (until is not None)
         raise InputError(str(videos), problem, f"See {folders.target / 'report' / 'report.md'}.")
     _write_report(folders, state)
     return 0
@@ -176,8 +185,9 @@ def _prepare_videos(
     folders: PreparationFolders,
     settings: PrepareSettings,
     state: PartialState,
+    until: float | None,
 ) -> None:
-    """Prepare those that are not done yet."""
+    """Prepare those that are not done yet; none is begun when `until` is over, on the clock `time.monotonic`."""
     left = [source for source in sources if not _is_done(source, folders)]
     if not left:
         return
@@ -185,6 +195,9 @@ def _prepare_videos(
     total = sum(file_bytes(source.path) for source in left)
     with tqdm(total=total, unit="B", unit_scale=True, disable=not state.is_main_process) as bar:
         for source in left:
+            if until is not None and time.monotonic() > until:
+                tqdm.write("Out of time; the same command goes on from here.", file=sys.stderr)
+                break
             bar.set_description(source.video_id[-30:])
             begun, size = bar.n, file_bytes(source.path)
             report = _prepare_one(source, preparer, lambda share, size=size: bar.update(share * size))
@@ -237,7 +250,7 @@ def _write_dataset(folders: PreparationFolders, settings: PrepareSettings, state
     for plan, _ in done:
         for key in plan.clips:
             remove_clip_folder(folders.clips / key)
-    state.wait_for_everyone()
+    wait_for_all()
     if state.is_main_process:
         finish_dataset(
             folders.target, settings.tracker, settings.sound, *_feature_width_and_alignment(settings)

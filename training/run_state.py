@@ -23,6 +23,7 @@ from training.checkpoints import METADATA, RunFolder, atomic_folder, checkpoint_
 from training.data.dataset import PreparedDataset
 from training.hub_repository import download_state
 from training.initial_model import initial_config
+from training.processes import wait_for_all
 from training.settings import settings_to_dict, write_settings
 from training.train_settings import TrainSettings
 
@@ -56,7 +57,7 @@ def begin_run(
         except OSError as error:
             remedy = "Choose another `output`."
             raise InputError(str(run.path), f"it cannot be written ({error.strerror})", remedy) from error
-    accelerator.wait_for_everyone()
+    wait_for_all()
     return run, checkpoint
 
 
@@ -176,7 +177,7 @@ def save_state(accelerator: Accelerator, run: RunFolder, settings: TrainSettings
         InputError: It cannot be written; the checkpoints before it are still there.
     """
     main = accelerator.is_main_process
-    with atomic_folder(run.checkpoint(step), main, accelerator.wait_for_everyone) as draft:
+    with atomic_folder(run.checkpoint(step), main, wait_for_all) as draft:
         with _disk_errors():
             accelerator.save_state(str(draft))
         if main:

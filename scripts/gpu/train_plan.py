@@ -19,6 +19,9 @@ STARTING_SECONDS = 15.0
 LEAST_SECONDS = 10.0
 """Learning for less is not worth beginning."""
 
+LAST_VIDEO_BEGUN = 0.6
+"""Of the time for preparing; the rest is for videos that are at work then."""
+
 ENDLESS = 1_000_000
 SHARED_MEMORY_GB = 4.0
 """Processes that draw pairs hand them over in shared memory; with less there is a thread instead."""
@@ -116,31 +119,23 @@ def learning_seconds(seconds: float) -> float:
 
 
 def prepare_steps(videos: Path, output: Path, seconds: float) -> list[Step]:
-    """Preparing on all cores; should the processes not find each other, the second goes on in one."""
+    """Preparing in time: by one process for each core, or by one where those do not find each other."""
     source = videos / "manifest.json" if (videos / "manifest.json").is_file() else videos
-    words = [
-        "training/prepare.py",
-        str(source),
-        "-o",
-        str(output),
-        "--set",
-        "splits.dev=0.2",
-        "splits.test=0",
-    ]
-    cores = os.cpu_count() or 1
-    count = max(1, min(cores // 2, sum(path.is_file() for path in videos.rglob("*"))))
+    words = ["training/prepare.py", str(source), "-o", str(output)]
+    words += ["--set", "splits.dev=0.2", "splits.test=0"]
+    count = max(1, min(os.cpu_count() or 1, sum(path.is_file() for path in videos.rglob("*"))))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     together = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--node_rank", "0"]
     together += ["--master_addr", "127.0.0.1", "--master_port", str(port), "--nproc_per_node", str(count)]
     environment = ["env", "ACCELERATE_USE_CPU=true", "GLOO_SOCKET_IFNAME=lo"]
-    environment.append(f"OMP_NUM_THREADS={max(1, cores // count)}")
-    alone = Step("prepare", [*environment[:2], sys.executable, *words], seconds)
+    in_time = ["--max-seconds", f"{LAST_VIDEO_BEGUN * seconds:.0f}"]
+    alone = Step("prepare", [*environment[:2], sys.executable, *words, *in_time], seconds)
     if count == 1:
         return [alone]
-    first = replace(alone, name=f"prepare, {count} processes", command=[*environment, *together, *words])
-    return [first, alone]
+    command = [*environment, "OMP_NUM_THREADS=1", *together, *words, *in_time]
+    return [replace(alone, name=f"prepare, {count} processes", command=command), alone]
 
 
 def newest(run: Path, root: Path = ROOT) -> Path | None:
