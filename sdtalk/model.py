@@ -166,13 +166,14 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
     def compiled(self, **options: Any) -> "SDTalk":
         """Compile the networks that run for every frame, each as one graph; the first frames then take minutes.
 
-        Meant for GPUs, where their kernels are replayed as CUDA graphs; on a CPU it saves a tenth of a frame.
+        Meant for GPUs; on a CPU it saves a tenth of a frame. Not replayed as CUDA graphs (the mode "reduce-overhead"),
+        whose results are gone with the next call: one field's are still wanted when the other is asked.
 
         Args:
-            options: For `torch.compile`, instead of the mode "reduce-overhead".
+            options: For `torch.compile`.
         """
         for network in self.frame_networks:
-            network.compile(fullgraph=True, **(options or {"mode": "reduce-overhead"}))
+            network.compile(fullgraph=True, **options)
         return self
 
     def _autocast(self) -> AbstractContextManager:

@@ -5,8 +5,8 @@
     torchrun --nproc_per_node 8 training/prepare.py VIDEOS -o data/prepared    (several processes without a GPU)
 
 VIDEOS is a folder (a sub-folder is a person), a manifest.json, or the folder of HDTF (--layout hdtf) or MEAD (--layout
-mead). An interrupted run goes on where it stopped, a finished one takes in what is new; --max-seconds ends a run in time,
-with a whole set of what is done. report/report.md says what was kept, and why the rest was not.
+mead). An interrupted run goes on where it stopped, a finished one takes in what is new; --max-seconds ends a run in
+time, with a whole set of what is done. report/report.md says what was kept, and why the rest was not.
 """
 
 import argparse

@@ -27,6 +27,8 @@ ENDING_SECONDS = 20.0
 """For putting the model together, beside its evaluation."""
 
 EVALUATION_SECONDS = 90.0
+MOST_FOR_EVALUATION = 0.25
+"""Of what is left when learning begins: with less time a model is made that is not measured, rather than none."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -102,8 +104,8 @@ def run_all(steps: Steps, arguments: argparse.Namespace, work: Path, site: Path)
 def learn(steps: Steps, plan: TrainPlan) -> None:
     """Evaluate, share out what time is left, train, put together what became better, evaluate."""
     before = steps.run(plan.evaluate("evaluate before", "mini", EVALUATION_SECONDS))
-    again = 1.3 * before.seconds if before.status == PASSED else EVALUATION_SECONDS
-    available = steps.left - ENDING_SECONDS - again
+    again = before.seconds if before.status == PASSED else EVALUATION_SECONDS
+    available = max(0.0, steps.left - ENDING_SECONDS - min(again, MOST_FOR_EVALUATION * steps.left))
     model, painters = "mini", list[str]()
     for number in (1, 2):
         outcome = steps.run(plan.stage(number, model, SHARES[f"stage {number}"] * available))

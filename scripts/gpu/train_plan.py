@@ -65,7 +65,7 @@ class TrainPlan:
             str(output),
         ]
         command += ["--split", self.split, "--device", self.device]
-        command += ["--clips", "1" if self.tiny else "6", "--limit-seconds", "0.2" if self.tiny else "3"]
+        command += ["--clips", "1" if self.tiny else "4", "--limit-seconds", "0.2" if self.tiny else "2"]
         return Step(name, command, seconds, lambda done: evaluated(output / "results.json"))
 
     def stage(self, number: int, start: str, seconds: float) -> Step:
@@ -134,7 +134,7 @@ def prepare_steps(videos: Path, output: Path, seconds: float) -> list[Step]:
     alone = Step("prepare", [*environment[:2], sys.executable, *words, *in_time], seconds)
     if count == 1:
         return [alone]
-    command = [*environment, "OMP_NUM_THREADS=1", *together, *words, *in_time]
+    command = [*environment, "OMP_NUM_THREADS=1", "NUMBA_NUM_THREADS=1", *together, *words, *in_time]
     return [replace(alone, name=f"prepare, {count} processes", command=command), alone]
 
 

@@ -11,7 +11,8 @@ is the moving average of the weights.
 
 import argparse
 import sys
-from dataclasses import fields
+import time
+from dataclasses import fields, replace
 from pathlib import Path
 
 from sdtalk.checkpoint import load_model, locate
@@ -55,12 +56,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(f"--{field.replace('_', '-')}", type=int, default=getattr(defaults, field))
     for field in ("rate", "critic_share"):
         parser.add_argument(f"--{field.replace('_', '-')}", type=float, default=getattr(defaults, field))
-    parser.add_argument("--max-seconds", type=float, help="end after so many seconds of learning")
+    parser.add_argument("--max-seconds", type=float, help="end so many seconds from now")
     parser.add_argument(
         "--start", help="mini, a folder, or USER/NAME: go on from its painter, not from nothing"
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or auto")
     a = parser.parse_args(argv)
+    begun = time.monotonic()
     settings = PainterSettings(**{f.name: getattr(a, f.name) for f in fields(PainterSettings)})
     try:
         device = choose_device(a.device)
@@ -77,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
             )
         print(f"{len(clips)} clips, {sum(map(len, clips))} frames; dev: {len(dev)} clips", flush=True)
         a.output.mkdir(parents=True, exist_ok=True)
+        if a.max_seconds is not None:  # cropping took some of them
+            settings = replace(settings, max_seconds=max(1.0, a.max_seconds - (time.monotonic() - begun)))
         train(a.window, clips, dev, settings, a.output, device, start)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
