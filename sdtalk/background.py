@@ -16,8 +16,8 @@ from sdtalk.errors import InputError
 from sdtalk.image import Crop, Picture, crop_picture, read_picture, to_tensor
 from sdtalk.inpainting import continued
 
-TRANSPARENT = "transparent"
-"""The option for no background at all."""
+ORIGINAL, TRANSPARENT = "original", "transparent"
+"""The options for the portrait's own background, and for none at all."""
 
 PERSON = 0.05
 """Where the mask is above this, a pixel has colours of the person."""
@@ -47,7 +47,7 @@ def parse_background(option: str) -> Background:
     Raises:
         InputError: None of these, or the picture cannot be read.
     """
-    if option in ("original", TRANSPARENT):
+    if option in (ORIGINAL, TRANSPARENT):
         return Background(transparent=option == TRANSPARENT)
     bare_hex = re.fullmatch(r"[0-9a-fA-F]{6}", option)  # a shell takes an unquoted "#" for a comment
     try:
@@ -67,15 +67,17 @@ def background_frame(
     background: Background,
     portrait_crop: UInt8[np.ndarray, "size size 3"],
     person_mask: Float[Tensor, "size size"],
-) -> Float[Tensor, "1 3 size size"] | None:
+    size: int = 0,
+) -> Float[Tensor, "1 3 side side"] | None:
     """Picture that stands still behind the head, RGB in [0, 1], as large as the portrait's crop; None: nothing does.
 
     Args:
         background: What was asked for.
         portrait_crop: The crop the head was made of.
         person_mask: Probability that a pixel of it shows the person, who is taken out for `original`.
+        size: Colours and pictures are at least so large, px.
     """
-    size = portrait_crop.shape[0]
+    size = max(size, portrait_crop.shape[0])
     if background.transparent:
         return None
     if background.colour is not None:

@@ -1,4 +1,4 @@
-"""Full frames: a moved head back in the whole photo, at the photo's own resolution; what stands still is the photo."""
+"""Full frames: a moved head back in its photo, at the photo's own resolution; what stands still is the photo."""
 
 import math
 from dataclasses import dataclass
@@ -7,20 +7,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from sdtalk.background import without_person
+from sdtalk.framing import Framing
 from sdtalk.head import AnimatedHead, Frame, HeadGaussians
-from sdtalk.image import Crop, crop_picture, extended, to_tensor
+from sdtalk.image import Crop, crop_picture, to_tensor
 from sdtalk.model import SDTalk
 from sdtalk.tracking.head_track import Portrait
-
-LONGEST_PX = 2160
-"""Longer sides of photos are reduced to this."""
-
-SHAPES: dict[str, float] = {"photo": 0.0, "9:16": 9 / 16, "1:1": 1.0, "16:9": 16 / 9}
-"""Width over height of frames; 0: that of the photo."""
 
 LARGEST_BEHIND = 1024
 """Largest side of what stands behind the person in the crop, px; it is seen in narrow strips."""
@@ -52,6 +46,7 @@ class FullFrame:
         own_colours: The head in the photo's own state over it.
         own_places: Where in the crop the head's pixels come from then, px.
         kept: How far the crop may change at all: 0 at its borders within the photo.
+        elsewhere: Whether the person stands before another background: then nothing stays as the photo is.
         reach: Half the side of the photo with its margin that the head's pixels say they come from, px of the crop.
     """
 
@@ -64,6 +59,7 @@ class FullFrame:
     own_colours: Float[Tensor, "1 3 size size"]
     own_places: Float[Tensor, "1 2 size size"]
     kept: Float[Tensor, "1 1 size size"]
+    elsewhere: bool
     reach: float
 
     @classmethod
@@ -73,22 +69,25 @@ class FullFrame:
         model: SDTalk,
         head: HeadGaussians,
         portrait: Portrait,
-        shape: str = "photo",
+        framing: Framing,
     ) -> "FullFrame":
         """Prepare pasting.
 
         Args:
             model: The model that made the head.
             head: One person.
-            portrait: The photo, its crop, and its mask.
-            shape: One of `SHAPES`.
+            portrait: The photo's crop, and its mask.
+            framing: What is shown.
         """
-        photo, crop = framed(portrait, SHAPES[shape])
-        where, (height, width) = head.eyes.device, photo.shape[:2]
+        photo, crop, where = framing.photo, framing.crop, head.eyes.device
+        height, width = photo.shape[:2]
         image = portrait.image.to(where)
         size, side = image.shape[-1], min(round(crop.side), LARGEST_BEHIND)
-        mask = F.interpolate(portrait.mask.cpu(), (side, side), mode="bilinear", align_corners=False)
-        behind = without_person(to_tensor(crop_picture(photo, crop, side)), mask).to(where)
+        if framing.scene is None:
+            mask = F.interpolate(portrait.mask.cpu(), (side, side), mode="bilinear", align_corners=False)
+            behind = without_person(to_tensor(crop_picture(photo, crop, side)), mask).to(where)
+        else:
+            behind = framing.scene.to(where)
         coarse = F.interpolate(behind, (size, size), mode="bilinear", align_corners=False, antialias=True)
         own, reach = own_state(model, head), size / 2 + model.config.margin_px
         box = box_of(crop, width, height)
@@ -105,6 +104,7 @@ class FullFrame:
             own_colours=own.over(coarse),
             own_places=places(own, reach),
             kept=kept(crop, width, height, size).to(where),
+            elsewhere=framing.scene is not None,
             reach=reach,
         )
 
@@ -130,6 +130,8 @@ class FullFrame:
         distance = torch.hypot(shift[:, :1], shift[:, 1:])  # `norm` takes ten times as long
         changed = torch.maximum(smoothly(distance, STILL_PX, MOVED_PX), other)
         changed = F.avg_pool2d(F.max_pool2d(changed, 3, 1, 1), 3, 1, 1) * self.kept
+        if self.elsewhere:
+            changed = torch.ones_like(changed)
         detail = torch.zeros_like(moved.alpha) if moved.source is None else moved.source[:, 2:]
         if (
             moved.unpainted is not None
@@ -172,38 +174,6 @@ class FullFrame:
         mixed = was + values[:, 7:] * (new.clamp(0, 1) * 255 - was)
         frames[:, top:bottom, left:right] = (mixed + 0.5).to(torch.uint8).permute(0, 2, 3, 1)
         return frames
-
-
-def framed(portrait: Portrait, ratio: float) -> tuple[UInt8[np.ndarray, "height width 3"], Crop]:
-    """What of a photo is shown, of even sides as videos need, and where the crop lies in it.
-
-    A rectangle as large as the photo allows, or the crop demands: then the photo is continued over its border.
-
-    Args:
-        portrait: One that keeps its photo.
-        ratio: Width over height; 0: all of the photo.
-    """
-    photo, crop = portrait.picture, portrait.crop
-    assert photo is not None
-    scale = min(1.0, LONGEST_PX / max(photo.shape[:2]))
-    if scale < 1:
-        size = round(photo.shape[1] * scale), round(photo.shape[0] * scale)
-        photo = np.array(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
-        crop = Crop(crop.left * scale, crop.top * scale, crop.side * scale)
-    height, width = photo.shape[:2]
-    if not ratio:
-        return photo[: height // 2 * 2, : width // 2 * 2], crop
-    wide = max(min(width, height * ratio), crop.side * max(ratio, 1.0))
-    sides = round(wide / 2) * 2, round(wide / ratio / 2) * 2
-    left = _placed(crop.left + crop.side / 2, sides[0], width)
-    top = _placed(crop.top + crop.side / 2, sides[1], height)
-    return extended(photo, left, top, *sides), Crop(crop.left - left, crop.top - top, crop.side)
-
-
-def _placed(centre: float, side: int, length: int) -> int:
-    """Where a stretch around a centre begins so that it stays within a length, or the length within it."""
-    free = length - side
-    return round(min(max(centre - side / 2, min(free, 0)), max(free, 0)))
 
 
 def places(frame: Frame, reach: float) -> Float[Tensor, "frame 2 size size"]:

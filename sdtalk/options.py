@@ -14,14 +14,14 @@ from sdtalk.background import TRANSPARENT
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
 from sdtalk.errors import InputError
-from sdtalk.full_frame import SHAPES
+from sdtalk.framing import SHAPES
 from sdtalk.rendering import gsplat, triton
 from sdtalk.rendering.rasteriser import OnCuda
 from sdtalk.video import check_output, probe
 from sdtalk.video.label import LONGEST_LABEL
 
 SMALLEST, LARGEST = 64, 1024
-"""Limits of the video's side in px; beyond the model's own 512 px it only gets softer."""
+"""Limits of the video's side in px; beyond the model's own 512 px the photo's own detail is carried along."""
 
 LOUDEST_MOUTH = 2.0
 

@@ -293,9 +293,11 @@ class SDTalkPipeline:
         with full_float32(self.device), enough_memory(self.device):
             yield
 
-    def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"] | None:
-        """What stands still behind the head; None: nothing."""
-        return background_frame(background, to_frames(person.image)[0], person.mask[0, 0])
+    def scene(
+        self, background: Background, person: Portrait, size: int = 0
+    ) -> Float[Tensor, "1 3 height width"] | None:
+        """What stands still behind the head, colours and pictures at least of a size in px; None: nothing."""
+        return background_frame(background, to_frames(person.image)[0], person.mask[0, 0], size)
 
     def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:
         """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""
@@ -334,7 +336,9 @@ class SDTalkPipeline:
         signals = self._driving_signals(head.portrait, sound, options, progress, watch)
         if self._stays_closed(signals) and options.mouth:
             head = replace(head, note=f"{head.note} {SILENT}".strip())
-        talk = Talk(self.model, head, signals, sound, self.scene(background, head.portrait), options, watch)
+        size = 0 if head.portrait.picture is None else options.size
+        scene = self.scene(background, head.portrait, size)
+        talk = Talk(self.model, head, signals, sound, scene, options, watch)
         if output is not None:
             talk.save(output, progress)
         return talk

@@ -13,7 +13,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from sdtalk.background import ORIGINAL
+from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
+from sdtalk.framing import Framing
 from sdtalk.full_frame import FullFrame
 from sdtalk.head import Head
 from sdtalk.model import SDTalk
@@ -80,7 +83,8 @@ class Talk:
             head: Who speaks; made by this model.
             signals: One entry a frame, on the CPU.
             speech: The sound.
-            scene: What stands behind the head, as large as the model's frames; None: frames are transparent.
+            scene: What stands behind the head, as large as the model's frames, or as `options` wants larger ones; None:
+                frames are transparent.
             options: Size, seed and label are followed here.
             watch: Has measured what was done before, and measures what comes.
         """
@@ -104,11 +108,22 @@ class Talk:
 
     @cached_property
     def _place(self) -> FullFrame | None:
-        """Where full frames are wanted, the photo that heads are pasted into."""
-        if self.options.frame == "head":
+        """Where full or large frames are wanted, the photo that heads are pasted into."""
+        framing = self._framing()
+        if framing is None:
             return None
         with self._watch("preparing"):
-            return FullFrame.of(self._model, self.head.gaussians, self.head.portrait, self.options.shape)
+            return FullFrame.of(self._model, self.head.gaussians, self.head.portrait, framing)
+
+    def _framing(self) -> Framing | None:
+        """What of the photo is shown where that is more than the model's own frame; None: just that."""
+        options, portrait = self.options, self.head.portrait
+        if options.frame == "full":
+            return Framing.whole(portrait, options.shape)
+        if options.size <= FRAME_SIZE or self._scene is None or portrait.picture is None:
+            return None
+        scene = None if options.background == ORIGINAL else self._scene
+        return Framing.head(portrait, options.size, scene)
 
     @property
     def model(self) -> SDTalk:
@@ -199,7 +214,7 @@ class Talk:
             alpha=alpha,
             on_gpu=on_gpu,
             pieces=pieces,
-            claim=GENERATED if self._place is None else COMPOSITE,
+            claim=COMPOSITE if self.options.frame == "full" else GENERATED,
         )
         with showing(progress) as show, self._watch("video"), writer:
             batches = self._batches()

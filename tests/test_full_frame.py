@@ -10,10 +10,11 @@ import torch
 from toy import EXAMPLE, toy_base, toy_picture, toy_track
 
 from sdtalk.errors import InputError
-from sdtalk.full_frame import BORDER, SHAPES, FullFrame, box_of, framed, kept, own_state
+from sdtalk.framing import SHAPES, Framing
+from sdtalk.full_frame import BORDER, FullFrame, box_of, kept, own_state
 from sdtalk.gpu_frames import GpuFrames
 from sdtalk.head import Frame
-from sdtalk.image import Crop, read_picture
+from sdtalk.image import Crop, crop_picture, read_picture
 from sdtalk.live.renderer import LiveRenderer
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
@@ -93,11 +94,46 @@ def test_fine_detail_moves_with_the_head(pipeline, talk, whole, moved) -> None:
     large = np.full((2048, 2048, 3), 128, np.uint8)
     large[:, ::4] += 60
     crop = Crop(talk.head.portrait.crop.left * 4, talk.head.portrait.crop.top * 4, side)
-    striped = FullFrame.of(pipeline.model, talk.head.gaussians, replace(portrait, picture=large, crop=crop))
+    of_large = replace(portrait, picture=large, crop=crop)
+    striped = FullFrame.of(pipeline.model, talk.head.gaussians, of_large, Framing.whole(of_large))
     frame = whole_grey(striped.pasted(moved)[0])
     cheek = frame[slice(*rows_of(striped, 0.55)), left:1200]
     still = whole_grey(striped.photo)[slice(*rows_of(striped, 0.55)), left:1200]
     assert cheek.std(1).mean() > 0.5 * still.std(1).mean() and not np.array_equal(cheek, still)
+
+
+def test_large_heads_have_the_photos_own_detail_before_any_background(pipeline, talk) -> None:
+    """A photo twice as large: in its own state a head of 1024 px is the photo's crop, and sharper than one enlarged."""
+    portrait, crop = talk.head.portrait, talk.head.portrait.crop
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
+    of_large = replace(portrait, picture=noise, crop=Crop(crop.left * 2, crop.top * 2, crop.side * 2))
+    large = FullFrame.of(pipeline.model, talk.head.gaussians, of_large, Framing.head(of_large, 1024))
+    with torch.inference_mode():
+        own = own_state(pipeline.model, talk.head.gaussians)
+        assert torch.equal(large.pasted(own)[0], torch.from_numpy(crop_picture(noise, of_large.crop, 1024)))
+        green = torch.tensor([0.0, 1.0, 0.0]).reshape(1, 3, 1, 1).repeat(1, 1, 1024, 1024)
+        before = Framing.head(of_large, 1024, green)
+        keyed = FullFrame.of(pipeline.model, talk.head.gaussians, of_large, before).pasted(own)[0].float()
+    alpha = torch.nn.functional.interpolate(own.alpha, (1024, 1024), mode="bilinear")[0, 0]
+    assert (keyed[alpha < 0.001] == torch.tensor([0.0, 255.0, 0.0])).all()
+    inside = alpha > 0.999
+    assert (keyed[inside] - large.photo[inside]).abs().mean() < 0.5 * (
+        large.photo[inside] - 128.0
+    ).abs().mean()
+
+
+def test_sizes_above_the_models_own_are_made_of_the_photo(pipeline, talk) -> None:
+    head = talk.head
+    for choices, detailed in (
+        ({}, True),
+        ({"background": "white"}, True),
+        ({"background": "transparent"}, False),
+    ):
+        large = pipeline.talk(head, SPEECH, size=640, **choices)
+        assert large.size == (640, 640) and (large._place is not None) is detailed
+        frame = next(large.frames())
+        assert frame.shape == (640, 640, 3 if detailed else 4)
+    assert pipeline.talk(head, SPEECH, size=512)._place is None
 
 
 def whole_grey(frame: torch.Tensor) -> np.ndarray:
@@ -117,7 +153,8 @@ def test_shapes_hold_the_crop_and_have_even_sides(shape: str, size: tuple[int, i
     side = 0.8 * min(size)
     crop = Crop(0.6 * (width - side), 0.1 * (height - side), side)
     portrait = Portrait(torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8), toy_track(), crop, picture=pixels)
-    photo, place = framed(portrait, SHAPES[shape])
+    framing = Framing.whole(portrait, shape)
+    photo, place = framing.photo, framing.crop
     high, wide = photo.shape[:2]
     assert high % 2 == 0 and wide % 2 == 0 and max(high, wide) <= 2 * 2160
     if SHAPES[shape]:
@@ -151,7 +188,7 @@ def test_a_model_without_priors_is_pasted_too() -> None:
     )  # fmt: skip
     with torch.inference_mode():
         head = model.reconstruct(image, portrait.mask, portrait.track)
-        whole = FullFrame.of(model, head, portrait)
+        whole = FullFrame.of(model, head, portrait, Framing.whole(portrait))
         assert torch.equal(whole.pasted(own_state(model, head))[0], whole.photo)
         other = own_state(model, head)
         brighter = replace(other, colours=other.colours + 0.2)

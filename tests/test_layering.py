@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "_version", "errors", "process", "progress", "stopwatch", "full_float32", "gpu_memory", "config", "camera",
     "gaussians", "weights", "box_filter", "inpainting", "image", "background", "speech", "provenance", "video",
-    "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "full_frame",
+    "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "framing", "full_frame",
     "checkpoint", "published", "driving", "options", "live", "gpu_frames", "frame_maker", "stream", "talk", "batch",
     "pipeline", "reenact", "export", "demo", "cli", "__main__",
 ]  # fmt: skip

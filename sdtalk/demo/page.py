@@ -10,7 +10,7 @@ from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
-from sdtalk.full_frame import SHAPES
+from sdtalk.framing import SHAPES
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
 from sdtalk.video.label import AI_GENERATED
 from sdtalk.weights.assets import example
