@@ -20,7 +20,8 @@ from sdtalk.driving import (
     small_motion,
 )
 from sdtalk.driving.breath import DEPTH
-from sdtalk.driving.brows import IDLE, RAISE, stressed_moments
+from sdtalk.driving.brows import IDLE, RAISE
+from sdtalk.driving.emphasis import stressed_moments
 from sdtalk.driving.expression import BROADEST_SMILE, LOOKS, MOUTH_CORNERS, smile_lift
 from sdtalk.driving.gaze import FARTHEST_GAZE
 from sdtalk.head import HeadGaussians
