@@ -15,7 +15,7 @@ ORDER = [
     "gaussians", "weights", "box_filter", "inpainting", "image", "background", "speech", "provenance", "video",
     "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "full_frame",
     "checkpoint", "published", "driving", "options", "presets", "live", "gpu_frames", "frame_maker", "stream", "talk",
-    "batch", "pipeline", "reenact", "export", "demo", "cli", "__main__",
+    "batch", "pipeline", "still", "reenact", "export", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 
