@@ -13,6 +13,9 @@ from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.stream import render_frames
 
+NEAR = 1.3
+"""What is seen around a head of a whole photo, over the side of the crop that the head was made of."""
+
 
 class StillMaker:
     """Draws one person again and again; what does not depend on the pose is done once."""
@@ -53,6 +56,19 @@ class StillMaker:
             mark=options.mark,
         )
         return frames[0]
+
+    def near_head(self, options: TalkOptions) -> UInt8[np.ndarray, "height width channel"]:
+        """As `frame`; of a full frame the part around the head, so that the head is seen in a small picture."""
+        frame, place = self.frame(options), self._place(options)
+        if place is None:
+            return frame
+        crop = place.crop
+        side = NEAR * crop.side
+        left, top = crop.left + (crop.side - side) / 2, crop.top + (crop.side - side) / 2
+        height, width = frame.shape[:2]
+        columns = slice(max(0, round(left)), min(width, round(left + side)))
+        rows = slice(max(0, round(top)), min(height, round(top + side)))
+        return np.ascontiguousarray(frame[rows, columns])
 
     def _scene(self, options: TalkOptions) -> Tensor | None:
         """What stands behind the head alone; the last one is kept."""

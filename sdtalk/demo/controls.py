@@ -42,7 +42,7 @@ def lay_out_controls(models: list[str]) -> dict[str, Component]:
         controls = _usual()
         with gr.Accordion("More about motion", open=False):
             controls |= _motion()
-        with gr.Accordion("Turn the head", open=False):
+        with gr.Accordion("Turn the head, in degrees", open=False):
             controls |= _turn()
         controls |= _rest(models)
     _connect_preset(preset, options, controls)
@@ -85,11 +85,11 @@ def _motion() -> dict[str, Component]:
 
 
 def _turn() -> dict[str, Component]:
-    words = {"yaw": "Left or right", "pitch": "Down or up", "roll": "Tilted"}
+    words = {"yaw": "Left to right", "pitch": "Down to up", "roll": "Tilt"}
     with gr.Row():
         with gr.Column(min_width=220):
             turns: dict[str, Component] = {
-                name: gr.Slider(-most, most, 0, step=1, label=f"{words[name]}, degrees", elem_id=name)
+                name: gr.Slider(-most, most, 0, step=1, label=words[name], elem_id=name)
                 for name, most in FARTHEST_TURN.items()
             }
         with gr.Column(min_width=220):

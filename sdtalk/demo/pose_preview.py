@@ -20,9 +20,10 @@ from sdtalk.options import FARTHEST_TURN
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.process import hand_back_memory
 from sdtalk.still import StillMaker
+from sdtalk.video.label import labelled
 
-LONGEST_PX = 640
-"""Longer sides of what is shown."""
+LONGEST_PX = 512
+"""Longer sides of what is shown are reduced to this."""
 
 MOST_HEADS = 3
 """So many heads are kept, since one with a large photo needs about 100 MB."""
@@ -37,7 +38,7 @@ SHOWN_AGAIN_BY = ("portrait", "face", "frame", "shape", "background", "colour", 
 class PosePreview:
     """Draws heads in a pose for any number of visitors, on the thread on which videos are made."""
 
-    def __init__(self, service: TalkService, keep_s: float) -> None:
+    def __init__(self, service: TalkService, keep_s: float | int) -> None:
         """Draw nothing yet.
 
         Args:
@@ -46,7 +47,7 @@ class PosePreview:
         """
         self.service, self.keep_s = service, keep_s
         self._pipeline: SDTalkPipeline | None = None
-        self._heads: OrderedDict[tuple[str, float], StillMaker] = OrderedDict()
+        self._heads: OrderedDict[tuple[str, int], StillMaker] = OrderedDict()
 
     def connect(self, controls: dict[str, Any], inputs: list[gr.components.Component]) -> None:
         """Let the controls draw.
@@ -87,8 +88,12 @@ class PosePreview:
             return _said(self.service.told(str(error), asked))
 
     def _drawn(self, asked: Given) -> UInt8[np.ndarray, "height width 3"]:
+        options = asked.options()
         try:
-            return self._head(asked).frame(asked.options())
+            frame = self._head(asked).near_head(replace(options, label=""))
+            image = Image.fromarray(frame)
+            image.thumbnail((LONGEST_PX, LONGEST_PX))
+            return next(labelled(iter([np.array(image)[None]]), options.label, image.size))[0]
         finally:
             hand_back_memory()
 
@@ -101,7 +106,7 @@ class PosePreview:
             self._pipeline = pipeline
         key = self._key(asked)
         if key not in self._heads:
-            self._heads[key] = StillMaker(pipeline, pipeline.reconstruct(key[0], face=int(asked.face)))
+            self._heads[key] = StillMaker(pipeline, pipeline.reconstruct(key[0], face=key[1]))
             while len(self._heads) > MOST_HEADS:
                 self._heads.popitem(last=False)
             timer = Timer(self.keep_s, self._heads.pop, [key, None])
@@ -111,15 +116,14 @@ class PosePreview:
         return self._heads[key]
 
     @staticmethod
-    def _key(asked: Given) -> tuple[str, float]:
-        return asked.portrait or "", asked.face  # Gradio names uploads by what is in them
+    def _key(asked: Given) -> tuple[str, int]:
+        return asked.portrait or "", int(asked.face)  # Gradio names uploads by what is in them
 
 
 def _picture(frame: UInt8[np.ndarray, "height width 3"]) -> str:
     """A frame as markup that needs no file on the server."""
-    image, file = Image.fromarray(frame), io.BytesIO()
-    image.thumbnail((LONGEST_PX, LONGEST_PX))
-    image.save(file, "JPEG", quality=85)
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=85)
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return f'<img alt="The head in this pose" src="data:image/jpeg;base64,{data}">'
 
