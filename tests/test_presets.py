@@ -100,25 +100,15 @@ def test_the_page_sets_all_that_presets_differ_in() -> None:
 
 
 def test_inputs_become_options() -> None:
-    given: dict[str, Any] = dict.fromkeys(Given.names()) | {
-        "pose": "video",
-        "blink": "video",
-        "driver": "a.mp4",
-    }
-    given |= {"background": "original", "frame": "head", "shape": "photo", "seed": 3, "style": "lively"}
-    given |= {
-        "mouth": 1,
-        "expression": 0,
-        "motion": 2,
-        "blink_rate": 20,
-        "life": 0.5,
-        "yaw": 1,
-        "pitch": 2,
-        "roll": 3,
-    }
-    options = Given(**given | {"by_program": True}).options()
+    given: dict[str, Any] = {
+        "portrait": None, "speech": None, "consent": True, "pose": "video", "driver": "a.mp4", "blink": "video",
+        "background": "original", "colour": "", "picture": None, "mouth": 1, "expression": 0, "seed": 3,
+        "model": "mini", "frame": "head", "motion": 2, "style": "lively", "blink_rate": 20, "life": 0.5,
+        "yaw": 1, "pitch": 2, "roll": 3, "by_program": True,
+    }  # fmt: skip
+    options = Given(**given).options()
     assert (options.pose, options.blink, options.style, options.seed) == ("a.mp4", "a.mp4", "lively", 3)
     assert (options.motion, options.blink_rate, options.life) == (2.0, 20.0, 0.5)
     assert (options.yaw, options.pitch, options.roll) == (1.0, 2.0, 3.0)
     with pytest.raises(InputError, match="driver: there is none yet"):
-        Given(**given | {"by_program": True, "pose": "idle", "driver": None}).options()
+        Given(**given | {"pose": "idle", "driver": None}).options()
