@@ -35,9 +35,9 @@ def lay_out_controls(models: list[str]) -> dict[str, Component]:
     Returns:
         The controls by the names that `inputs.Given` has for them, and under "preview" where a pose is shown.
     """
-    titles = [("Natural", "natural"), ("Calm, as news are read", "calm"), ("Lively", "lively")]
-    titles += [("Still portrait", "still"), ("Follow a video", FOLLOW)]
-    preset = gr.Radio(titles, value="natural", label="Preset", info="Sets the options", elem_id="preset")
+    titles = [(name.capitalize(), name) for name in PRESETS] + [("As in a video", FOLLOW)]
+    more = "Sets the options. Calm: as news are read. Still: only mouth and lids move."
+    preset = gr.Radio(titles, value="natural", label="Preset", info=more, elem_id="preset")
     with gr.Accordion("Options", open=False) as options:
         controls = _usual()
         with gr.Accordion("More about motion", open=False):

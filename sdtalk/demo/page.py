@@ -50,6 +50,9 @@ CSS = """
 #introduction p, #small-print p {color: var(--body-text-color-subdued)}
 #small-print p {font-size: .85rem; margin: 0}
 #speech .wrap {min-height: 8rem}
+input[type=range]::-webkit-slider-thumb {border: 2px solid var(--primary-600)}
+input[type=range]::-moz-range-thumb {border: 2px solid var(--primary-600)}
+#preset .wrap {gap: .4rem}
 #dice {align-self: end; min-height: 2.4rem}
 #pose-preview img {display: block; max-width: 100%; max-height: 320px; margin: 0 auto; border-radius: 6px}
 #pose-preview p {margin: 0; color: var(--body-text-color-subdued)}
