@@ -31,22 +31,22 @@ FARTHEST_TURN = {"yaw": 25.0, "pitch": 15.0, "roll": 20.0}
 """Degrees each way from the photo's pose: farther, the side that the photo does not show falls apart."""
 
 LIMITS: dict[str, tuple[float, float, str, str]] = {
-    "mouth": (0, LOUDEST_MOUTH, "no possible strength of the mouth's motion", "still, 1 is what was learned"),
-    "expression": (0, 1, "no possible share of the photo's smile", "none of it while speaking"),
-    "motion": (
+    "mouth": (0, LOUDEST_MOUTH, "no possible strength of the mouth's motion", "0 is still, 1 as learned"),
+    "expression": (
         0,
-        STRONGEST_MOTION,
-        "no possible strength of the head's motion",
-        "still, 1 is as it was made",
+        1,
+        "no possible share of the photo's smile",
+        "0 is none of it while speaking, 1 all of it",
     ),
-    "blink_rate": (0, MOST_BLINKS, "no possible number of blinks a minute", "none"),
-    "life": (0, LIVELIEST, "no possible strength of glances, brows and breath", "none, 1 is as measured"),
-    **{
-        name: (-most, most, "the head does not hold so far from its pose in the photo", "")
-        for name, most in FARTHEST_TURN.items()
-    },
+    "motion": (0, STRONGEST_MOTION, "no possible strength of the head's motion", "0 is still"),
+    "blink_rate": (0, MOST_BLINKS, "no possible number of blinks a minute", "0 is none"),
+    "life": (0, LIVELIEST, "no possible strength of glances, brows and breath", "0 is none, 1 as people do"),
 }
-"""Options that are numbers: the least, the most, what is wrong beyond, and what the least stands for."""
+LIMITS |= {
+    name: (-most, most, "the head does not hold so far from its pose in the photo", "degrees")
+    for name, most in FARTHEST_TURN.items()
+}
+"""Options that are numbers: the least, the most, what is wrong beyond, and what the numbers mean."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,9 @@ class TalkOptions:
             raise InputError(f"size {self.size}", "frames cannot be made that small or large", remedy)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed {self.seed}", "it is negative or too large", "Choose, say, 0.")
-        for name, (least, most, problem, what) in LIMITS.items():
+        for name, (least, most, problem, meaning) in LIMITS.items():
             if not least <= getattr(self, name) <= most:  # also where it is no number at all
-                meaning = f" ({what})" if what else ""
-                remedy = f"Choose {least:g}{meaning} to {most:g}."
+                remedy = f"Choose {least:g} to {most:g} ({meaning})."
                 raise InputError(f"{name} {getattr(self, name)}", problem, remedy)
         if self.style not in IDLE_STYLES:
             remedy = f"Choose one of {', '.join(IDLE_STYLES)}."
