@@ -52,7 +52,8 @@ CSS = """
 #speech .wrap {min-height: 8rem}
 input[type=range]::-webkit-slider-thumb {border: 2px solid var(--primary-600)}
 input[type=range]::-moz-range-thumb {border: 2px solid var(--primary-600)}
-#preset .wrap {gap: .4rem}
+#preset .wrap {gap: .35rem}
+#preset .wrap label {padding: .4rem .5rem}
 #dice {align-self: end; min-height: 2.4rem}
 #pose-preview img {display: block; max-width: 100%; max-height: 320px; margin: 0 auto; border-radius: 6px}
 #pose-preview p {margin: 0; color: var(--body-text-color-subdued)}
