@@ -1,6 +1,5 @@
 """Options: how a video is made, and checks that can be made before the work starts."""
 
-import math
 import numbers
 import platform
 import warnings
@@ -13,6 +12,7 @@ import torch
 from sdtalk.background import TRANSPARENT
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.config import SDTalkConfig
+from sdtalk.driving import BLINKS_A_MINUTE, IDLE_STYLES
 from sdtalk.errors import InputError
 from sdtalk.framing import SHAPES
 from sdtalk.rendering import gsplat, triton
@@ -24,6 +24,29 @@ SMALLEST, LARGEST = 64, 1024
 """Limits of the video's side in px; beyond the model's own 512 px the photo's own detail is carried along."""
 
 LOUDEST_MOUTH = 2.0
+STRONGEST_MOTION, LIVELIEST = 2.0, 2.0
+MOST_BLINKS = 40.0
+"""A minute; with more, eyes seem to flutter."""
+FARTHEST_TURN = {"yaw": 25.0, "pitch": 15.0, "roll": 20.0}
+"""Degrees each way from the photo's pose: farther, the side that the photo does not show falls apart."""
+
+LIMITS: dict[str, tuple[float, float, str, str]] = {
+    "mouth": (0, LOUDEST_MOUTH, "no possible strength of the mouth's motion", "0 is still, 1 as learned"),
+    "expression": (
+        0,
+        1,
+        "no possible share of the photo's smile",
+        "0 is none of it while speaking, 1 all of it",
+    ),
+    "motion": (0, STRONGEST_MOTION, "no possible strength of the head's motion", "0 is still"),
+    "blink_rate": (0, MOST_BLINKS, "no possible number of blinks a minute", "0 is none"),
+    "life": (0, LIVELIEST, "no possible strength of glances, brows and breath", "0 is none, 1 as people do"),
+}
+LIMITS |= {
+    name: (-most, most, "the head does not hold so far from its pose in the photo", "degrees")
+    for name, most in FARTHEST_TURN.items()
+}
+"""Options that are numbers: the least, the most, what is wrong beyond, and what the numbers mean."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,16 @@ class TalkOptions:
             background is the photo's.
         shape: Of full frames: "photo", or "9:16", "1:1", "16:9", cut out of the photo around the head.
         mark: Put an invisible mark into every frame, which `sdtalk inspect` finds, see `provenance.mark`.
+        motion: How far the head moves, idle or as in a video, 0 to 2; 1 as made or filmed.
+        style: Of idle motion: "natural", "calm" (slow and small), "lively" (fast and large), or "nodding" (at stressed
+            words).
+        blink_rate: Natural blinks a minute on average, 0 to 40.
+        life: How much eyes glance aside, brows rise and shoulders breathe, 0 to 2; 1 as measured. A still head does
+            nothing of it.
+        yaw: Degrees by which the head is turned in every frame, on top of its motion: towards the right of the picture,
+            -25 to 25. The eyes stay on the camera.
+        pitch: The same upwards, -15 to 15.
+        roll: The same clockwise in the picture, -20 to 20.
 
     Raises:
         InputError: A value is of the wrong type or not possible.
@@ -71,6 +104,13 @@ class TalkOptions:
     frame: str = "head"
     shape: str = "photo"
     mark: bool = True
+    motion: float = 1.0
+    style: str = "natural"
+    blink_rate: float = BLINKS_A_MINUTE
+    life: float = 1.0
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
 
     def __post_init__(self) -> None:
         _check_types(vars(self))
@@ -79,14 +119,13 @@ class TalkOptions:
             raise InputError(f"size {self.size}", "frames cannot be made that small or large", remedy)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed {self.seed}", "it is negative or too large", "Choose, say, 0.")
-        if not (math.isfinite(self.mouth) and 0 <= self.mouth <= LOUDEST_MOUTH):
-            remedy = f"Choose 0 (still) to {LOUDEST_MOUTH:g}; 1 is what was learned."
-            raise InputError(f"mouth {self.mouth}", "no possible strength of the mouth's motion", remedy)
-        if not 0 <= self.expression <= 1:
-            remedy = "Choose 0 (none of it while speaking) to 1 (all of it)."
-            raise InputError(
-                f"expression {self.expression}", "no possible share of the photo's smile", remedy
-            )
+        for name, (least, most, problem, meaning) in LIMITS.items():
+            if not least <= getattr(self, name) <= most:  # also where it is no number at all
+                remedy = f"Choose {least:g} to {most:g} ({meaning})."
+                raise InputError(f"{name} {getattr(self, name)}", problem, remedy)
+        if self.style not in IDLE_STYLES:
+            remedy = f"Choose one of {', '.join(IDLE_STYLES)}."
+            raise InputError(f"style {self.style!r}", "there is no such choice", remedy)
         if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
             remedy = f"Give one line of at most {LONGEST_LABEL} characters."
             raise InputError(f"label {self.label!r}", "it does not fit into a corner", remedy)

@@ -32,6 +32,8 @@ from sdtalk.driving import (
     following_lids,
     relaxed,
     small_motion,
+    stressed_moments,
+    turned_cameras,
 )
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory
@@ -164,7 +166,7 @@ class SDTalkPipeline:
             progress: Called with the stage ("preparing", "tracking" a video, "rendering"), frames done and their
                 number; what it raises ends the work. True shows a bar.
             choices: Fields of `TalkOptions` by name, on top of `options`: pose, blink, background, size, seed, mouth,
-                expression, label, exact, frame, shape, mark.
+                expression, label, exact, frame, shape, mark, motion, style, blink_rate, life, yaw, pitch, roll.
 
         Raises:
             InputError: Any input cannot be used; nothing is left behind then.
@@ -357,12 +359,24 @@ class SDTalkPipeline:
         with watch("tracking"), self._on_device():
             for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
                 drivers[path] = self._driver(path, frames, progress)
-        camera = camera_path(options.pose, rest.camera, level, options.seed, drivers.get(options.pose))
+        camera = camera_path(
+            options.pose,
+            rest.camera,
+            level,
+            options.seed,
+            drivers.get(options.pose),
+            options.style,
+            options.motion,
+            stressed_moments(sound.samples),
+        )
+        camera = turned_cameras(camera, options.yaw, options.pitch, options.roll)
         seen = drivers.get(options.blink)
-        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen)
+        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen, options.blink_rate)
         small = None
         if self.model.config.priors:
-            small = small_motion(options.pose, rest.camera, camera, sound.samples, options.seed, seen)
+            small = small_motion(
+                options.pose, rest.camera, camera, sound.samples, options.seed, seen, options.life
+            )
         if small is not None and seen is None and self.model.config.neural_renderer == "windows":
             eyes = following_lids(eyes, rest.eyes, small.gaze)  # those of a video do already
         return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)

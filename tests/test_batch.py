@@ -52,10 +52,10 @@ def reconstructed(pipeline: SDTalkPipeline, monkeypatch: pytest.MonkeyPatch) -> 
     alive: list[weakref.ref] = []
     real = pipeline.reconstruct
 
-    def reconstruct(portrait: Path) -> object:
+    def reconstruct(portrait: Path, **place: int) -> object:
         assert not any(head() for head in alive), "the head of the last photo is still there"
         names.append(Path(portrait).name)
-        head = real(portrait)
+        head = real(portrait, **place)
         alive.append(weakref.ref(head))
         return head
 

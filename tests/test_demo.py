@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 import torch
-from chromium import browser, chromium
+from chromium import Tab, browser, chromium
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from toy import toy_model
@@ -27,6 +27,7 @@ from sdtalk.demo.worker import Worker
 from sdtalk.errors import InputError
 from sdtalk.model import SDTalk
 from sdtalk.pipeline import SILENT, SDTalkPipeline
+from sdtalk.presets import PRESETS
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import probe
 
@@ -330,6 +331,7 @@ def test_a_visitor_chooses_a_model(
         press = "new MouseEvent('mousedown', {bubbles: true, cancelable: true})"
         tab.run(f"{option}.dispatchEvent({press})")
         tab.wait(f"{field}.value == 'second'")
+        _sets_options(tab)
         tab.run("document.querySelectorAll('.gallery-item')[0].click()")
         tab.wait("!!document.querySelector('#portrait img')")
         tab.choose_files("#speech input[type=file]", word)
@@ -338,6 +340,22 @@ def test_a_visitor_chooses_a_model(
         tab.press("4. Generate")
         tab.wait("(v => v && v.readyState >= 2 && v.duration < 1)(document.querySelector('#result video'))")
         assert cache.name == "second" and tab.complaints() == []
+
+
+def _sets_options(tab: Tab) -> None:
+    """A preset sets what it says, and loses its tick by hand; the dice bring a seed."""
+    mouth, tick = (
+        "document.querySelector('input[type=number][aria-label*=Mouth]').value",
+        "document.querySelector('#preset input:checked')?.value",
+    )
+    tab.run("document.querySelector('#preset input[value=lively]').click()")
+    tab.wait(f"{mouth} == {PRESETS['lively'].mouth} && {tick} == 'lively'")
+    tab.run("document.querySelector('input[value=none]').click()")
+    tab.wait(f"{tick} === undefined")
+    seed = "Number(document.querySelector('input[aria-label=Seed]').value)"
+    assert tab.run(seed) == 0
+    tab.run("document.querySelector('#dice').click()")
+    tab.wait(f"{seed} > 0")
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here")

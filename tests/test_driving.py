@@ -1,5 +1,6 @@
 """Tests of the driving signals: head motion, blinks, and pose followed from a video."""
 
+import numpy as np
 import pytest
 import torch
 from toy import toy_track
@@ -8,13 +9,19 @@ from sdtalk.camera import Camera
 from sdtalk.driving import (
     CLOSED_GAP,
     GAPS,
+    IDLE_STYLES,
+    NECK,
+    eye_states,
     followed_cameras,
     followed_eyes,
     followed_mouth,
     forth_and_back,
     idle_cameras,
     natural_blinks,
+    turned_cameras,
 )
+from sdtalk.driving.head_motion import _rotations, _slow, fade_in, waves
+from sdtalk.driving.idle_style import SHALLOWEST, beat_nods
 
 REST = toy_track().camera
 EYES = torch.tensor([[0.05, 0.06, 0.15, 0.04, 0.05, 0.16]])
@@ -115,3 +122,90 @@ def test_a_followed_mouth_is_as_open_and_starts_at_the_photos_shape() -> None:
     torch.testing.assert_close(own[:, 1:].diff(dim=0), driver[:, 1:].diff(dim=0))
     looks = torch.tensor([[0.0, 1.0, -2.0, 3.0, 0.5]])
     torch.testing.assert_close(followed_mouth(driver + looks, None), followed_mouth(driver, None))
+
+
+def as_first_made(level: torch.Tensor, seed: int) -> Camera:
+    """Idle motion as it was before it had styles and strengths."""
+    random, frames = np.random.default_rng((seed, 1)), len(level)
+    degrees = torch.stack([d * waves(frames, (0.05, 0.45), random) for d in (0.8, 1.5, 0.8)], dim=1)
+    shift = torch.stack([0.01 * waves(frames, (0.05, 0.45), random) for _ in range(3)], dim=1)
+    degrees[:, 0] += 0.35 * waves(frames, (0.6, 1.2), random) * _slow(level)
+    fade = fade_in(frames)[:, None]
+    turn, neck = _rotations(torch.deg2rad(degrees * fade)), torch.tensor(NECK)
+    moved = neck - turn @ neck + shift * fade
+    translation = (REST.rotation @ moved[..., None])[..., 0] + REST.translation
+    return Camera.from_pose(REST.rotation @ turn, translation, REST.width)
+
+
+def test_the_defaults_move_a_head_as_ever_bit_for_bit() -> None:
+    level = (torch.arange(300) % 70 < 40).float()
+    now = idle_cameras(REST, level, 5, stressed=[20, 90])
+    assert torch.equal(now.world_to_camera, as_first_made(level, 5).world_to_camera)
+    assert turned_cameras(now, 0.0, 0.0, 0.0) is now
+    assert torch.equal(natural_blinks(EYES, 900, 1), eye_states("natural", EYES, 900, 1))
+
+
+def test_strength_scales_idle_motion_and_none_of_it_is_still() -> None:
+    level = torch.ones(500)
+    usual, twice, none = (
+        degrees_from(REST, idle_cameras(REST, level, 2, strength=s)) for s in (1.0, 2.0, 0.0)
+    )
+    assert none.max() < 0.05 and 1.9 < twice[25:].mean() / usual[25:].mean() < 2.1
+
+
+def test_strength_scales_the_motion_of_a_video() -> None:
+    usual, half, none = (followed_cameras(REST, driver(), 40, s) for s in (1.0, 0.5, 0.0))
+    torch.testing.assert_close(none.world_to_camera, REST.world_to_camera.repeat(40, 1, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(degrees_from(REST, half) * 2, degrees_from(REST, usual), atol=0.05, rtol=0)
+    shift, whole = (c.translation - REST.translation for c in (half, usual))
+    torch.testing.assert_close(shift * 2, whole, atol=1e-4, rtol=0)
+
+
+def test_styles_differ_in_size_and_speed_and_are_smooth() -> None:
+    level, stressed = torch.ones(1500), list(range(30, 1500, 25))
+    sizes, speeds = {}, {}
+    for style in IDLE_STYLES:
+        paths = [idle_cameras(REST, level, seed, style, stressed=stressed) for seed in range(4)]
+        sizes[style] = torch.stack([degrees_from(REST, path) for path in paths]).mean()
+        steps = torch.stack([degrees_from(path[:-1], path[1:]) for path in paths])
+        speeds[style] = steps.mean()
+        assert steps.max() < 1.6, f"{style} jerks"  # 40 degrees a second
+    assert sizes["calm"] < 0.7 * sizes["natural"] < 0.7 * sizes["lively"]
+    assert 2 * speeds["calm"] < speeds["natural"] < 0.7 * min(speeds["lively"], speeds["nodding"])
+
+
+def test_a_head_nods_down_at_stressed_words_only() -> None:
+    style, stressed = IDLE_STYLES["nodding"], [50, 120, 121, 300, 398]
+    nods = torch.stack([beat_nods(style, stressed, 400, seed) for seed in range(12)])
+    assert nods.min() >= 0 and nods.max() <= style.beat_degrees
+    assert not nods[:, :30].any() and not nods[:, 150:285].any()
+    deep = (nods[:, [50, 300]] > SHALLOWEST * style.beat_degrees - 1e-3).float().mean()
+    assert 0.4 < deep < 0.95 and nods.diff(dim=1).abs().max() < 0.35 * style.beat_degrees
+    assert torch.equal(nods[3], beat_nods(style, stressed, 400, 3))
+    assert not beat_nods(IDLE_STYLES["natural"], stressed, 400, 0).any()
+
+
+@pytest.mark.parametrize("angles", [(20.0, 0.0, 0.0), (0.0, 12.0, 0.0), (0.0, 0.0, 15.0), (-9.0, 5.0, -7.0)])
+def test_a_head_is_turned_by_degrees_about_its_neck(angles: tuple[float, float, float]) -> None:
+    moving = idle_cameras(REST, torch.ones(100), 0)
+    turned = turned_cameras(moving, *angles)
+    angle = degrees_from(moving, turned)
+    assert angle.std() < 0.05 and max(map(abs, angles)) - 0.1 < angle.mean() < sum(map(abs, angles)) + 0.1
+    neck = torch.tensor(NECK).expand(100, 1, 3)
+    torch.testing.assert_close(turned.project(neck), moving.project(neck), atol=1e-2, rtol=0)
+
+
+def test_signs_are_those_of_the_picture() -> None:
+    nose, crown = torch.tensor([[[0.0, 0.0, 0.5]]]), torch.tensor([[[0.0, 0.7, 0.0]]])
+    before, (x, y) = REST.project(nose)[0, 0], (0, 1)
+    assert turned_cameras(REST, 10.0, 0.0, 0.0).project(nose)[0, 0, x] > before[x] + 1, "to the right"
+    assert turned_cameras(REST, 0.0, 10.0, 0.0).project(nose)[0, 0, y] < before[y] - 1, "up"
+    assert turned_cameras(REST, 0.0, 0.0, 10.0).project(crown)[0, 0, x] > REST.project(crown)[0, 0, x] + 1
+
+
+@pytest.mark.parametrize("rate", [5.0, 15.0, 40.0])
+def test_eyes_blink_as_often_as_asked(rate: float) -> None:
+    shut = natural_blinks(EYES, 25 * 600, 3, rate)[:, 0] < 0.6 * EYES[0, 0]
+    blinks = int((shut.int().diff() == 1).sum()) / 10
+    assert 0.8 * rate < blinks < 1.2 * rate
+    assert torch.equal(eye_states("natural", EYES, 50, 0, rate=0.0), EYES.expand(50, -1))

@@ -18,9 +18,11 @@ from sdtalk.driving import (
     natural_gaze,
     relaxed,
     small_motion,
+    turned_cameras,
 )
 from sdtalk.driving.breath import DEPTH
-from sdtalk.driving.brows import IDLE, RAISE, stressed_moments
+from sdtalk.driving.brows import IDLE, RAISE
+from sdtalk.driving.emphasis import stressed_moments
 from sdtalk.driving.expression import BROADEST_SMILE, LOOKS, MOUTH_CORNERS, smile_lift
 from sdtalk.driving.gaze import FARTHEST_GAZE
 from sdtalk.head import HeadGaussians
@@ -207,6 +209,17 @@ def test_a_still_head_has_none_of_it_but_the_gaze_of_a_video() -> None:
         track.mesh[1, points, 0] += 0.01
     seen = small_motion("still", REST, still(100), sound, 0, track)
     assert seen.gaze.any() and not seen.brows.any() and not seen.breath.any()
+
+
+def test_life_is_a_factor_and_without_it_eyes_stay_on_the_camera() -> None:
+    sound, turned = words([2.5, 4.2]), turned_cameras(still(500), 12.0, 0.0, 0.0)
+    usual, twice, none = (small_motion("idle", REST, still(500), sound, 0, life=x) for x in (1.0, 2.0, 0.0))
+    assert not any(x.any() for x in (none.gaze, none.brows, none.breath))
+    assert torch.equal(twice.brows, 2 * usual.brows) and torch.equal(twice.breath, 2 * usual.breath)
+    assert (twice.gaze.abs()[:, :2] <= torch.tensor(FARTHEST_GAZE) + 1e-7).all()
+    held = [small_motion(pose, REST, turned, sound, 0, life=0.0).gaze for pose in ("idle", "still")]
+    torch.testing.assert_close(held[0], held[1])
+    assert (held[0][:, 0] < -0.004).all(), "a head that turns right has eyes that look left"
 
 
 def test_batches_equal_the_whole(model: SDTalk, head: HeadGaussians) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from sdtalk.background import parse_background
 from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
+from sdtalk.presets import preset
+from sdtalk.tracking.found_faces import LARGEST
 
 NEEDED = ("portrait", "speech")
 WORDS = {"pose": ("idle", "still"), "blink": ("natural", "none")}
@@ -28,6 +30,8 @@ class Job:
         options: How the video is made.
         row: What the job is called in reports; 0: its place among the jobs, from 1.
         problem: What is wrong with the row it was read from, or ""; such a job is reported and not made.
+        face: Which face of the picture, counted from left to right from 1; 0: the largest.
+        turn: Turn the picture clockwise first: 0, 90, 180 or 270 degrees.
 
     Examples:
         >>> Job("ann.jpg", "hello.wav", options=TalkOptions(pose="still"))
@@ -39,6 +43,8 @@ class Job:
     options: TalkOptions = TalkOptions()
     row: int = 0
     problem: str = ""
+    face: int = LARGEST
+    turn: int = 0
 
 
 def read_jobs(path: str | Path) -> list[Job]:
@@ -46,8 +52,9 @@ def read_jobs(path: str | Path) -> list[Job]:
 
     Args:
         path: JSON lines with an object each (.jsonl), or a table with a row of column names (.csv; separated by
-            commas, semicolons or tabs). The names are portrait, speech, output and the fields of `TalkOptions`; what is
-            absent, empty or null takes its default. Paths are relative to this file, output to the batch's folder.
+            commas, semicolons or tabs). The names are portrait, speech, output, face, turn, preset (one of
+            `sdtalk.presets`) and the fields of `TalkOptions`; what is absent, empty or null takes its default, or what
+            the preset says. Paths are relative to this file, output to the batch's folder.
 
     Returns:
         Jobs in order; `row` counts from the top of the file, as editors and spreadsheets do.
@@ -127,7 +134,8 @@ TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 def _value(name: str, cell: str) -> str | int | float:
     """A cell as the type of its option, where it reads so."""
-    kinds = {field.name: type(field.default) for field in fields(TalkOptions)}
+    kinds: dict[str, type] = {field.name: type(field.default) for field in fields(TalkOptions)}
+    kinds |= {"face": int, "turn": int}
     if kinds.get(name) is bool:
         return TRUTH.get(cell.strip().lower(), cell)
     try:
@@ -143,8 +151,10 @@ def _job(base: Path, row: int, values: dict[str, Any] | str) -> Job:
         given = {name: value for name, value in values.items() if value not in (None, "")}
         portrait, speech = (base / _text(name, given.pop(name, None)) for name in NEEDED)
         output = _text("output", given.pop("output")) if "output" in given else None
+        start = preset(_text("preset", given.pop("preset", "natural")))
+        face, turn = (_whole(name, given.pop(name, 0)) for name in ("face", "turn"))
         placed = {name: _placed(base, name, value) for name, value in given.items()}
-        return Job(portrait, speech, output, TalkOptions.of(**placed), row)
+        return Job(portrait, speech, output, TalkOptions.of(start, **placed), row, face=face, turn=turn)
     except InputError as error:
         return Job("", "", row=row, problem=str(error))
 
@@ -154,6 +164,12 @@ def _text(name: str, value: object) -> str:
         raise InputError(name, "there is none", f"Give the path of the {name}.")
     if not isinstance(value, str):
         raise InputError(name, f"{value!r} is no path", f"Give the path of the {name} as a text.")
+    return value
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(name, f"{value!r} is no whole number", "Give a whole number.")
     return value
 
 

@@ -19,7 +19,7 @@ class PlannedJob:
         job: What is to be made.
         path: The video.
         entry: What the record will hold of it.
-        photo: Digest of the picture: jobs that share it share a head.
+        photo: Which face of which picture, turned how: jobs that share it share a head.
         finished: Whether the video is there already.
     """
 
@@ -68,7 +68,7 @@ def plan_batch(
     for place, its_digest in digests.items():
         job, path = jobs[place], paths[place]
         entry = Entry.of(record.folder, path, its_digest, job)
-        photo = digest.of_file(job.portrait, "picture")
+        photo = f"{digest.of_file(job.portrait, 'picture')} {job.face} {job.turn}"
         plan.append(PlannedJob(job, path, entry, photo, (entry.output, its_digest) in finished))
     return plan, problems
 

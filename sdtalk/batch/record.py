@@ -103,6 +103,8 @@ class JobDigest:
             "portrait": self.of_file(job.portrait, "picture"),
             "speech": self.of_file(job.speech, "recording"),
             "options": options,
+            "face": job.face,
+            "turn": job.turn,
             "model": self._model,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

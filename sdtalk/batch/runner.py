@@ -25,7 +25,7 @@ class TalkMaker(Protocol):
 
     model: SDTalk
 
-    def reconstruct(self, portrait: Any) -> Head:
+    def reconstruct(self, portrait: Any, *, face: int, turn: int) -> Head:
         """Make a head of a photo."""
         ...
 
@@ -149,6 +149,6 @@ def _make(
 
 def _head(pipeline: TalkMaker, job: Job) -> Head | InputError:
     try:
-        return pipeline.reconstruct(job.portrait)
+        return pipeline.reconstruct(job.portrait, face=job.face, turn=job.turn)
     except InputError as error:
         return error

@@ -30,8 +30,8 @@ OUTPUT = """the video to write: .mp4 (H.264), .webm (VP9), .mov (ProRes 4444) or
 a name that ends with /), in which a .mp4 (transparent: .webm) is named after portrait and speech; or another name
 without a suffix: a new folder of PNG frames"""
 JOBS = """one job a line: {"portrait": ..., "speech": ..., "output": ..., "pose": ...}, or a .csv with such columns;
-output, a name in FOLDER, and the options of talk (pose, blink, mouth, ...) can be left out; paths are relative to this
-file"""
+output, a name in FOLDER, and the options of talk (face, preset, pose, blink, mouth, ...) can be left out; paths are
+relative to this file"""
 EXPORTED = """the file to write: .ply (as 3D Gaussian Splatting has it, for SuperSplat, gsplat and most others), .splat
 (antimatter15's), .json (described in sdtalk/export/packed.py) or .html (a viewer with the head in it)"""
 UNTRAINED = "--model base measures the paper's full model with random weights where you have none."
@@ -58,27 +58,7 @@ def talk_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--turn", type=int, default=0, metavar="DEGREES", help="turn the photo clockwise: 90, 180, 270 (0)"
     )
-    parser.add_argument("--pose", default="idle", help="idle (default), still, or a video to follow")
-    parser.add_argument("--blink", default="natural", help="natural (default), none, or a video to follow")
-    parser.add_argument(
-        "--background", default="original", help="original (default), transparent, a colour, a picture"
-    )
-    more = "head (default): a square; full: the whole photo, whose still parts stay its own"
-    parser.add_argument("--frame", default="head", help=more)
-    more = "of full frames: photo (default), 9:16, 1:1, 16:9, cut out around the head"
-    parser.add_argument("--shape", default="photo", help=more)
-    parser.add_argument("--size", type=int, default=512, help="side of a head's frame in px (512)")
-    parser.add_argument("--seed", type=int, default=0, help="another idle motion and other blinks (0)")
-    parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
-    parser.add_argument(
-        "--expression",
-        type=float,
-        default=0.5,
-        help="how much of the photo's smile stays while speaking (0.5)",
-    )
-    parser.add_argument(
-        "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
-    )
+    _add_options(parser)
     _add_exact(parser)
     _add_mark(parser)
     _add_sign(parser)
@@ -204,6 +184,33 @@ def _add_model(parser: Parser) -> None:
     )
     more = "what draws on a GPU: auto (default, triton), triton, or gsplat, which compiles itself with nvcc"
     parser.add_argument("--rasteriser", default="auto", help=more)
+
+
+def _add_options(parser: Parser) -> None:
+    """Options of a talk; what is not given is not there afterwards, so that a preset can decide it."""
+
+    def add(flag: str, help: str, type: type = str, metavar: str | None = None) -> None:
+        parser.add_argument(flag, help=help, type=type, metavar=metavar, default=argparse.SUPPRESS)
+
+    more = "options that go together: natural (default), calm, lively, still; others given here win"
+    parser.add_argument("--preset", default="natural", help=more)
+    add("--pose", "idle (default), still, or a video to follow")
+    add("--motion", "how far the head moves, 0 to 2 (1.0)", float)
+    add("--style", "of idle motion: natural (default), calm, lively, nodding")
+    add("--blink", "natural (default), none, or a video to follow")
+    add("--blink-rate", "natural blinks a minute, 0 to 40 (15)", float)
+    add("--life", "how much eyes glance, brows rise and shoulders breathe, 0 to 2 (1.0)", float)
+    add("--yaw", "turn the head to the right of the picture, -25 to 25 (0)", float, "DEGREES")
+    add("--pitch", "... upwards, -15 to 15 (0)", float, "DEGREES")
+    add("--roll", "... clockwise, -20 to 20 (0)", float, "DEGREES")
+    add("--background", "original (default), transparent, a colour, a picture")
+    add("--frame", "head (default): a square; full: the whole photo, whose still parts stay its own")
+    add("--shape", "of full frames: photo (default), 9:16, 1:1, 16:9, cut out around the head")
+    add("--size", "side of a head's frame in px (512)", int)
+    add("--seed", "another idle motion and other blinks (0)", int)
+    add("--mouth", "how far the mouth moves (1.0)", float)
+    add("--expression", "how much of the photo's smile stays while speaking (0.5)", float)
+    add("--label", "written into a corner of every frame (none)", metavar="TEXT")
 
 
 def _add_exact(parser: Parser) -> None:

@@ -1,20 +1,19 @@
 """Command `sdtalk talk`: a portrait and a recording become a video."""
 
 import argparse
+from dataclasses import fields
 
 from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.options import TalkOptions, check_inputs
+from sdtalk.presets import preset
 from sdtalk.video.naming import output_path
-
-OPTIONS = (
-    "pose", "blink", "background", "size", "seed", "mouth", "expression", "label", "exact", "frame", "shape",
-    "mark",
-)  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the video."""
-    options = TalkOptions(**{name: getattr(arguments, name) for name in OPTIONS})
+    names = (field.name for field in fields(TalkOptions))
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    options = TalkOptions.of(preset(arguments.preset), **given)
     portrait, speech = arguments.portrait, arguments.speech
     output = output_path(arguments.output, portrait, speech, alpha=options.transparent)
     sign_as_asked(arguments)

@@ -10,7 +10,7 @@ START_S = 20.0
 SECONDS_A_SECOND = 0.5
 """Lent for a second of sound. Hearing, rendering and encoding at twice the speed of speech is what we count on."""
 FOLLOWING_A_SECOND = 0.4
-"""Lent besides where a head is followed through a video."""
+"""Lent besides where a head, or its eyes, are followed through a video."""
 LONGEST_LOAN_S = 120.0
 """What is asked for at most. Visitors without an account have two minutes a day, and longer loans wait longer."""
 VISITORS_AT_ONCE = 4
@@ -38,4 +38,5 @@ def check_loan(job: VideoJob) -> None:
 
 def _pace(job: VideoJob) -> float:
     """Seconds of GPU for a second of sound."""
-    return SECONDS_A_SECOND + FOLLOWING_A_SECOND * (job.options.pose not in ("idle", "still"))
+    follows = job.options.pose not in ("idle", "still") or job.options.blink not in ("natural", "none")
+    return SECONDS_A_SECOND + FOLLOWING_A_SECOND * follows

@@ -1,7 +1,7 @@
 """Checks of what visitors of the page give, before anything else looks at it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sdtalk.demo.work_time import in_words
@@ -16,6 +16,9 @@ ON_THE_PAGE = {
     "picture": "Background picture",
 }
 """What the page calls what the interface for programs calls otherwise."""
+
+NUMBERS = ("mouth", "expression", "motion", "blink_rate", "life", "yaw", "pitch", "roll")
+"""Options that a page sends as whole numbers, too."""
 
 CONSENT = "The person shown is me, has agreed to this video, or is the example"
 
@@ -44,7 +47,19 @@ class Given:
     face: float | int = 0
     frame: str = "full"
     shape: str = "photo"
+    motion: float | int = TalkOptions.motion
+    style: str = TalkOptions.style
+    blink_rate: float | int = TalkOptions.blink_rate
+    life: float | int = TalkOptions.life
+    yaw: float | int = 0
+    pitch: float | int = 0
+    roll: float | int = 0
     by_program: bool = False
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Its fields: the order in which the page and programs hand inputs over."""
+        return [field.name for field in fields(cls)]
 
     def require(self, name: str) -> str:
         """Return an input that must be there.
@@ -77,13 +92,16 @@ class Given:
         Raises:
             InputError: A video or picture to follow is missing, or a value is not possible.
         """
-        pose = self.require("driver") if self.pose == "video" else self.pose
+        pose, blink = (
+            self.require("driver") if choice == "video" else choice for choice in (self.pose, self.blink)
+        )
         behind = as_hex(self.colour) if self.background == "colour" else self.background
         behind = self.require("picture") if self.background == "picture" else behind
-        choices = {"seed": int(self.seed), "mouth": float(self.mouth), "expression": float(self.expression)}
+        choices = {name: float(getattr(self, name)) for name in NUMBERS} | {"style": self.style}
         own = behind == "original"  # another background leaves only the head
         place = {"frame": self.frame, "shape": self.shape} if own else {"frame": "head"}
-        return TalkOptions.of(TalkOptions(pose, self.blink, behind, label=AI_GENERATED), **choices, **place)
+        start = TalkOptions(pose, blink, behind, seed=int(self.seed), label=AI_GENERATED)
+        return TalkOptions.of(start, **choices, **place)
 
     def told(self, problem: str, model_source: str | None) -> str:
         """An error's text for whoever gave this: without paths of this machine, see `error_message`."""

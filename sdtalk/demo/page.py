@@ -3,15 +3,14 @@
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ImageData
 
-from sdtalk.demo.face_choice import AT_ONCE, Looker, lay_out_face, lay_out_sound
-from sdtalk.demo.inputs import CONSENT
+from sdtalk.demo.controls import file_path, lay_out_controls
+from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
+from sdtalk.demo.inputs import CONSENT, Given
 from sdtalk.demo.model_cache import ModelCache
+from sdtalk.demo.pose_preview import PosePreview
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
-from sdtalk.framing import SHAPES
-from sdtalk.options import LOUDEST_MOUTH, TalkOptions
 from sdtalk.video.label import AI_GENERATED
 from sdtalk.weights.assets import example
 
@@ -51,6 +50,13 @@ CSS = """
 #introduction p, #small-print p {color: var(--body-text-color-subdued)}
 #small-print p {font-size: .85rem; margin: 0}
 #speech .wrap {min-height: 8rem}
+input[type=range]::-webkit-slider-thumb {border: 2px solid var(--primary-600)}
+input[type=range]::-moz-range-thumb {border: 2px solid var(--primary-600)}
+#preset .wrap {gap: .35rem}
+#preset .wrap label {padding: .4rem .5rem}
+#dice {align-self: end; min-height: 2.4rem}
+#pose-preview img {display: block; max-width: 100%; max-height: 320px; margin: 0 auto; border-radius: 6px}
+#pose-preview p {margin: 0; color: var(--body-text-color-subdued)}
 .no-camera #portrait .source-selection button:nth-child(2) {display: none}
 .no-microphone #speech .source-selection button:nth-child(2) {display: none}
 """
@@ -78,11 +84,6 @@ LAUNCH_OPTIONS: dict[str, Any] = {
 """For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
 
 
-def file_path(payload: ImageData | None) -> str | None:
-    """Stands in for Gradio's own reading of pictures, whose complaints about odd files nobody understands."""
-    return payload.path if payload else None
-
-
 def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     """Lay out portrait and speech, in the order of `TalkService.generate`'s arguments, and the face's number."""
     looker = Looker()
@@ -99,55 +100,6 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     return portrait, speech, face
 
 
-def choices(models: list[str]) -> list[gr.components.Component]:
-    """Lay out the options; in the order of `TalkService.generate`'s arguments."""
-    with gr.Accordion("Options", open=False):
-        motion = [("Gentle", "idle"), ("None", "still"), ("As in a video", "video")]
-        pose = gr.Radio(motion, value="idle", label="Head motion")
-        driver = gr.Video(label="Video to follow", sources=["upload"], visible=False, height=240, buttons=[])
-        blink = gr.Radio([("Natural", "natural"), ("None", "none")], value="natural", label="Blinking")
-        places = [("As in the portrait", "original"), ("A colour", "colour"), ("A picture", "picture")]
-        background = gr.Radio(places, value="original", label="Background")
-        colour = gr.ColorPicker("#e2e8f0", label="Background colour", visible=False)
-        picture = gr.Image(
-            label="Background picture", sources=["upload"], visible=False, height=200, buttons=[]
-        )
-        wholes = [("The whole photo", "full"), ("The head alone", "head")]
-        frame = gr.Radio(wholes, value="full", label="Frame", info="A whole photo keeps its own background")
-        shape = gr.Radio(list(SHAPES), value="photo", label="Shape of the whole photo")
-        mouth = gr.Slider(
-            0, LOUDEST_MOUTH, 1, step=0.05, label="Mouth", info="How far it moves; 1 as learned"
-        )
-        expression = gr.Slider(
-            0,
-            1,
-            TalkOptions.expression,
-            step=0.05,
-            label="Expression",
-            info="How much of a smile in the portrait stays while speaking",
-        )
-        seed = gr.Number(0, label="Seed", info="Another number, other small motions", precision=0, minimum=0)
-        model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
-    picture.preprocess = file_path  # type: ignore
-    shown_with(driver, pose, "video")
-    shown_with(colour, background, "colour")
-    shown_with(picture, background, "picture")
-    shown_with(shape, frame, "full")
-    background.change(_frame_for, background, frame, **AT_ONCE)
-    return [pose, driver, blink, background, colour, picture, mouth, expression, seed, model, frame, shape]
-
-
-def shown_with(part: gr.components.Component, choice: gr.Radio, option: str) -> None:
-    """Show a control only while an option is chosen."""
-    choice.change(lambda chosen: gr.update(visible=chosen == option), choice, part, **AT_ONCE)
-
-
-def _frame_for(background: str) -> dict:
-    """The choice of frames: none where another background leaves only the head."""
-    own = background == "original"
-    return gr.update(value="full" if own else "head", visible=own)
-
-
 def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
     """Lay out the page.
 
@@ -161,12 +113,14 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 portrait, speech, face = materials()
-                options = choices(models.names)
+                controls = lay_out_controls(models.names)
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
-        inputs = [portrait, speech, consent, *options[:-2], face, *options[-2:]]
+        controls |= {"portrait": portrait, "speech": speech, "consent": consent, "face": face}
+        inputs = [controls[name] for name in Given.names() if name in controls]
+        PosePreview(service, KEEP_S).connect(controls, inputs)
         stage.connect(service, page, inputs)
         by_program = gr.Button(visible=False)
         by_program.click(

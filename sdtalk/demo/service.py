@@ -52,10 +52,11 @@ class TalkService:
         self.forks = on_zero_gpu()
         self.at_once = VISITORS_AT_ONCE if self.forks else 1
         self.line, self.work_time = WaitingLine(self.at_once, ROOM), WorkTime()
+        self.worker = None if self.forks else Worker()
         self._make: Callable[[VideoJob, gr.Progress | None], Outcome] = (
             on_a_lent_gpu(self._make_here, loan_seconds)
-            if self.forks
-            else partial(Worker().run, self._make_here)
+            if self.worker is None
+            else partial(self.worker.run, self._make_here)
         )
 
     def generate(  # one argument for each control: Gradio passes them so, and the API takes its names from here
@@ -76,6 +77,13 @@ class TalkService:
         face: float | int = 0,
         frame: str = "full",
         shape: str = "photo",
+        motion: float | int = TalkOptions.motion,
+        style: str = TalkOptions.style,
+        blink_rate: float | int = TalkOptions.blink_rate,
+        life: float | int = TalkOptions.life,
+        yaw: float | int = 0,
+        pitch: float | int = 0,
+        roll: float | int = 0,
         request: gr.Request = None,  # type: ignore[assignment] # Gradio fills it in
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - this is how Gradio learns that it is wanted
     ) -> tuple[str, str]:
@@ -86,8 +94,8 @@ class TalkService:
             speech: Recording of speech.
             consent: Must be true: the person shown has agreed, or is the one who asks.
             pose: Head motion: "idle", "still", or "video" (as in `driver`).
-            driver: Video whose head is followed.
-            blink: "natural" or "none".
+            driver: Video whose head or eyes are followed.
+            blink: "natural", "none", or "video" (as in `driver`).
             background: "original", "colour" or "picture".
             colour: Of the background.
             picture: For the background.
@@ -98,6 +106,13 @@ class TalkService:
             face: Which face of the portrait, counted from left to right from 1; 0: the largest.
             frame: "full", the whole photo, or "head", a square of the head; before another background only that.
             shape: Of full frames: "photo", "9:16", "1:1" or "16:9".
+            motion: How far the head moves, 0 to 2; 1 as made, or as in the video.
+            style: Of motion that follows no video: "natural", "calm", "lively" or "nodding".
+            blink_rate: Natural blinks a minute, 0 to 40.
+            life: How much eyes glance, brows rise and shoulders breathe, 0 to 2.
+            yaw: Turns the head to the right of the picture, -25 to 25 degrees.
+            pitch: Turns it upwards, -15 to 15 degrees.
+            roll: Tilts it clockwise, -20 to 20 degrees.
             request: Who asks; comes from Gradio.
             progress: Shows what is being done.
 
@@ -106,7 +121,8 @@ class TalkService:
         """
         given = Given(
             portrait, speech, consent, pose, driver, blink, background, colour, picture, mouth, expression, seed,
-            model or self.models.names[0], face, frame, shape, by_program=True,
+            model or self.models.names[0], face, frame, shape, motion, style, blink_rate, life,
+            yaw, pitch, roll, by_program=True,
         )  # fmt: skip
         folder, stop = self.visit(request)
         try:

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.driving.emphasis import rise_and_fall, stressed_moments
 from sdtalk.driving.head_motion import fade_in, waves
-from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, frame_count
+from sdtalk.speech.audio import FRAME_RATE_HZ, frame_count
 
 IDLE_HZ, IDLE = (0.03, 0.5), 0.0013
 """Standard deviation of brows that nothing raises, head-space units (measured: the calmest quarter of the clips)."""
@@ -28,15 +29,6 @@ LEAD_SECONDS = 0.16
 """Brows are highest so long before the sound is loudest (measured)."""
 RAISED = 0.18
 """Share of the stressed moments at which brows rise: there is one a second, and .18 raises (means of the clips)."""
-
-STRESS_DB = 4.0
-"""A stressed moment is so much louder than the second around it on average,"""
-STRESS_SECONDS = 0.24
-"""and the loudest within this on both sides."""
-SYLLABLE_FRAMES, PHRASE_FRAMES = 7, 51
-"""Loudness is averaged over the first, and compared with its average over the second."""
-FLOOR = 1e-3
-"""Amplitude, of full scale, below which nothing counts as louder or softer."""
 
 
 def brow_motion(samples: Float[Tensor, " samples"], seed: int) -> Float[Tensor, "frames"]:
@@ -59,35 +51,5 @@ def brow_motion(samples: Float[Tensor, " samples"], seed: int) -> Float[Tensor, 
         if wanted:
             highest = moment / FRAME_RATE_HZ - LEAD_SECONDS
             passed = (torch.arange(frames) / FRAME_RATE_HZ - highest) / seconds + RISING_SHARE
-            raised = torch.maximum(raised, most * _rise_and_fall(passed))
+            raised = torch.maximum(raised, most * rise_and_fall(passed, RISING_SHARE))
     return (height + raised) * fade_in(frames)
-
-
-def stressed_moments(samples: Float[Tensor, " samples"]) -> list[int]:
-    """Frames at which speech is clearly louder than around them.
-
-    Args:
-        samples: Speech, 16 kHz.
-    """
-    step = SAMPLE_RATE_HZ // FRAME_RATE_HZ
-    padded = torch.nn.functional.pad(samples, (0, frame_count(samples) * step - len(samples)))
-    amplitude = padded.view(-1, step).square().mean(1).sqrt()
-    loudness = _smooth(20 * (amplitude + FLOOR).log10(), SYLLABLE_FRAMES)
-    stress = loudness - _smooth(loudness, PHRASE_FRAMES)
-    width = 2 * round(STRESS_SECONDS * FRAME_RATE_HZ) + 1
-    highest = torch.nn.functional.max_pool1d(stress[None], width, 1, width // 2)[0]
-    return torch.nonzero((stress == highest) & (stress > STRESS_DB))[:, 0].tolist()
-
-
-def _smooth(values: Float[Tensor, " frames"], width: int) -> Float[Tensor, " frames"]:
-    """Average with a Hann window of an odd width; ends are continued."""
-    window = torch.hann_window(width + 2, periodic=False)[1:-1]
-    padded = torch.nn.functional.pad(values[None, None], (width // 2,) * 2, mode="replicate")
-    return torch.nn.functional.conv1d(padded, (window / window.sum())[None, None])[0, 0]
-
-
-def _rise_and_fall(passed: Float[Tensor, " frames"]) -> Float[Tensor, " frames"]:
-    """How far brows are up when so much of a raise has passed; 0 outside [0, 1], smooth."""
-    rising, falling = passed / RISING_SHARE, (1 - passed) / (1 - RISING_SHARE)
-    share = torch.minimum(rising, falling).clamp(0, 1)
-    return share * share * (3 - 2 * share)

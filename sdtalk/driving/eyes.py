@@ -12,6 +12,8 @@ from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.tracking.head_track import HeadTrack
 
 BLINK_PAUSE_SECONDS = (2.0, 6.0)
+BLINKS_A_MINUTE = 15.0
+"""With those pauses; other rates make them longer or shorter."""
 BLINK_SECONDS = (0.2, 0.3)
 CLOSING_SHARE = 0.35
 """Lids fall in about a third of a blink and rise in the rest."""
@@ -31,24 +33,27 @@ FOLLOWING_SHARE = (0.5, 1.3)
 """Limits on what lids do by following the gaze, relative to the photo's gap."""
 
 
-def natural_blinks(rest: Float[Tensor, "1 6"], frames: int, seed: int) -> Float[Tensor, "frames 6"]:
+def natural_blinks(
+    rest: Float[Tensor, "1 6"], frames: int, seed: int, rate: float = BLINKS_A_MINUTE
+) -> Float[Tensor, "frames 6"]:
     """Eye states with a blink every 2 to 6 seconds; between them the photo's own eyes.
 
     Args:
         rest: Eye state of the photo.
         frames: How many frames.
         seed: Chooses the moments.
+        rate: Blinks a minute on average, above 0; pauses become so much shorter or longer.
     """
-    random = np.random.default_rng((seed, 2))
+    random, slower = np.random.default_rng((seed, 2)), BLINKS_A_MINUTE / rate
     closed = torch.zeros(frames)
-    start = random.uniform(1.0, BLINK_PAUSE_SECONDS[1] / 2)
+    start = slower * random.uniform(1.0, BLINK_PAUSE_SECONDS[1] / 2)
     while start * FRAME_RATE_HZ < frames:
         duration = random.uniform(*BLINK_SECONDS)
         first = math.floor(start * FRAME_RATE_HZ)
         touched = torch.arange(first, min(first + math.ceil(duration * FRAME_RATE_HZ) + 1, frames))
         passed = ((touched + 0.5) / FRAME_RATE_HZ - start) / duration
         closed[touched] = torch.maximum(closed[touched], _closing(passed))
-        start += random.uniform(*BLINK_PAUSE_SECONDS)
+        start += slower * random.uniform(*BLINK_PAUSE_SECONDS)
     return with_lid_gaps(rest, (1 - (1 - CLOSED_GAP) * closed)[:, None])
 
 
@@ -95,7 +100,12 @@ def with_lid_gaps(
 
 
 def eye_states(
-    blink: str, rest: Float[Tensor, "1 6"], frames: int, seed: int, driver: HeadTrack | None = None
+    blink: str,
+    rest: Float[Tensor, "1 6"],
+    frames: int,
+    seed: int,
+    driver: HeadTrack | None = None,
+    rate: float = BLINKS_A_MINUTE,
 ) -> Float[Tensor, "frames 6"]:
     """One eye state a frame.
 
@@ -105,9 +115,10 @@ def eye_states(
         frames: How many frames.
         seed: Chooses the moments of blinks.
         driver: The tracked video whose eyes are followed.
+        rate: Natural blinks a minute on average; 0: none.
     """
     if driver is not None:
         return followed_eyes(rest, driver.eyes, frames)
-    if blink == "natural":
-        return natural_blinks(rest, frames, seed)
+    if blink == "natural" and rate:
+        return natural_blinks(rest, frames, seed, rate)
     return rest.expand(frames, -1)

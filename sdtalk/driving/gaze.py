@@ -51,7 +51,7 @@ DRIFT_HZ, DRIFT = (0.1, 2.0), 0.0003
 """Standard deviation of what eyes wander within a fixation (measured: .0004 a frame, with the tracker's noise)."""
 
 
-def natural_gaze(rest: Camera, camera: Camera, seed: int) -> Float[Tensor, "frames 3"]:
+def natural_gaze(rest: Camera, camera: Camera, seed: int, life: float = 1.0) -> Float[Tensor, "frames 3"]:
     """Shift of both irises since the photo: eyes hold their goal while the head turns, and glance aside.
 
     The photo's own gaze counts as the one at the camera.
@@ -60,13 +60,19 @@ def natural_gaze(rest: Camera, camera: Camera, seed: int) -> Float[Tensor, "fram
         rest: The photo's camera, one.
         camera: Pose of every frame.
         seed: Chooses the glances.
+        life: Factor on the glances; 0: the eyes never leave the camera.
     """
     random = np.random.default_rng((seed, 4))
     frames = len(camera)
     drift = torch.stack([DRIFT * waves(frames, DRIFT_HZ, random) for _ in range(2)], dim=1)
     goals = torch.from_numpy(_fixations(frames, random))
-    shift = (goals + drift) * fade_in(frames)[:, None] + _holding(rest, camera)
-    return _limited(shift)
+    glances = (goals + drift) * fade_in(frames)[:, None]
+    return _limited(life * glances + _holding(rest, camera))
+
+
+def held_gaze(rest: Camera, camera: Camera) -> Float[Tensor, "frames 3"]:
+    """Shift of both irises of eyes that stay on the camera; arguments as of `natural_gaze`."""
+    return _limited(_holding(rest, camera))
 
 
 def followed_gaze(

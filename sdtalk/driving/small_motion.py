@@ -8,7 +8,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.driving.breath import breath_motion
 from sdtalk.driving.brows import brow_motion
-from sdtalk.driving.gaze import followed_gaze, natural_gaze
+from sdtalk.driving.gaze import followed_gaze, held_gaze, natural_gaze
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.tracking.head_track import HeadTrack
 
@@ -20,8 +20,11 @@ def small_motion(
     samples: Float[Tensor, " samples"],
     seed: int,
     eyes: HeadTrack | None = None,
+    life: float = 1.0,
 ) -> SmallMotion:
-    """What lives in a face besides mouth, lids and pose; a still head has nothing of it but the gaze of a video.
+    """What lives in a face besides mouth, lids and pose.
+
+    A still head has nothing of it but the gaze: that of a video, or eyes that stay on the camera where it is turned.
 
     Args:
         pose: "still", or anything else.
@@ -30,14 +33,16 @@ def small_motion(
         samples: Speech, 16 kHz; brows follow its emphasis.
         seed: Chooses glances, raises and breaths.
         eyes: The tracked video whose eyes, and with them their gaze, are followed.
+        life: Factor on glances, raises and breaths.
     """
     frames = len(camera)
     if pose == "still":
-        small = SmallMotion.none(frames)
+        held = held_gaze(rest, camera[:1]).expand(frames, -1)  # all frames have one pose
+        small = replace(SmallMotion.none(frames), gaze=held)
     else:
         small = SmallMotion(
-            gaze=natural_gaze(rest, camera, seed),
-            brows=brow_motion(samples, seed),
-            breath=breath_motion(frames, seed),
+            gaze=natural_gaze(rest, camera, seed, life),
+            brows=life * brow_motion(samples, seed),
+            breath=life * breath_motion(frames, seed),
         )
     return small if eyes is None else replace(small, gaze=followed_gaze(eyes.mesh, frames))
