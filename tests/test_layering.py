@@ -14,8 +14,8 @@ ORDER = [
     "_version", "errors", "process", "progress", "stopwatch", "full_float32", "gpu_memory", "config", "camera",
     "gaussians", "weights", "box_filter", "inpainting", "image", "background", "speech", "provenance", "video",
     "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "full_frame",
-    "checkpoint", "published", "driving", "options", "live", "gpu_frames", "frame_maker", "stream", "talk", "batch",
-    "pipeline", "reenact", "export", "demo", "cli", "__main__",
+    "checkpoint", "published", "driving", "options", "live", "gpu_frames", "frame_maker", "stream", "talk",
+    "dubbing", "batch", "pipeline", "reenact", "export", "demo", "cli", "__main__",
 ]  # fmt: skip
 
 

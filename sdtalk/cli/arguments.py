@@ -111,6 +111,28 @@ def reenact_arguments(parser: Parser) -> None:
     _add_quiet(parser)
 
 
+def dub_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk dub`."""
+    parser.add_argument("clip", metavar="CLIP", help="video of a person, who gets new speech")
+    parser.add_argument("speech", metavar="SPEECH", help="recording: a sound file, or a video with sound")
+    parser.add_argument("-o", "--output", required=True, help="the video to write, or a folder")
+    parser.add_argument(
+        "--face", type=int, default=0, metavar="N", help="the Nth face from the left; 0: the largest (0)"
+    )
+    more = (
+        "a clip shorter than the sound: pingpong (default), backward and forward; hold its last frame; or cut"
+    )
+    parser.add_argument("--loop", default="pingpong", help=f"{more} the sound")
+    parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
+    parser.add_argument(
+        "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
+    )
+    _add_mark(parser)
+    _add_sign(parser)
+    _add_model(parser)
+    _add_quiet(parser)
+
+
 def export_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk export`."""
     parser.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
@@ -231,6 +253,7 @@ COMMANDS = {
     "talk": (talk_arguments, "make a portrait speak a recording (the default)"),
     "batch": (batch_arguments, "make many talking videos, listed in a file"),
     "reenact": (reenact_arguments, "repeat a clip from its first frame, or from a portrait"),
+    "dub": (dub_arguments, "give a video of a person new speech; all but mouth and jaw stays"),
     "export": (export_arguments, "write a portrait's head as Gaussians, or as a page that shows it"),
     "demo": (demo_arguments, "open the page in which a portrait is made to speak"),
     "inspect": (inspect_arguments, "say whether a video was made here: claim, label, invisible mark"),

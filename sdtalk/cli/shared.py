@@ -41,11 +41,13 @@ def shown_progress(arguments: argparse.Namespace) -> AbstractContextManager[Prog
     return nullcontext(no_progress) if arguments.quiet else ProgressBar()
 
 
-def report(arguments: argparse.Namespace, path: Path, frames: int, note: str) -> None:
+def report(
+    arguments: argparse.Namespace, path: Path, frames: int, note: str, fps: float = FRAME_RATE_HZ
+) -> None:
     """Print what the user should know of a video, and, without --quiet, where it is."""
     if path.suffix.lower() == ".gif":
         note = f"{note} A .gif has no sound.".strip()
     if note:
         print(f"Note: {note}", file=sys.stderr)
     if not arguments.quiet:
-        print(f"{path} ({frames / FRAME_RATE_HZ:.1f} s)", flush=True)
+        print(f"{path} ({frames / fps:.1f} s)", flush=True)
