@@ -202,6 +202,13 @@ def thumbnail(picture: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "1 
     return F.adaptive_avg_pool2d(some[None, None], THUMBNAIL_PX)
 
 
+def mouth_aspect(points: Float[Tensor, "478 3"]) -> float:
+    """Mean height of the middle of a mouth's opening over its width."""
+    upper, lower = points[UPPER_INNER_LIP], points[LOWER_INNER_LIP]
+    width = float((upper[-1] - upper[0]).norm())
+    return float((lower[3:8] - upper[3:8]).norm(dim=1).mean()) / max(width, 1.0)
+
+
 def mouth_score(points: Float[Tensor, "478 3"], frame: UInt8[np.ndarray, "height width 3"]) -> float:
     """How much of the inside of a mouth a frame shows, and how well; 0 for one that is closed.
 
@@ -209,12 +216,9 @@ def mouth_score(points: Float[Tensor, "478 3"], frame: UInt8[np.ndarray, "height
         points: Landmarks, px of the frame.
         frame: RGB.
     """
-    upper, lower = points[UPPER_INNER_LIP], points[LOWER_INNER_LIP]
-    width = float((upper[-1] - upper[0]).norm())
-    aspect = float((lower[3:8] - upper[3:8]).norm(dim=1).mean()) / max(width, 1.0)
     across = points[454] - points[234]  # with z: how far the face looks aside
     frontal = float(across[:2].norm() / across.norm().clamp_min(1.0))
-    return min(aspect, WIDE) / WIDE * frontal * (0.5 + _brightness(points, frame))
+    return min(mouth_aspect(points), WIDE) / WIDE * frontal * (0.5 + _brightness(points, frame))
 
 
 def _brightness(points: Float[Tensor, "478 3"], frame: UInt8[np.ndarray, "height width 3"]) -> float:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE, Camera
-from sdtalk.dubbing.clip_track import Shot
+from sdtalk.dubbing.clip_track import Shot, mouth_aspect
 from sdtalk.dubbing.lower_face import LowerFace, reference_head
 from sdtalk.full_frame import sampled_at, smoothly
 from sdtalk.image import to_tensor
@@ -46,6 +46,9 @@ SAME, OTHER = 0.6 / 255, 2 / 255
 INSIDE_PX, INSIDE_SOFT_PX = 1.0, 0.8
 """The painted inside counts up to so far outside of the lips' inner line, over so much, px of 512."""
 
+OPEN = (0.12, 0.25)
+"""Height over width of an opening that shows nothing of use inside, and of one that shows enough."""
+
 SKIN_PX = (2.0, 10.0)
 """Colours are matched on the skin so far around the lips, px of 512."""
 
@@ -59,19 +62,21 @@ class OpenMouth:
 
     Attributes:
         photo: Its crop, and the face mesh on it.
-        heights: Nothing else is needed.
+        open: Whether the inside can be taken from it as it is: 0 for lips that hardly part, 1 for an open mouth.
     """
 
     photo: PhotoFace
+    open: Float[Tensor, ""]
 
     @classmethod
     def of(cls, shot: Shot, device: torch.device) -> "OpenMouth":
         """Prepare a shot in which a face was seen."""
         assert shot.mouth is not None
         camera, mesh = reference_head(shot)
-        return cls(
-            PhotoFace(to_tensor(shot.mouth).to(device), mesh.to(device), camera.project(mesh).to(device))
-        )
+        assert shot.mouth_landmarks is not None
+        photo = PhotoFace(to_tensor(shot.mouth).to(device), mesh.to(device), camera.project(mesh).to(device))
+        opening = torch.tensor(mouth_aspect(shot.mouth_landmarks[0]), device=device)
+        return cls(photo, smoothly(opening, *OPEN))
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,9 @@ def painted_mouth(
     inputs = window_inputs(MOUTH, WindowGeometry(cut, xy, rest, moved, heights).within(corner))
     dtype = next(renderer.mouth.parameters()).dtype
     planes = inputs.planes.to(dtype).contiguous(memory_format=torch.channels_last)
-    colours = inputs.painted(renderer.mouth(planes, inputs.numbers.to(dtype)).float())
+    painted = inputs.painted(renderer.mouth(planes, inputs.numbers.to(dtype)).float())
+    # the painter dims and softens teeth that the photo shows
+    colours = torch.lerp(inputs.base, painted, torch.maximum(inputs.silent, 1 - mouth.open))
     inner, outer = (inputs.distances * DISTANCE_PX).split(1, 1)
     inside = torch.sigmoid((INSIDE_PX - inner) / INSIDE_SOFT_PX)
     near, far = SKIN_PX
