@@ -48,9 +48,7 @@ class Parser(argparse.ArgumentParser):
 def talk_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk talk`."""
     parser.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
-    parser.add_argument(
-        "speech", metavar="SPEECH", help="recording: wav, mp3, flac, m4a, ogg, or a video with sound"
-    )
+    _add_speech(parser)
     parser.add_argument("-o", "--output", required=True, help=OUTPUT)
     parser.add_argument(
         "--face", type=int, default=0, metavar="N", help="the Nth face from the left; 0: the largest (0)"
@@ -114,7 +112,7 @@ def reenact_arguments(parser: Parser) -> None:
 def dub_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk dub`."""
     parser.add_argument("clip", metavar="CLIP", help="video of a person, who gets new speech")
-    parser.add_argument("speech", metavar="SPEECH", help="recording: a sound file, or a video with sound")
+    _add_speech(parser)
     parser.add_argument("-o", "--output", required=True, help="the video to write, or a folder")
     parser.add_argument(
         "--face", type=int, default=0, metavar="N", help="the Nth face from the left; 0: the largest (0)"
@@ -226,6 +224,15 @@ def _add_model(parser: Parser) -> None:
     )
     more = "what draws on a GPU: auto (default, triton), triton, or gsplat, which compiles itself with nvcc"
     parser.add_argument("--rasteriser", default="auto", help=more)
+
+
+def _add_speech(parser: Parser) -> None:
+    more = "recording: wav, mp3, flac, m4a, ogg, or a video with sound; or give --text"
+    parser.add_argument("speech", metavar="SPEECH", nargs="?", help=more)
+    more = "what to say instead of SPEECH, by a voice of this machine (Piper, espeak-ng)"
+    parser.add_argument("--text", metavar="WORDS", help=more)
+    more = "which voice says it: one that sdtalk doctor lists, a language, or a .onnx of Piper (the first)"
+    parser.add_argument("--voice", default="", metavar="NAME", help=more)
 
 
 def _add_exact(parser: Parser) -> None:

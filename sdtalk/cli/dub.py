@@ -2,16 +2,17 @@
 
 import argparse
 
-from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
+from sdtalk.cli.shared import given_speech, loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.dubbing import DubOptions, check_dub
 from sdtalk.video.naming import output_path
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the video."""
-    clip, speech, a = arguments.clip, arguments.speech, arguments
+    clip, a = arguments.clip, arguments
     options = DubOptions(face=a.face, loop=a.loop, mouth=a.mouth, label=a.label, mark=a.mark)
-    output = output_path(arguments.output, clip, speech)
+    speech, name = given_speech(arguments)
+    output = output_path(arguments.output, clip, name)
     sign_as_asked(arguments)
     check_dub(clip, output, speech)
     pipeline = loaded_pipeline(arguments)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
+from sdtalk.cli.shared import given_speech, loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.video.naming import output_path
 
@@ -15,8 +15,8 @@ OPTIONS = (
 def run(arguments: argparse.Namespace) -> int:
     """Make the video."""
     options = TalkOptions(**{name: getattr(arguments, name) for name in OPTIONS})
-    portrait, speech = arguments.portrait, arguments.speech
-    output = output_path(arguments.output, portrait, speech, alpha=options.transparent)
+    portrait, (speech, name) = arguments.portrait, given_speech(arguments)
+    output = output_path(arguments.output, portrait, name, alpha=options.transparent)
     sign_as_asked(arguments)
     check_inputs(portrait, speech, output, options)
     pipeline = loaded_pipeline(arguments)

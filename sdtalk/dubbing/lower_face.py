@@ -130,7 +130,7 @@ def slowly(values: Float[Tensor, "frame *rest"]) -> Float[Tensor, "frame *rest"]
 
 
 def appearing(there: Tensor) -> Float[Tensor, " frame"]:
-    """0 where there is no face, 1 from `APPEARING_FRAMES` away from such frames on; a shot's ends are no such frames."""
+    """0 where there is no face, 1 from `APPEARING_FRAMES` away from such frames on."""
     gone = (~there).float()[None, None]
     near = [F.max_pool1d(gone, 2 * d + 1, 1, d) for d in range(APPEARING_FRAMES + 1)]
     return smoothly(1 - torch.cat(near).mean((0, 1)), 0.0, 1.0)

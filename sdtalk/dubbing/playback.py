@@ -1,4 +1,4 @@
-"""Playback: in which order a clip's frames are shown while somebody speaks longer than it lasts, and reading them so."""
+"""Playback: the order in which frames of a clip are shown to a longer sound, and reading them so."""
 
 from collections.abc import Iterator
 from itertools import islice, pairwise
