@@ -5,10 +5,12 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import AT_ONCE, Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import TalkService
+from sdtalk.demo.speech_text import lay_out_text
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
 from sdtalk.full_frame import SHAPES
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
@@ -95,6 +97,7 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
     lay_out_sound(speech, looker)
     gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
+    lay_out_text(speech)
     portrait.preprocess = file_path  # type: ignore
     return portrait, speech, face
 
@@ -178,4 +181,7 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         )
         stage.tells_of(service, speech)
         page.unload(service.stop)
+        gr.Navbar(main_page_name=MAIN_PAGE)
+    with page.route("Dub a video", "/dub"):
+        lay_out_dubbing(service, page, SMALL_PRINT)
     return page

@@ -8,7 +8,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdtalk.dubbing import Dub
 from sdtalk.options import TalkOptions
+from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.progress import Progress
+from sdtalk.talk import Talk
 
 
 class Stopped(Exception):
@@ -53,6 +57,10 @@ class VideoJob:
     def stop(self) -> "StopFlag":
         """Whether it is still wanted."""
         return StopFlag(self.folder)
+
+    def begun(self, pipeline: SDTalkPipeline, show: Progress) -> Talk | Dub:
+        """Look and listen; what is returned makes the frames when it is saved."""
+        return pipeline(self.portrait, self.speech, options=self.options, face=self.face, progress=show)
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Let whoever watches know how far it is; a `Progress`. Raises Stopped where nobody wants it any more."""
