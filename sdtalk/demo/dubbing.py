@@ -12,10 +12,9 @@ from sdtalk.demo.speech_text import lay_out_text
 from sdtalk.demo.stage import Stage
 from sdtalk.demo.video_job import VideoJob
 from sdtalk.demo.work_time import WorkTime
-from sdtalk.dubbing import Dub, DubOptions, check_dub
+from sdtalk.dubbing import DubOptions, check_dub
 from sdtalk.errors import InputError
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
-from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress
 from sdtalk.video.label import AI_GENERATED
 
@@ -73,7 +72,7 @@ class DubJob(VideoJob):
 
     dubbed: DubOptions = field(default_factory=DubOptions)
 
-    def begun(self, pipeline: SDTalkPipeline, show: Progress) -> Dub:
+    def begun(self, pipeline: Any, show: Progress) -> Any:
         """Follow the face, and listen."""
         return pipeline.dub(self.portrait, self.speech, options=self.dubbed, progress=show)
 

@@ -7,12 +7,10 @@ work is, and the pieces to be watched meanwhile, come back.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sdtalk.dubbing import Dub
 from sdtalk.options import TalkOptions
-from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.progress import Progress
-from sdtalk.talk import Talk
 
 
 class Stopped(Exception):
@@ -58,8 +56,8 @@ class VideoJob:
         """Whether it is still wanted."""
         return StopFlag(self.folder)
 
-    def begun(self, pipeline: SDTalkPipeline, show: Progress) -> Talk | Dub:
-        """Look and listen; what is returned makes the frames when it is saved."""
+    def begun(self, pipeline: Any, show: Progress) -> Any:
+        """Look and listen by a pipeline; what is returned, such as a `Talk`, makes the frames when it is saved."""
         return pipeline(self.portrait, self.speech, options=self.options, face=self.face, progress=show)
 
     def tell(self, stage: str, done: int, total: int) -> None:

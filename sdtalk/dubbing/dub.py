@@ -298,7 +298,7 @@ def _prepared(shot: Shot, device: torch.device) -> PreparedShot:
     return PreparedShot(shot.first, face, None if face is None else OpenMouth.of(shot, device))
 
 
-def at_rate(codes: Float[Tensor, "heard 5"], frames: int, fps: float) -> Float[Tensor, "{frames} 5"]:
+def at_rate(codes: Float[Tensor, "heard 5"], frames: int, fps: int | float) -> Float[Tensor, "{frames} 5"]:
     """Mouth codes, 25 a second, at the middles of frames of another rate; linear between."""
     place = ((torch.arange(frames, dtype=torch.float64) + 0.5) * (FRAME_RATE_HZ / fps) - 0.5).clamp(
         0, len(codes) - 1

@@ -35,7 +35,7 @@ def frame_order(loop: str, clip: int, wanted: int) -> Int[Tensor, " frames"]:
 
 
 def frames_in_order(
-    path: str | Path, fps: float, order: Int[Tensor, " frames"]
+    path: str | Path, fps: int | float, order: Int[Tensor, " frames"]
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Read a video's frames in an order of `frame_order`, in constant memory; each may be written to.
 
@@ -73,7 +73,7 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _backward(
-    path: str | Path, fps: float, first: int, count: int
+    path: str | Path, fps: int | float, first: int, count: int
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Frames from the last of a stretch to its first."""
     left, part = count, 1  # the first frame tells how many fit
