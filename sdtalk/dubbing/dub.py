@@ -32,7 +32,7 @@ from sdtalk.stream import write_video
 from sdtalk.talk import showing
 from sdtalk.tracking.found_faces import LARGEST
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import check_output, open_writer, probe, read_frames
+from sdtalk.video import DUBBED, check_output, open_writer, probe, read_frames
 from sdtalk.video.label import labelled
 
 FASTEST, INSTEAD = 120.0, 30.0
@@ -186,6 +186,7 @@ class Dub:
         on_gpu = self.model.device.type == "cuda"
         sound, frames = self.speech.original, len(self)
         writer = open_writer(path, self.size, self.fps, sound, frames, False, on_gpu, pieces, COMPOSITE)
+        writer.comment = DUBBED
         with showing(progress) as show, self.watch("video"), writer:
             batches = self.batches()
             with closing(batches):  # type: ignore[type-var]
