@@ -14,9 +14,10 @@ from sdtalk.cli.main import main
 from sdtalk.dubbing import DubOptions, playback
 from sdtalk.dubbing.clip_track import ClipTrack, mouth_aspect, track_clip
 from sdtalk.dubbing.dub import at_rate
+from sdtalk.dubbing.inner_mouth import OpenMouth
 from sdtalk.dubbing.lower_face import LowerFace, appearing, share_of_speech
 from sdtalk.dubbing.playback import LOOPS, frame_order, frames_in_order
-from sdtalk.dubbing.repaint import OpenMouth, repaint
+from sdtalk.dubbing.repaint import repaint
 from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.tracking.face_model import LIPS

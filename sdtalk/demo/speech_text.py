@@ -6,7 +6,7 @@ import gradio as gr
 from sdtalk.demo.face_choice import AT_ONCE
 from sdtalk.demo.stage import wrong
 from sdtalk.errors import InputError
-from sdtalk.speech.synthesis import LONGEST_TEXT, choose_voice, find_voices, synthesise
+from sdtalk.speech.synthesis import LONGEST_TEXT, find_voices, synthesise
 
 
 def lay_out_text(speech: gr.Audio) -> None:
@@ -29,8 +29,10 @@ def lay_out_text(speech: gr.Audio) -> None:
 async def _spoken(text: str | None, voice: str) -> tuple[object, dict]:
     """The recording, and what is wrong."""
     try:
-        # a visitor chooses of the voices that are listed: other names could be paths on this machine
-        chosen = next((v for v in find_voices() if str(v) == voice), None) or choose_voice()
+        voices = {str(one): one for one in find_voices()}
+        if voice not in voices:  # other names could be paths on this machine
+            raise InputError("Voice", "there is no such voice", "Choose one of the list.")
+        chosen = voices[voice]
         sound = await anyio.to_thread.run_sync(synthesise, text or "", chosen)
         return sound, gr.update(visible=False)
     except InputError as error:

@@ -6,7 +6,8 @@ speech ─► SpeechEncoder ─► mouth codes ───────────
 clip ───► frames_in_order ─► repaint ─► label, mark ─► VideoWriter             once a frame
 """
 
-from sdtalk.dubbing.dub import Dub, DubOptions, check_dub, prepare_dub
+from sdtalk.dubbing.dub import Dub, check_dub, prepare_dub
+from sdtalk.dubbing.dub_options import DubOptions
 from sdtalk.dubbing.playback import LOOPS
 
 __all__ = ["LOOPS", "Dub", "DubOptions", "check_dub", "prepare_dub"]

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +14,15 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from sdtalk.dubbing.clip_track import ClipTrack, Shot, track_clip
+from sdtalk.dubbing.dub_options import DubOptions
+from sdtalk.dubbing.inner_mouth import OpenMouth
 from sdtalk.dubbing.lower_face import LowerFace
-from sdtalk.dubbing.playback import LOOPS, frame_order, frames_in_order
-from sdtalk.dubbing.repaint import OpenMouth, repaint
+from sdtalk.dubbing.playback import frame_order, frames_in_order
+from sdtalk.dubbing.repaint import repaint
 from sdtalk.errors import InputError
 from sdtalk.live.in_flight import in_flight
 from sdtalk.model import SDTalk
-from sdtalk.options import TalkOptions, check_not_input
+from sdtalk.options import check_not_input
 from sdtalk.progress import Progress, counted
 from sdtalk.provenance.claim import COMPOSITE
 from sdtalk.provenance.mark import marked
@@ -30,64 +32,12 @@ from sdtalk.speech.encoder import SpeechEncoder
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.stream import write_video
 from sdtalk.talk import showing
-from sdtalk.tracking.found_faces import LARGEST
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import DUBBED, check_output, open_writer, probe, read_frames
 from sdtalk.video.label import labelled
 
 FASTEST, INSTEAD = 120.0, 30.0
 """Files that claim more frames a second (browsers write 1000 into theirs) are read and written with so many."""
-
-
-@dataclass(frozen=True)
-class DubOptions:
-    """How a clip is dubbed.
-
-    Attributes:
-        face: Whose mouth moves: in every shot the Nth face from the left, from 1; 0: the largest.
-        loop: What happens where the sound is longer than the clip: "pingpong", the clip goes backward and forward;
-            "hold", its last frame stays, with a mouth that goes on; "cut", the sound ends with it.
-        mouth: How far the mouth moves, 1 as learned; 0 to 2.
-        label: Text in a corner of every frame; "": none.
-        mark: Put the invisible mark into every frame, see `provenance.mark`.
-
-    Raises:
-        InputError: A value is of the wrong type or not possible.
-    """
-
-    face: int = LARGEST
-    loop: str = "pingpong"
-    mouth: float = 1.0
-    label: str = ""
-    mark: bool = True
-
-    def __post_init__(self) -> None:
-        TalkOptions.of(mouth=self.mouth, label=self.label, mark=self.mark)  # says what is wrong with these
-        if self.loop not in LOOPS:
-            raise InputError(
-                f"loop {self.loop!r}", "there is no such choice", f"Choose of {', '.join(LOOPS)}."
-            )
-        if isinstance(self.face, bool) or not isinstance(self.face, int) or self.face < 0:
-            raise InputError(f"face {self.face!r}", "faces have numbers from 1", "Choose 0 for the largest.")
-
-    @classmethod
-    def of(cls, options: "DubOptions | None" = None, **choices: Any) -> "DubOptions":
-        """Options by keywords, on top of others.
-
-        Args:
-            options: Those that `choices` do not name; None: the defaults.
-            choices: Values by the names of the attributes.
-
-        Raises:
-            InputError: There is no such option, or its value is not possible.
-        """
-        names = [f.name for f in fields(cls)]
-        for name in choices:
-            if name not in names:
-                raise InputError(
-                    f"option {name!r}", "there is no such option", f"Choose of {', '.join(names)}."
-                )
-        return replace(cls() if options is None else options, **choices)
 
 
 @dataclass(frozen=True)
