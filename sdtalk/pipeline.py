@@ -35,6 +35,7 @@ from sdtalk.driving import (
     stressed_moments,
     turned_cameras,
 )
+from sdtalk.dubbing import Dub, DubOptions, check_dub, prepare_dub
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
@@ -252,6 +253,43 @@ class SDTalkPipeline:
         check_inputs(None, speech, output, options)
         with showing(progress) as show:
             return self._talk(head, speech, sampling_rate, output, options, show, Stopwatch())
+
+    def dub(
+        self,
+        clip: str | Path,
+        speech: SpeechSource,
+        output: str | Path | None = None,
+        options: DubOptions | None = None,
+        *,
+        sampling_rate: int | None = None,
+        progress: Progress | Literal[True] | None = None,
+        **choices: Any,
+    ) -> Dub:
+        """Give an existing video of a person new speech: only mouth and jaw change, see `sdtalk.dubbing`.
+
+        Args:
+            clip: The video; its frames, size and frame rate stay.
+            speech: Recording, as for the pipeline itself; the video ends with it.
+            output: File to write at once; None: nothing is repainted before it is wanted, see `Dub`.
+            options: How it is dubbed.
+            sampling_rate: Of a bare array, in Hz.
+            progress: As for the pipeline itself.
+            choices: Fields of `DubOptions` by name, on top of `options`: face, loop, mouth, label, mark.
+
+        Raises:
+            InputError: Any input cannot be used, or the model is not one like `mini`; nothing is left behind then.
+
+        Examples:
+            >>> pipeline.dub("clip.mp4", "speech.wav", loop="hold").save("dubbed.mp4")
+        """
+        chosen = DubOptions.of(options, **choices)
+        check_dub(clip, output, speech, self.model)
+        sound = read_speech(speech, sampling_rate)
+        with showing(progress) as show, self._on_device():
+            dub = prepare_dub(self.model, self.tracker, self.speech_encoder, clip, sound, chosen, show)
+            if output is not None:
+                dub.save(output, show)
+        return dub
 
     def batch(
         self,

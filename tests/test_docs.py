@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from doc_commands import check, check_span, commands, is_command
@@ -17,6 +18,7 @@ from doc_pages import PAGES, ROOT, Block, anchors, blocks_of, code_spans, links
 from doc_recipes import changed_files, copy_with, files_of
 from hub_stand_in import TOKEN, HubStandIn
 from made_up_data import make_prepared
+from PIL import Image
 from test_layering import ORDER
 from toy import save_portrait, save_speech, toy_model
 
@@ -25,6 +27,7 @@ import sdtalk.batch
 import sdtalk.export
 from sdtalk import SDTalkPipeline
 from sdtalk.batch import read_jobs
+from sdtalk.video import open_writer
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 CHECKED = {"python", "bash", "csv", "json", "yaml", "diff"}
@@ -50,6 +53,9 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(folder / "photo.jpg", folder / f"{name}.jpg")
     for name in ("speech", "one", "two", "hello", "goodbye"):
         save_speech(folder / f"{name}.wav", 0.08)  # two frames
+    pixels = np.array(Image.open(folder / "photo.jpg").convert("RGB").resize((256, 256)))
+    with open_writer(folder / "clip.mp4", (256, 256)) as writer:
+        writer.write_all(np.stack([pixels] * 2))
     toy_model().save_pretrained(folder / "models" / "mine")
     make_prepared(folder / "data" / "prepared", clips=1, frames=2)
     return folder

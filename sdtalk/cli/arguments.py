@@ -48,9 +48,7 @@ class Parser(argparse.ArgumentParser):
 def talk_arguments(parser: Parser) -> None:
     """Arguments of `sdtalk talk`."""
     parser.add_argument("portrait", metavar="PORTRAIT", help="picture with a face")
-    parser.add_argument(
-        "speech", metavar="SPEECH", help="recording: wav, mp3, flac, m4a, ogg, or a video with sound"
-    )
+    _add_speech(parser)
     parser.add_argument("-o", "--output", required=True, help=OUTPUT)
     parser.add_argument(
         "--face", type=int, default=0, metavar="N", help="the Nth face from the left; 0: the largest (0)"
@@ -85,6 +83,28 @@ def reenact_arguments(parser: Parser) -> None:
         "--background", default="black", help="a colour (black), transparent, a picture, or original"
     )
     _add_exact(parser)
+    _add_mark(parser)
+    _add_sign(parser)
+    _add_model(parser)
+    _add_quiet(parser)
+
+
+def dub_arguments(parser: Parser) -> None:
+    """Arguments of `sdtalk dub`."""
+    parser.add_argument("clip", metavar="CLIP", help="video of a person, who gets new speech")
+    _add_speech(parser)
+    parser.add_argument("-o", "--output", required=True, help="the video to write, or a folder")
+    parser.add_argument(
+        "--face", type=int, default=0, metavar="N", help="the Nth face from the left; 0: the largest (0)"
+    )
+    more = (
+        "a clip shorter than the sound: pingpong (default), backward and forward; hold its last frame; or cut"
+    )
+    parser.add_argument("--loop", default="pingpong", help=f"{more} the sound")
+    parser.add_argument("--mouth", type=float, default=1.0, help="how far the mouth moves (1.0)")
+    parser.add_argument(
+        "--label", default="", metavar="TEXT", help="written into a corner of every frame (none)"
+    )
     _add_mark(parser)
     _add_sign(parser)
     _add_model(parser)
@@ -213,6 +233,15 @@ def _add_options(parser: Parser) -> None:
     add("--label", "written into a corner of every frame (none)", metavar="TEXT")
 
 
+def _add_speech(parser: Parser) -> None:
+    more = "recording: wav, mp3, flac, m4a, ogg, or a video with sound; or give --text"
+    parser.add_argument("speech", metavar="SPEECH", nargs="?", help=more)
+    more = "what to say instead of SPEECH, by a voice of this machine (Piper, espeak-ng)"
+    parser.add_argument("--text", metavar="WORDS", help=more)
+    more = "which voice says it: one that sdtalk doctor lists, a language, or a .onnx of Piper (the first)"
+    parser.add_argument("--voice", default="", metavar="NAME", help=more)
+
+
 def _add_exact(parser: Parser) -> None:
     more = "no shortcuts: a third of the speed on a CPU, and a picture that looks the same"
     parser.add_argument("--exact", action="store_true", help=more)
@@ -238,6 +267,7 @@ COMMANDS = {
     "talk": (talk_arguments, "make a portrait speak a recording (the default)"),
     "batch": (batch_arguments, "make many talking videos, listed in a file"),
     "reenact": (reenact_arguments, "repeat a clip from its first frame, or from a portrait"),
+    "dub": (dub_arguments, "give a video of a person new speech; all but mouth and jaw stays"),
     "export": (export_arguments, "write a portrait's head as Gaussians, or as a page that shows it"),
     "demo": (demo_arguments, "open the page in which a portrait is made to speak"),
     "inspect": (inspect_arguments, "say whether a video was made here: claim, label, invisible mark"),

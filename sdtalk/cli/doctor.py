@@ -16,6 +16,7 @@ from sdtalk.errors import InputError
 from sdtalk.flame import fan
 from sdtalk.published.convert import published_config
 from sdtalk.rendering import triton
+from sdtalk.speech.synthesis import find_voices, piper_folders
 from sdtalk.weights.assets import OPTIONAL_ASSETS, OptionalAsset, bundled, data_folder
 
 BUNDLED_FILES = {
@@ -107,6 +108,7 @@ class Examination:
     weights: list[Finding]
     assets: list[Finding]
     libraries: list[Finding]
+    voices: list[Finding]
     models: list[Finding]
 
 
@@ -118,6 +120,7 @@ def examine() -> Examination:
         weights=[_weight(name, what, licence) for name, (what, licence) in BUNDLED_FILES.items()],
         assets=[_converted(asset, models) or _asset(asset) for asset in OPTIONAL_ASSETS],
         libraries=[*(_library(library) for library in LIBRARIES), _landmark_weights()],
+        voices=_voices(),
         models=[_model(name, source) for name, source in models.items()],
     )
 
@@ -195,6 +198,25 @@ def _landmark_weights() -> Finding:
     return Finding(name, False, details)
 
 
+def _voices() -> list[Finding]:
+    """The voices of each program that speaks."""
+    findings, folders = [], ", ".join(str(folder) for folder in piper_folders())
+    remedies = {
+        "piper": f"pip install piper-tts, and put a voice (.onnx and .onnx.json) into one of {folders}",
+        "espeak-ng": "Debian and Ubuntu: apt install espeak-ng; macOS: brew install espeak-ng",
+    }
+    voices = find_voices()
+    for engine in dict.fromkeys([*remedies, *(voice.engine for voice in voices)]):
+        names = [voice.name for voice in voices if voice.engine == engine]
+        details = (
+            (", ".join(names),)
+            if names
+            else (remedies[engine], "without it recordings are spoken, and no texts")
+        )
+        findings.append(Finding(engine, bool(names), details))
+    return findings
+
+
 def installed_version(module: str) -> str:
     """The version of a package, by its name or that of its module."""
     package = _PACKAGES.get(module, module)
@@ -226,6 +248,7 @@ def as_text(found: Examination) -> str:
         "Weights in the package": found.weights,
         "Files that cannot come with it": found.assets,
         "Optional libraries": found.libraries,
+        "Voices for --text": found.voices,
         "Models": found.models,
     }
     lines: list[str] = []

@@ -19,7 +19,7 @@ STOPPED = {"batch": "stopped; finished videos stay, and are skipped when it is s
 """What is said after Ctrl-C."""
 NOTHING_WRITTEN = "stopped; nothing was written."
 
-FINISHED = ("talk", "batch", "reenact", "export")
+FINISHED = ("talk", "batch", "reenact", "dub", "export")
 """Commands that leave nothing open behind them."""
 
 

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import fields
 
-from sdtalk.cli.shared import loaded_pipeline, report, shown_progress, sign_as_asked
+from sdtalk.cli.shared import given_speech, loaded_pipeline, report, shown_progress, sign_as_asked
 from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.presets import preset
 from sdtalk.video.naming import output_path
@@ -14,8 +14,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = (field.name for field in fields(TalkOptions))
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     options = TalkOptions.of(preset(arguments.preset), **given)
-    portrait, speech = arguments.portrait, arguments.speech
-    output = output_path(arguments.output, portrait, speech, alpha=options.transparent)
+    portrait, (speech, name) = arguments.portrait, given_speech(arguments)
+    output = output_path(arguments.output, portrait, name, alpha=options.transparent)
     sign_as_asked(arguments)
     check_inputs(portrait, speech, output, options)
     pipeline = loaded_pipeline(arguments)

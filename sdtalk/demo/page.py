@@ -5,11 +5,13 @@ from typing import Any
 import gradio as gr
 
 from sdtalk.demo.controls import file_path, lay_out_controls
+from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.inputs import CONSENT, Given
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.pose_preview import PosePreview
 from sdtalk.demo.service import TalkService
+from sdtalk.demo.speech_text import lay_out_text
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
 from sdtalk.video.label import AI_GENERATED
 from sdtalk.weights.assets import example
@@ -96,6 +98,7 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
     lay_out_sound(speech, looker)
     gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
+    lay_out_text(speech)
     portrait.preprocess = file_path  # type: ignore
     return portrait, speech, face
 
@@ -132,4 +135,7 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         )
         stage.tells_of(service, speech)
         page.unload(service.stop)
+        gr.Navbar(main_page_name=MAIN_PAGE)
+    with page.route("Dub a video", "/dub"):
+        lay_out_dubbing(service, page, SMALL_PRINT)
     return page

@@ -210,7 +210,7 @@ class TalkService:
         try:
             show("preparing", 0, 0)
             pipeline = self.models.pipeline_for(job.model)
-            talk = pipeline(job.portrait, job.speech, options=job.options, face=job.face, progress=show)
+            talk = job.begun(pipeline, show)
             talk.save(job.video, show, job.pieces if job.watched else None)
             return Outcome(talk.note)
         except InputError as error:

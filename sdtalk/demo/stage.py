@@ -152,11 +152,14 @@ class Stage:
     ) -> AsyncGenerator[dict, None]:
         """Make a video; what the page shows meanwhile."""
         yield self._busy()
-        asked = Given(*given)
-        asked = replace(asked, model=asked.model or service.models.names[0])
-        async with aclosing(watch(service, asked, request)) as news:
+        async with aclosing(watch(service, self.asked(service, given), request)) as news:
             async for shown in news:
                 yield self._updates(shown, last)
+
+    def asked(self, service: TalkService, given: tuple[Any, ...]) -> Given:
+        """What the visitor gave."""
+        asked = Given(*given)
+        return replace(asked, model=asked.model or service.models.names[0])
 
     def _busy(self) -> dict:
         return {

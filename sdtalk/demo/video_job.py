@@ -7,8 +7,10 @@ work is, and the pieces to be watched meanwhile, come back.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sdtalk.options import TalkOptions
+from sdtalk.progress import Progress
 
 
 class Stopped(Exception):
@@ -53,6 +55,10 @@ class VideoJob:
     def stop(self) -> "StopFlag":
         """Whether it is still wanted."""
         return StopFlag(self.folder)
+
+    def begun(self, pipeline: Any, show: Progress) -> Any:
+        """Look and listen by a pipeline; what is returned, such as a `Talk`, makes the frames when it is saved."""
+        return pipeline(self.portrait, self.speech, options=self.options, face=self.face, progress=show)
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Let whoever watches know how far it is; a `Progress`. Raises Stopped where nobody wants it any more."""

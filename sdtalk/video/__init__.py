@@ -2,8 +2,8 @@
 
 from sdtalk.video.formats import check_output, open_writer
 from sdtalk.video.reader import VideoInfo, has_video, probe, read_frames
-from sdtalk.video.writer import COMMENT, VideoWriter
+from sdtalk.video.writer import COMMENT, DUBBED, VideoWriter
 
 __all__ = [
-    "COMMENT", "VideoInfo", "VideoWriter", "check_output", "has_video", "open_writer", "probe", "read_frames",
+    "COMMENT", "DUBBED", "VideoInfo", "VideoWriter", "check_output", "has_video", "open_writer", "probe", "read_frames",
 ]  # fmt: skip

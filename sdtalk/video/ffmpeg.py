@@ -20,13 +20,11 @@ from sdtalk.errors import InputError
 from sdtalk.speech.waveform import Waveform
 from sdtalk.video.nvenc import NVENC, nvenc_works
 from sdtalk.video.pieces import with_pieces
-from sdtalk.video.writer import COMMENT, VideoWriter
+from sdtalk.video.writer import VideoWriter
 
 QUIET = tuple("-hide_banner -loglevel error -y".split())
 PIPE_BYTES = 2**20
 """Room in the pipe to ffmpeg, where the system lets it be chosen: most of a frame, instead of 64 KiB at a time."""
-
-PROVENANCE = ("-map_metadata", "-1", "-map_chapters", "-1", "-metadata", f"comment={COMMENT}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class FfmpegWriter(VideoWriter):
             command += [*sound_input(self.sound, self._beside(".f32")), "-map", "0:v:0", "-map", "1:a:0"]
             command += [*self.encoding.sound.split(), "-af"]
             command.append(sound_filter(self.frames, self.fps) + self.encoding.rates)
-        command += ["-vf", filters, *video.split(), *PROVENANCE]
+        command += ["-vf", filters, *video.split(), *provenance(self.comment)]
         if self.pieces is not None:
             return [*command, *with_pieces(str(self._temporary))]
         return [*command, *self.encoding.container.split(), f"file:{self._temporary}"]
@@ -170,6 +168,11 @@ class FfmpegWriter(VideoWriter):
                 self._process.stdin.close()
         if self._log is not None:
             self._log.close()
+
+
+def provenance(comment: str) -> list[str]:
+    """Options with which ffmpeg writes a comment, and nothing of what the sound's file says of itself."""
+    return ["-map_metadata", "-1", "-map_chapters", "-1", "-metadata", f"comment={comment}"]
 
 
 def _widen(pipe: IO[bytes] | None) -> None:

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdtalk.video.ffmpeg import PROVENANCE, Encoding, FfmpegWriter, run_ffmpeg, sound_filter, sound_input
-from sdtalk.video.writer import COMMENT, VideoWriter
+from sdtalk.video.ffmpeg import Encoding, FfmpegWriter, provenance, run_ffmpeg, sound_filter, sound_input
+from sdtalk.video.writer import COMMENT, DUBBED, VideoWriter
 
 SOUND = "speech.wav"
 OURS = re.compile(rf"\d{{6,}}\.png|{re.escape(SOUND)}")
@@ -57,7 +57,7 @@ class GifWriter(FfmpegWriter):
         run_ffmpeg([*source, *find], self.path)
         paint = ["-i", f"file:{palette}", "-lavfi", _PAINT, "-loop", "0", "-final_delay", self._last_delay()]
         run_ffmpeg([*source, *paint, "-f", "gif", f"file:{bare}"], self.path)
-        _copy_with_comment(bare, packed)
+        _copy_with_comment(bare, packed, self.comment)
 
     def _last_delay(self) -> str:
         """How long the last frame stands, so that the whole is as long as it should be, in hundredths of a second."""
@@ -65,7 +65,7 @@ class GifWriter(FfmpegWriter):
         return str(round(100 * self.written / self.fps) - round(100 * last / self.fps))
 
 
-def _copy_with_comment(source: Path, target: Path) -> None:
+def _copy_with_comment(source: Path, target: Path, comment: str) -> None:
     """Copy a GIF and put the comment, which ffmpeg cannot write, before its first frame."""
     with source.open("rb") as gif, target.open("wb") as out:
         screen = gif.read(13)
@@ -73,7 +73,7 @@ def _copy_with_comment(source: Path, target: Path) -> None:
         out.write(screen + gif.read(3 * colours))
         loop = gif.read(19)
         assert loop[3:14] == b"NETSCAPE2.0", "ffmpeg lets GIFs start over"
-        out.write(loop + b"\x21\xfe" + bytes([len(COMMENT)]) + COMMENT.encode("ascii") + b"\0")
+        out.write(loop + b"\x21\xfe" + bytes([len(comment)]) + comment.encode("ascii") + b"\0")
         shutil.copyfileobj(gif, out)
 
 
@@ -83,9 +83,9 @@ class PngFolderWriter(VideoWriter):
     def _start(self) -> None:
         self._temporary.mkdir()
         self._about = PngInfo()
-        self._about.add_text("Comment", COMMENT)
+        self._about.add_text("Comment", self.comment)
         if self.sound is not None:
-            filters = ["-map", "0:a:0", "-af", sound_filter(self.frames, self.fps), *PROVENANCE]
+            filters = ["-map", "0:a:0", "-af", sound_filter(self.frames, self.fps), *provenance(self.comment)]
             output = ["-c:a", "pcm_s16le", "-f", "wav", f"file:{self._temporary / SOUND}"]
             run_ffmpeg([*sound_input(self.sound, self._beside(".f32")), *filters, *output], self.path)
 
@@ -116,6 +116,6 @@ def holds_frames(folder: Path) -> bool:
         return False
     try:
         with Image.open(folder / "000000.png") as first:
-            return first.info.get("Comment") == COMMENT
+            return first.info.get("Comment") in (COMMENT, DUBBED)
     except OSError:
         return False

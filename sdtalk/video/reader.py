@@ -113,18 +113,25 @@ def has_video(path: str | Path) -> bool:
 
 
 def read_frames(
-    path: str | Path, fps: int | float = FRAME_RATE_HZ, strict: bool = False
+    path: str | Path, fps: int | float = FRAME_RATE_HZ, strict: bool = False, first: int = 0
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Read a video frame by frame, resampled to a frame rate, in constant memory.
 
     Frame t is what the file shows at (t + 0.5) / fps, the middle of the frame; where the pictures start later
     than the sound, the first one stands until then. Frames are upright, have square pixels, may be written to.
 
+    Args:
+        path: The video.
+        fps: Frames a second that are wanted.
+        strict: Stop with an error at what cannot be decoded, instead of hiding it.
+        first: So many frames are left out first.
+
     Raises:
         InputError: As `probe`; also after the last frame, when the file is cut short.
     """
     path = Path(path)
-    command = _reading(path, *_as_ppm(f"fps=fps={fps}:start_time=0,"), strict=strict)
+    skipped = f"trim=start_frame={first}," if first else ""
+    command = _reading(path, *_as_ppm(f"fps=fps={fps}:start_time=0,{skipped}"), strict=strict)
     count = 0
     with tempfile.TemporaryFile() as log_file:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log_file) as process:

@@ -17,7 +17,9 @@ from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.speech.waveform import Waveform
 
 COMMENT = "AI-generated with SDTalk: made from a picture and a sound recording, not filmed."
-"""Stands in the metadata of everything written."""
+"""Stands in the metadata of everything written,"""
+DUBBED = "AI-generated with SDTalk: mouth and jaw of a filmed person were made anew for other speech."
+"""but for videos of people who were filmed."""
 
 
 class VideoWriter(ABC):
@@ -29,9 +31,11 @@ class VideoWriter(ABC):
         path: The file or folder that will appear.
         written: Frames so far.
         claim: Digital source type that a signed claim in the file tells, see `provenance.claim`; "": no claim.
+        comment: What the metadata say.
     """
 
     claim = ""
+    comment = COMMENT
 
     def __init__(
         self,
