@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sdtalk.demo.inputs import error_message
+from sdtalk.demo.languages import translated
 from sdtalk.demo.worker import Worker
 from sdtalk.errors import InputError
 from sdtalk.image import Crop, crop_picture, read_picture, turned_picture
@@ -123,7 +124,7 @@ def _listen(speech: str) -> str:
 
 def as_status(said: list[str]) -> dict:
     """Sentences as an update of a `gr.HTML` that is read out, too; it is hidden where there are none."""
-    lines = "".join(f"<p>{html.escape(line)}</p>" for line in said)
+    lines = "".join(f"<p>{html.escape(translated(line))}</p>" for line in said)
     return gr.update(value=f'<div role="status">{lines}</div>', visible=bool(said))
 
 

@@ -8,6 +8,7 @@ from sdtalk.demo.controls import file_path, lay_out_controls
 from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.inputs import CONSENT, Given
+from sdtalk.demo.languages import TRANSLATE, browser_texts
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.pose_preview import PosePreview
 from sdtalk.demo.service import TalkService
@@ -79,7 +80,8 @@ DEVICES = """
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": THEME,
     "css": CSS + STAGE_CSS,
-    "head": DEVICES + CARRY_ON,
+    "head": TRANSLATE + DEVICES + CARRY_ON,
+    "i18n": browser_texts(),
     "footer_links": [],
     "run_history": False,
 }

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sdtalk.demo.inputs import Given, known_model
+from sdtalk.demo.languages import translated
 from sdtalk.demo.service import TalkService
 from sdtalk.errors import InputError
 from sdtalk.options import FARTHEST_TURN
@@ -125,8 +126,9 @@ def _picture(frame: UInt8[np.ndarray, "height width 3"]) -> str:
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=85)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img alt="The head in this pose" src="data:image/jpeg;base64,{data}">'
+    alt = html.escape(translated("The head in this pose"))
+    return f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
 
 
 def _said(line: str) -> str:
-    return f'<p role="status">{html.escape(line, quote=False)}</p>'
+    return f'<p role="status">{html.escape(translated(line), quote=False)}</p>'

@@ -14,6 +14,7 @@ import anyio.to_thread
 import gradio as gr
 
 from sdtalk.demo.inputs import Given, error_message
+from sdtalk.demo.languages import translated
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.shown import Shown
 from sdtalk.demo.streamed_video import streamed_video
@@ -193,7 +194,7 @@ class Stage:
             updates[self.growing] = str(shown.piece)
         if shown.video is not None:
             updates[self.result] = gr.update(visible=True, value=shown.video)
-            updates[self.note] = gr.update(visible=True, value=shown.note)
+            updates[self.note] = gr.update(visible=True, value=translated(shown.note))
             updates[self.download] = gr.update(visible=True, value=shown.video)
         return updates
 
@@ -202,9 +203,9 @@ def said(line: str, done: int = 0, total: int = 0) -> str:
     """A line of the status, and a bar where there is something to count."""
     count = f' value="{done}" max="{total}"' if total else ""
     bar = f'<progress aria-hidden="true"{count}></progress>'  # keeps its room where there is nothing to count
-    return f'<p class="line">{html.escape(line)}</p>{bar}'
+    return f'<p class="line">{html.escape(translated(line))}</p>{bar}'
 
 
 def wrong(problem: str) -> str:
     """What went wrong, for people and screen readers."""
-    return f'<p role="alert">{html.escape(problem, quote=False)}</p>'
+    return f'<p role="alert">{html.escape(translated(problem), quote=False)}</p>'

@@ -1,0 +1,165 @@
+"""Page check: is the page for everybody? Measures contrast, sizes and order, and asks axe-core, in a real browser.
+
+    npm pack axe-core && tar xzf axe-core-*.tgz
+    python scripts/page_check.py --axe package/axe.min.js --shots outputs/shots
+
+Walks through both pages, light and dark, at three widths: as they are at first, with all options open, with an error,
+and with a result. Ends with 1 where something is wrong. Needs Chromium, and nothing from the internet; axe-core
+(MPL-2.0) is not part of this repository, and without it only the measures of scripts/page_check.js are taken.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from chromium import Tab, browser  # noqa: E402 - the browser driver of the tests
+
+WIDTHS_PX = (1440, 820, 390)
+MEASURES = (ROOT / "scripts" / "page_check.js").read_text(encoding="utf-8")
+STILL = {"name": "prefers-reduced-motion", "value": "reduce"}
+ASK_AXE = """
+axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations.flatMap(
+  ({id, impact, nodes}) => nodes.map(({target, any, all}) =>
+    `${impact} ${id}: ${target.join(" ")} ${(any[0] ?? all[0])?.message ?? ""}`)))
+"""
+SERIOUS = ("serious", "critical")
+
+
+class PageCheck:
+    """Looks at what a tab shows, at all widths, light and dark."""
+
+    def __init__(self, tab: Tab, axe: str = "", shots: Path | None = None) -> None:
+        """Look at nothing yet.
+
+        Args:
+            tab: The browser's tab.
+            axe: Source of axe-core; "": it is not asked.
+            shots: Folder for screenshots.
+        """
+        self.tab, self.axe, self.shots = tab, axe, shots
+        self.faults: dict[str, set[str]] = {}
+
+    def look(self, state: str) -> None:
+        """Look at what is shown now; `faults` says what is wrong, and where it was seen.
+
+        Args:
+            state: What to call it.
+        """
+        for width in WIDTHS_PX:
+            for theme in ("light", "dark"):
+                self._as_seen(width, theme)
+                name = f"{state} {width} {theme}"
+                for fault in self.tab.run(MEASURES) + self._axe():
+                    self.faults.setdefault(fault, set()).add(name)
+                if self.shots:
+                    self.tab.screenshot(self.shots / f"{name.replace(' ', '_')}.png")
+        self._as_seen(WIDTHS_PX[0], "light")
+
+    def _as_seen(self, width: int, theme: str) -> None:
+        """Change window and theme without losing what the page shows."""
+        size = {"width": width, "height": 844 if width < 600 else 900, "deviceScaleFactor": 1}
+        self.tab.call("Emulation.setDeviceMetricsOverride", **size, mobile=width < 600)
+        scheme = {"name": "prefers-color-scheme", "value": theme}
+        self.tab.call("Emulation.setEmulatedMedia", features=[scheme, STILL])
+        self.tab.run(f"document.body.classList.toggle('dark', {json.dumps(theme == 'dark')})")
+        self.tab.run("new Promise((done) => setTimeout(done, 250))")  # colours fade
+
+    def _axe(self) -> list[str]:
+        if not self.axe:
+            return []
+        if not self.tab.run("!!window.axe"):
+            self.tab.call("Runtime.evaluate", expression=self.axe)
+        return self.tab.run(ASK_AXE)
+
+
+def unfold(tab: Tab) -> None:
+    """Open everything that is folded."""
+    folded = "[...document.querySelectorAll('button.label-wrap:not(.open)')].filter(b => b.checkVisibility())"
+    while tab.run(f"{folded}.length"):
+        tab.run(f"{folded}.forEach(b => b.click())")
+        tab.run("new Promise((done) => setTimeout(done, 400))")
+
+
+def take_examples(tab: Tab) -> None:
+    """Take the example portrait and the example recording, and consent."""
+    for place, there in (("#portrait", "img"), ("#speech", ".play-pause-button")):
+        number = 0 if place == "#portrait" else 1
+        tab.wait("document.querySelectorAll('.gallery-item').length >= 2")
+        tab.run(f"document.querySelectorAll('.gallery-item')[{number}].click()")
+        tab.wait(f"!!document.querySelector('{place} {there}')")
+    tab.run("document.querySelector('#consent input').click()")
+
+
+def walk(check: PageCheck, url: str, result: Callable[[Tab], None]) -> None:
+    """Bring both pages into all states, and look at each.
+
+    Args:
+        check: Looks.
+        url: Of the page.
+        result: Gives what is needed, and waits until there is a result.
+    """
+    tab = check.tab
+    for page in ("main", "dub"):
+        tab.open(url if page == "main" else f"{url}dub", WIDTHS_PX[0])
+        tab.wait("!!document.querySelector('#consent input')")
+        tab.wait("document.querySelectorAll('.gallery-item').length >= 2" if page == "main" else "true")
+        tab.run("document.fonts.ready.then(() => true)")
+        check.look(f"{page}-fresh")
+        tab.run("document.querySelector('#generate, #stage button, button.primary').click()")
+        tab.wait("!!document.querySelector('#message [role=alert]')")
+        check.look(f"{page}-error")
+        unfold(tab)
+        check.look(f"{page}-open")
+        if page == "main":
+            result(tab)
+            check.look("main-result")
+
+
+def made(tab: Tab) -> None:
+    """A result of the examples."""
+    take_examples(tab)
+    tab.run("document.querySelector('button.primary').click()")
+    tab.wait("(v => v && v.readyState >= 2)(document.querySelector('#result video'))", 120)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The page of the model in this package; yields its address."""
+    from sdtalk.demo.launch import make_page
+    from sdtalk.demo.page import LAUNCH_OPTIONS
+
+    page = make_page([], "cpu")
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
+    try:
+        yield page.local_url
+    finally:
+        page.close(verbose=False)
+
+
+def main() -> int:
+    """Check the page; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--axe", type=Path, help="axe.min.js of the npm package axe-core")
+    parser.add_argument("--shots", type=Path, help="folder for screenshots")
+    options = parser.parse_args()
+    axe = options.axe.read_text(encoding="utf-8") if options.axe else ""
+    if options.shots:
+        options.shots.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as profile, served() as url, browser(Path(profile)) as tab:
+        check = PageCheck(tab, axe, options.shots)
+        walk(check, url, made)
+    for fault, states in sorted(check.faults.items()):
+        print(f"{fault}\n    {', '.join(sorted(states))}")
+    print(f"{len(check.faults)} faults" if check.faults else "Nothing is wrong.")
+    return 1 if check.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
