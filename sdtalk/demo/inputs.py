@@ -85,7 +85,7 @@ class Given:
         place = {"frame": self.frame, "shape": self.shape} if own else {"frame": "head"}
         return TalkOptions.of(TalkOptions(pose, self.blink, behind, label=AI_GENERATED), **choices, **place)
 
-    def told(self, problem: str, model_source: str | None) -> str:
+    def told(self, problem: InputError | str, model_source: str | None) -> str:
         """An error's text for whoever gave this: without paths of this machine, see `error_message`."""
         return error_message(problem, self.portrait, self.speech, self.driver, self.picture, model_source)
 

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from sdtalk.demo.api import Api
 from sdtalk.demo.face_choice import AT_ONCE, Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
@@ -148,14 +149,18 @@ def _frame_for(background: str) -> dict:
     return gr.update(value="full" if own else "head", visible=own)
 
 
-def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
+def build(
+    models: ModelCache, longest_s: float | None = None, at_once: int = 1, free_label: bool = False
+) -> gr.Blocks:
     """Lay out the page.
 
     Args:
         models: What there is to choose from.
         longest_s: The longest recording that is taken, in seconds; None: any.
+        at_once: How many videos are made at the same time.
+        free_label: Whether programs may choose the label, and leave out the invisible mark.
     """
-    service = TalkService(models, longest_s)
+    service = TalkService(models, longest_s, at_once)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
@@ -178,4 +183,15 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         )
         stage.tells_of(service, speech)
         page.unload(service.stop)
+    serve_programs(page, Api(service, KEEP_S, CLEAN_EVERY_S, free_label))
     return page
+
+
+def serve_programs(page: gr.Blocks, api: Api) -> None:
+    """Let a page that is launched answer programs, too, by whomever it is launched."""
+    launch = page.launch
+
+    def launch_both(*arguments: Any, **options: Any) -> Any:
+        return launch(*arguments, **options, app_kwargs=api.app_options())
+
+    page.launch = launch_both  # type: ignore

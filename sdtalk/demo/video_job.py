@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
 
 
@@ -28,6 +29,8 @@ class VideoJob:
         speech_seconds: How long the recording is.
         watched: Whether somebody watches it while it is made, and wants pieces.
         face: Which face of the picture, from left to right; 0: the largest.
+        turn: By how many degrees the picture is turned clockwise first.
+        suffix: Of the video, which chooses its format.
     """
 
     model: str
@@ -38,11 +41,13 @@ class VideoJob:
     speech_seconds: float = 0.0
     watched: bool = False
     face: int = 0
+    turn: int = 0
+    suffix: str = ".mp4"
 
     @property
     def video(self) -> Path:
         """Where the finished video goes."""
-        return self.folder / "talking.mp4"
+        return self.folder / f"talking{self.suffix}"
 
     @property
     def pieces(self) -> Path:
@@ -93,10 +98,10 @@ class Outcome:
 
     Attributes:
         note: What the user should know, or "".
-        problem: Why there is no video: the line of an InputError, or "".
+        problem: Why there is no video; None: nothing is wrong.
         stopped: Whether there is none because nobody wants it any more.
     """
 
     note: str = ""
-    problem: str = ""
+    problem: InputError | None = None
     stopped: bool = False
