@@ -38,7 +38,11 @@ class Api:
     """Answers to programs."""
 
     def __init__(
-        self, service: TalkService, keep_s: float, clean_every_s: float, free_label: bool = False
+        self,
+        service: TalkService,
+        keep_s: float | int,
+        clean_every_s: float | int,
+        free_label: bool = False,
     ) -> None:
         """Begin without jobs.
 

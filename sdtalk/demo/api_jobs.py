@@ -74,7 +74,7 @@ class ApiJob:
 class ApiJobs:
     """All jobs of programs; belongs to one event loop."""
 
-    def __init__(self, service: TalkService, keep_s: float) -> None:
+    def __init__(self, service: TalkService, keep_s: float | int) -> None:
         """Begin without any.
 
         Args:
@@ -124,7 +124,7 @@ class ApiJobs:
         for job in [job for job in self._jobs.values() if job.ended and now - job.ended > self.keep_s]:
             self.drop(job)
 
-    async def keep_clean(self, every_s: float) -> None:
+    async def keep_clean(self, every_s: float | int) -> None:
         """Delete what ended long ago, now and then, for ever."""
         while True:
             await asyncio.sleep(every_s)
