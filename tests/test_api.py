@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gradio as gr
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from sdtalk.demo.api import Api
 from sdtalk.demo.api_form import OPTIONS, TEXTS, VIDEO_FORMATS, WORDS_OR_FILE
+from sdtalk.demo.launch import forget_visitors
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import PORTRAIT, SPEECH, build
 from sdtalk.demo.service import TalkService
@@ -76,6 +79,12 @@ def served(
     app = Starlette(**api.app_options())
     app.auth, app.tokens, app.cookie_id = None, {}, "x"
     return TestClient(app)
+
+
+def build_page(pipeline: Pretending) -> gr.Blocks:
+    cache = ModelCache({"mini": ""})
+    cache.name, cache.pipeline = "mini", pipeline
+    return build(cache)
 
 
 @pytest.fixture
@@ -252,9 +261,7 @@ def test_as_many_at_once_as_wanted_and_no_more(pipeline: Pretending, folder: Pat
 
 def test_only_those_are_let_in_who_may(pipeline: Pretending, folder: Path) -> None:
     """On the page itself, as Gradio serves it."""
-    cache = ModelCache({"mini": ""})
-    cache.name, cache.pipeline = "mini", pipeline
-    page = build(cache)
+    page = build_page(pipeline)
     page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, auth=("ann", "sécret:x"))
     client = TestClient(page.app)  # asks the same application, without its lifespan
     try:
@@ -288,3 +295,34 @@ def test_no_text_is_a_path() -> None:
     for name, words in WORDS_OR_FILE.items():
         for word in words:
             assert TalkOptions.of(**{name: word})
+
+
+def test_visitors_are_forgotten_at_the_end_though_they_still_look(pipeline: Pretending, folder: Path) -> None:
+    page = build_page(pipeline)
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    url = f"{page.local_url}gradio_api"
+    sent = httpx.post(f"{url}/upload", files={"files": PORTRAIT.read_bytes()}).json()[0]
+    with httpx.stream("GET", f"{url}/heartbeat/ann", timeout=30) as open_page:
+        next(open_page.iter_raw())
+        assert Path(sent).exists()
+        forget_visitors(page)
+        assert not Path(sent).exists()
+
+
+def test_uploads_are_deleted_in_time(
+    pipeline: Pretending, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdtalk.demo.page.CLEAN_EVERY_S", 1)
+    monkeypatch.setattr("sdtalk.demo.page.KEEP_S", 1)
+    page = build_page(pipeline)
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        url = f"{page.local_url}gradio_api/upload"
+        sent = Path(httpx.post(url, files={"files": PORTRAIT.read_bytes()}).json()[0])
+        assert sent.exists()
+        end = time.monotonic() + 10
+        while sent.exists():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        page.close()

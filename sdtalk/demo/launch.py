@@ -99,7 +99,21 @@ def serve(
     if host is not None or port is not None:
         _check_address(host or "127.0.0.1", port or 0)
     login = (name, password) if auth else None
-    page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
+    try:
+        page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
+    finally:
+        forget_visitors(page)
+
+
+def forget_visitors(page: Any) -> None:
+    """Delete what visitors of a page have left, also where they still look at it.
+
+    Gradio does so when its server has ended, but after Ctrl-C waits for open pages to leave, and then goes without.
+    """
+    from gradio.route_utils import delete_files_created_by_app
+
+    page.close(verbose=False)
+    delete_files_created_by_app(page, age=None)
 
 
 def _check_address(host: str, port: int) -> None:
