@@ -38,8 +38,8 @@ class TalkService:
 
     A few at a time, by default one, and always on the same few threads: Gradio calls from dozens, and PyTorch's
     threads, and the memory they keep, would be there once for each: 1.8 GB after 16 videos instead of 0.6. All share
-    one model, whose pictures do not depend on what else is being made. With ZeroGPU every video is made in a
-    fork, which has neither that thread nor its model anew: it finds the model as it was loaded before.
+    one model; what `mini` draws does not depend on what else is being made. With ZeroGPU every video is made in a fork,
+    which has neither those threads nor its model anew: it finds the model as it was loaded before.
     """
 
     def __init__(self, models: ModelCache, longest_s: float | None = None, at_once: int = 1) -> None:
