@@ -13,8 +13,8 @@ PIECE_SECONDS = 1
 
 EARLY = ("-x264-params", "sliced-threads=1:rc-lookahead=5:sync-lookahead=0")
 """Options of x264 with which a piece is there 9 frames after its last one; otherwise 21 on two cores, and more on
-more, since every thread works on a frame of its own. That is half a second of waiting; files are 1 % smaller, and 0.1 dB
-worse (measured)."""
+more, since every thread works on a frame of its own. That is half a second of waiting; files are 1 % smaller, and
+0.1 dB worse (measured)."""
 
 LIST = "finished.txt"
 
