@@ -14,6 +14,7 @@ import benchmarks.soak as soak
 from benchmarks.page_memory import main as page_memory
 from benchmarks.realtime import main as realtime
 from benchmarks.realtime import one_turn, table
+from benchmarks.soak_visits import first_frame
 from sdtalk.video import open_writer
 
 
@@ -55,7 +56,7 @@ def test_the_soak_sees_a_wrong_person_a_wrong_length_and_what_stays(tmp_path: Pa
     kept.mkdir()
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     server = soak.Server(process, "http://127.0.0.1:9", kept)
-    visits = soak.Visits(server, tmp_path)
+    visits = soak.Visits(server.url, tmp_path)
     colours = {name: np.full((64, 64, 3), 60 * n, np.uint8) for n, name in enumerate(visits.portraits, 1)}
     videos = {}
     for name, frame in colours.items():
@@ -63,7 +64,7 @@ def test_the_soak_sees_a_wrong_person_a_wrong_length_and_what_stays(tmp_path: Pa
             for _ in range(15):
                 writer.write(frame)
         videos[name] = (tmp_path / "plain.mp4").read_bytes()
-        visits.alone[name] = soak.first_frame(tmp_path, videos[name])
+        visits.alone[name] = first_frame(tmp_path, videos[name])
     visits.check(videos["one"], "one", 0.6, "api")
     assert not visits.wrong and visits.distances == [0]
     visits.check(videos["one"], "mirrored", 0.6, "api")
@@ -74,6 +75,6 @@ def test_the_soak_sees_a_wrong_person_a_wrong_length_and_what_stays(tmp_path: Pa
     (kept / "sdtalk-left" / "upload.png").touch()
     server.memory = [(20.0 * n, 500.0 + 5 * n) for n in range(40)]
     server.busy = lambda: 0
-    words = " ".join(soak.judged(visits)[2:])
+    words = " ".join(soak.judged(visits, server)[2:])
     assert process.returncode and "sdtalk-left has stayed" in words and "upload.png has stayed" in words
     assert "memory has grown by 100 MB" in words
