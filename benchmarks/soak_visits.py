@@ -20,7 +20,7 @@ from sdtalk.video import probe, read_frames
 LENGTHS_S = (0.6, 1.2, 2.4)
 FRAME_S = 0.04
 FAR = 4.0
-"""How much a first frame may differ from that of a video made alone, 8-bit steps on average: the page encodes otherwise."""
+"""8-bit steps by which a first frame may differ from that of a video made alone: the page encodes otherwise."""
 
 
 class Visits:
