@@ -289,6 +289,7 @@ def test_models_given_by_hand_are_looked_at_before_the_page_starts(
     "words, says",
     [
         (["--max-seconds", "0"], "--max-seconds: 0 is no length. Give seconds, such as 60."),
+        (["--concurrency", "0"], "--concurrency: 0 videos at once are none. Give 1, or more."),
         (["--auth", "ann"], "--auth: it is not a name and a password. Give it as NAME:PASSWORD."),
         (["--port", "TAKEN"], "Choose another --port or --host."),
         (["--port", "99999"], "Choose another --port or --host."),

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from sdtalk.demo.api import Api
 from sdtalk.demo.controls import file_path, lay_out_controls
 from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
@@ -103,14 +104,18 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     return portrait, speech, face
 
 
-def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
+def build(
+    models: ModelCache, longest_s: float | None = None, at_once: int = 1, free_label: bool = False
+) -> gr.Blocks:
     """Lay out the page.
 
     Args:
         models: What there is to choose from.
         longest_s: The longest recording that is taken, in seconds; None: any.
+        at_once: How many videos are made at the same time.
+        free_label: Whether programs may choose the label, and leave out the invisible mark.
     """
-    service = TalkService(models, longest_s)
+    service = TalkService(models, longest_s, at_once)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
         with gr.Row():
@@ -138,4 +143,15 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         gr.Navbar(main_page_name=MAIN_PAGE)
     with page.route("Dub a video", "/dub"):
         lay_out_dubbing(service, page, SMALL_PRINT)
+    serve_programs(page, Api(service, KEEP_S, CLEAN_EVERY_S, free_label))
     return page
+
+
+def serve_programs(page: gr.Blocks, api: Api) -> None:
+    """Let a page that is launched answer programs, too, by whomever it is launched."""
+    launch = page.launch
+
+    def launch_both(*arguments: Any, **options: Any) -> Any:
+        return launch(*arguments, **options, app_kwargs=api.app_options())
+
+    page.launch = launch_both  # type: ignore
