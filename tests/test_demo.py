@@ -318,7 +318,7 @@ def test_a_visitor_chooses_a_model(
 ) -> None:
     with browser(tmp_path) as tab:
         tab.open(larger_page.local_url)
-        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.wait("document.querySelectorAll(':is(#portraits, #voices) .gallery-item').length == 12")
         options = "[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options'))"
         tab.wait(f"!!{options}")  # a busy machine draws the rest of the page later
         tab.run(f"{options}.click()")
@@ -330,7 +330,7 @@ def test_a_visitor_chooses_a_model(
         press = "new MouseEvent('mousedown', {bubbles: true, cancelable: true})"
         tab.run(f"{option}.dispatchEvent({press})")
         tab.wait(f"{field}.value == 'second'")
-        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.run("document.querySelector('#portraits .gallery-item').click()")
         tab.wait("!!document.querySelector('#portrait img')")
         tab.choose_files("#speech input[type=file]", word)
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
@@ -359,11 +359,11 @@ def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, 
             tab.run(f"document.querySelector('input[type=radio][value={option}]').click()")
             tab.wait(f"document.body.innerText.includes('{control}')")
         tab.run("document.querySelector('input[type=radio][value=idle]').click()")
-        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.wait("document.querySelectorAll(':is(#portraits, #voices) .gallery-item').length == 12")
         tab.wait("!document.body.innerText.includes('Video to follow')")
-        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.run("document.querySelector('#portraits .gallery-item').click()")
         tab.wait("!!document.querySelector('#portrait img')")
-        tab.run("document.querySelectorAll('.gallery-item')[1].click()")
+        tab.run("document.querySelector('#voices .gallery-item').click()")
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
         tab.run("document.querySelector('input[type=checkbox]').click()")
 

@@ -17,7 +17,7 @@ ON_THE_PAGE = {
 }
 """What the page calls what the interface for programs calls otherwise."""
 
-CONSENT = "The person shown is me, has agreed to this video, or is the example"
+CONSENT = "The person shown is me, has agreed to this video, or is an example"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,19 @@ import gradio as gr
 from gradio.data_classes import ImageData
 
 from sdtalk.demo.face_choice import AT_ONCE, Looker, lay_out_face, lay_out_sound
+from sdtalk.demo.gallery import (
+    GALLERY_CSS,
+    PLAYING,
+    connect_gallery,
+    lay_out_gallery,
+    lay_out_portraits,
+    lay_out_voices,
+)
 from sdtalk.demo.inputs import CONSENT
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
+from sdtalk.demo.three_dimensions import ThreeDimensions
 from sdtalk.full_frame import SHAPES
 from sdtalk.options import LOUDEST_MOUTH, TalkOptions
 from sdtalk.video.label import AI_GENERATED
@@ -70,8 +79,8 @@ DEVICES = """
 """
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": THEME,
-    "css": CSS + STAGE_CSS,
-    "head": DEVICES + CARRY_ON,
+    "css": CSS + STAGE_CSS + GALLERY_CSS,
+    "head": DEVICES + CARRY_ON + PLAYING,
     "footer_links": [],
     "run_history": False,
 }
@@ -86,15 +95,14 @@ def file_path(payload: ImageData | None) -> str | None:
 def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     """Lay out portrait and speech, in the order of `TalkService.generate`'s arguments, and the face's number."""
     looker = Looker()
-    take: dict[str, Any] = {"label": "or take the example", "api_visibility": "private"}
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
     portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
     face = lay_out_face(portrait, looker)
-    gr.Examples([[str(PORTRAIT)]], portrait, **take)
+    lay_out_portraits(portrait)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
     lay_out_sound(speech, looker)
-    gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
+    lay_out_voices(speech)
     portrait.preprocess = file_path  # type: ignore
     return portrait, speech, face
 
@@ -158,6 +166,7 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
     service = TalkService(models, longest_s)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
+        gallery = lay_out_gallery()
         with gr.Row():
             with gr.Column():
                 portrait, speech, face = materials()
@@ -165,9 +174,13 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
+                turned = None if service.forks else ThreeDimensions.laid_out()  # a fork has no such thread
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
         inputs = [portrait, speech, consent, *options[:-2], face, *options[-2:]]
         stage.connect(service, page, inputs)
+        connect_gallery(gallery, portrait, speech, [stage.result, stage.note, stage.download])
+        if turned is not None:
+            turned.connect(service, [portrait, speech, consent, face, options[9]])
         by_program = gr.Button(visible=False)
         by_program.click(
             service.generate,

@@ -52,10 +52,11 @@ class TalkService:
         self.forks = on_zero_gpu()
         self.at_once = VISITORS_AT_ONCE if self.forks else 1
         self.line, self.work_time = WaitingLine(self.at_once, ROOM), WorkTime()
+        self.on_thread = Worker().run
         self._make: Callable[[VideoJob, gr.Progress | None], Outcome] = (
             on_a_lent_gpu(self._make_here, loan_seconds)
             if self.forks
-            else partial(Worker().run, self._make_here)
+            else partial(self.on_thread, self._make_here)
         )
 
     def generate(  # one argument for each control: Gradio passes them so, and the API takes its names from here
