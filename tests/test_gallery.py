@@ -124,6 +124,7 @@ def test_a_visitor_chooses_a_finished_result_and_turns_its_head(models: ModelCac
             tab.wait("!!document.querySelector('#portrait img')?.src.includes('grace_hopper')")
             tab.wait("!!document.querySelector('#speech .play-pause-button')")
             tab.wait("document.querySelector('#result video')?.src.includes('grace_hopper.mp4')")
+            tab.wait("document.querySelector('#result').getBoundingClientRect().top < innerHeight")
             tab.run("document.querySelector('#speech button[aria-label=Clear]').click()")
             tab.run("document.querySelector('input[type=checkbox]').click()")
             tab.run("document.querySelector('#three-dimensions button').click()")

@@ -5,6 +5,7 @@ Sources and rights of every file: examples/ATTRIBUTION.md. The results are made 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -70,12 +71,15 @@ INVITATION = "**Finished examples.** Choose one to see and hear it, and to begin
 GALLERY_CSS = """
 #gallery, #gallery .grid-wrap {min-height: 0; max-height: none; overflow: visible; padding: 0}
 #gallery .grid-container {grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .6rem; padding: 0; margin: 0}
-#gallery button {width: 100%; height: auto; aspect-ratio: auto; background: var(--background-fill-primary)}
+#gallery .gallery-item {height: 100%}
+#gallery button {width: 100%; height: 100%; aspect-ratio: auto; background: var(--background-fill-primary)}
+#gallery button {display: flex; flex-direction: column; justify-content: flex-start}
 #gallery button:focus-visible {outline: 3px solid var(--color-accent); outline-offset: 2px}
 #gallery button > svg {display: none}
-#gallery video {display: block; width: 100%; aspect-ratio: 1; object-fit: cover}
+#gallery video {display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: cover}
 #gallery .caption-label {position: static; max-width: none; border: 0; border-radius: 0; padding: .4em .3em}
-#gallery .caption-label {white-space: normal; text-align: center; color: var(--body-text-color)}
+#gallery .caption-label {white-space: normal; background: none; align-self: center; text-align: center}
+#gallery .caption-label {color: var(--body-text-color)}
 @media (max-width: 900px) {#gallery .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr))}}
 """
 
@@ -102,6 +106,15 @@ PLAYING = """
 })();
 </script>
 """
+
+
+SEEN = """
+() => {
+  const {top, bottom} = document.querySelector("#result").getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight) document.querySelector("#result").scrollIntoView({block: "center"});
+}
+"""
+"""On a telephone the result is some screens farther down; what is above it still grows a little."""
 
 
 def lay_out_gallery() -> gr.Gallery:
@@ -160,4 +173,5 @@ def connect_gallery(
         return [who, said, gr.update(value=video, visible=True), "", gr.update(value=video, visible=True)]
 
     taken: list[gr.components.Component] = [portrait, speech, *shown]
-    gallery.select(choose, None, taken, show_progress="hidden", api_visibility="private")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gallery.select(choose, None, taken, **quiet).then(None, js=SEEN, **quiet)
