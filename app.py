@@ -25,7 +25,9 @@ def main() -> int:
 
     alone = __name__ == "__main__"
     given = command_parser("demo").parse_args(sys.argv[1:] if alone else [])
-    demo = make_page([*given.model, *MODELS], given.device, given.max_seconds)
+    demo = make_page(
+        [*given.model, *MODELS], given.device, given.max_seconds, given.concurrency, given.free_label
+    )
     if alone:
         serve(demo, given.host, given.port, given.share, given.auth)
     return 0

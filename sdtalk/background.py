@@ -49,18 +49,24 @@ def parse_background(option: str) -> Background:
     """
     if option in (ORIGINAL, TRANSPARENT):
         return Background(transparent=option == TRANSPARENT)
-    bare_hex = re.fullmatch(r"[0-9a-fA-F]{6}", option)  # a shell takes an unquoted "#" for a comment
-    try:
-        red, green, blue = ImageColor.getrgb(f"#{option}" if bare_hex else option)[:3]
-        return Background(colour=(red, green, blue))
-    except ValueError:
-        pass
+    if (colour := colour_of(option)) is not None:
+        return Background(colour=colour)
     if not option or not Path(option).exists():
         remedy = (
             "Give 'original', 'transparent', a colour name, a colour as #rrggbb, or the path of a picture."
         )
         raise InputError(f"background {option!r}", "no such colour and no such file", remedy)
     return Background(picture=read_picture(option))
+
+
+def colour_of(option: str) -> tuple[int, int, int] | None:
+    """RGB, 0 to 255, of `white`, `#rrggbb` or `rrggbb`; None: it is no colour."""
+    bare_hex = re.fullmatch(r"[0-9a-fA-F]{6}", option)  # a shell takes an unquoted "#" for a comment
+    try:
+        red, green, blue = ImageColor.getrgb(f"#{option}" if bare_hex else option)[:3]
+    except ValueError:
+        return None
+    return red, green, blue
 
 
 def background_frame(

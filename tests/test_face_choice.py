@@ -9,10 +9,13 @@ import pytest
 from chromium import browser, chromium
 from PIL import Image
 
+from sdtalk.demo.controls import file_path
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
-from sdtalk.demo.page import PORTRAIT, SPEECH, file_path
 from sdtalk.image import read_picture
 from sdtalk.pipeline import SILENT
+from sdtalk.weights.assets import example
+
+PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
 
 @pytest.fixture(scope="module")

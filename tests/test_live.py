@@ -2,19 +2,21 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toy import EXAMPLE, toy_model
+from toy import EXAMPLE, save_speech, toy_model
 
 from sdtalk.camera import Camera
 from sdtalk.driving import DrivingSignals
 from sdtalk.errors import InputError
 from sdtalk.frame_maker import has_live_renderer
 from sdtalk.head import HeadGaussians, moved_mesh, posed, rest_in_head
-from sdtalk.image import to_frames
+from sdtalk.image import read_picture, to_frames
 from sdtalk.live.in_flight import in_flight
 from sdtalk.live.renderer import THIN, LiveRenderer, composed
 from sdtalk.live.shown import shown_gaussians, telling_frames
@@ -296,3 +298,20 @@ def test_by_a_fast_clock_frames_are_dropped_and_counted(talk) -> None:
     assert numbers == sorted(set(numbers)) and numbers[-1] < len(talk) and len(timed) < len(talk) / 7
     for place, frame in enumerate(timed):
         assert frame.dropped == frame.number - place
+
+
+def test_what_is_drawn_beside_others_is_what_is_drawn_alone(pipeline, tmp_path: Path) -> None:
+    """With `sdtalk demo --concurrency 2` two threads share a pipeline."""
+    mirrored = np.ascontiguousarray(read_picture(EXAMPLE).pixels[:, ::-1])
+    portraits = [read_picture(EXAMPLE).pixels, mirrored]
+    speech = save_speech(tmp_path / "speech.wav", 0.12)
+
+    def frames(portrait: np.ndarray) -> np.ndarray:
+        return np.stack(list(pipeline(portrait, speech, size=128).frames()))
+
+    alone = [frames(portrait) for portrait in portraits]
+    with ThreadPoolExecutor(2) as threads:
+        beside = list(threads.map(frames, portraits))
+    assert (alone[0] != alone[1]).any()
+    for one, other in zip(alone, beside, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,6 +1,7 @@
 """Tests of the pieces of a video: one after the other they are the finished file, frames and sound alike."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -53,6 +54,22 @@ def test_one_after_the_other_they_are_the_file(tmp_path: Path, folder: str) -> N
     assert (heard[:shared] == expected[:shared]).all()
     steady = heard[2000 : len(tone) - 2000]  # where pieces meet, too: no click in a pure tone
     np.testing.assert_allclose(steady, tone[2000 : 2000 + len(steady)] * 32768, atol=600)
+
+
+def test_a_piece_is_there_soon_after_its_last_frame(tmp_path: Path) -> None:
+    tone = Waveform(np.zeros(RATE_HZ * 4, np.float32), RATE_HZ)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_writer(tmp_path / "a.mp4", (48, 64), sound=tone, pieces=tmp_path) as writer,
+    ):
+        for number in range(25 * PIECE_SECONDS + 11):
+            writer.write(np.full((64, 48, 3), 5 * number, np.uint8))
+        end = time.monotonic() + 10
+        while not finished_pieces(tmp_path):  # without another frame
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+    assert not (tmp_path / "a.mp4").exists()
 
 
 def test_a_piece_counts_once_it_is_complete(tmp_path: Path) -> None:

@@ -178,6 +178,10 @@ def demo_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--max-seconds", type=float, help="the longest recording that is taken, for shared machines (any)"
     )
+    more = "how many videos are made at the same time; each is slower then (1)"
+    parser.add_argument("--concurrency", type=int, default=1, metavar="N", help=more)
+    more = "let programs choose the label, and leave out the mark; without it every video has both"
+    parser.add_argument("--free-label", action="store_true", help=more)
     _add_sign(parser)
 
 

@@ -20,7 +20,7 @@ ON_THE_PAGE = {
 NUMBERS = ("mouth", "expression", "motion", "blink_rate", "life", "yaw", "pitch", "roll")
 """Options that a page sends as whole numbers, too."""
 
-CONSENT = "The person shown is me, has agreed to this video, or is the example"
+CONSENT = "The person shown is me, has agreed to this video, or is an example"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Given:
         start = TalkOptions(pose, blink, behind, seed=int(self.seed), label=AI_GENERATED)
         return TalkOptions.of(start, **choices, **place)
 
-    def told(self, problem: str, model_source: str | None) -> str:
+    def told(self, problem: InputError | str, model_source: str | None) -> str:
         """An error's text for whoever gave this: without paths of this machine, see `error_message`."""
         return error_message(problem, self.portrait, self.speech, self.driver, self.picture, model_source)
 

@@ -27,22 +27,32 @@ QUEUE = 50
 """Visitors who can wait at once."""
 
 
-def make_page(models: list[str], device: str = "auto", longest_s: float | None = None) -> Any:
+def make_page(
+    models: list[str],
+    device: str = "auto",
+    longest_s: float | None = None,
+    at_once: int = 1,
+    free_label: bool = False,
+) -> Any:
     """Load the first model, and lay out a page with all of them.
 
     Args:
         models: Folders or Hub names to offer besides the models found on this machine; the first is the default.
         device: "auto", "cpu" or "cuda".
         longest_s: The longest recording that is taken, in seconds; None: any.
+        at_once: How many videos are made at the same time.
+        free_label: Whether programs may choose the label, and leave out the invisible mark.
 
     Returns:
         The page, a `gr.Blocks`.
 
     Raises:
-        InputError: Gradio is not installed, or a model, the device or the length cannot be used.
+        InputError: Gradio is not installed, or a model, the device, the length or the number cannot be used.
     """
     if longest_s is not None and not 0 < longest_s < math.inf:
         raise InputError("--max-seconds", f"{longest_s:g} is no length", "Give seconds, such as 60.")
+    if at_once < 1:
+        raise InputError("--concurrency", f"{at_once} videos at once are none", "Give 1, or more.")
     if importlib.util.find_spec("gradio") is None:
         remedy = 'Install the extra that brings it: pip install "sdtalk[demo]".'
         raise InputError("the page", "Gradio, which serves it, is not installed", remedy)
@@ -55,7 +65,7 @@ def make_page(models: list[str], device: str = "auto", longest_s: float | None =
     if not on_zero_gpu():  # where there is no GPU to render with before somebody comes
         print("Compiling the rasteriser: once a machine, about 10 s ...", flush=True)
         warm_up(pipeline)
-    return build(cache, longest_s).queue(max_size=QUEUE)
+    return build(cache, longest_s, at_once, free_label).queue(max_size=QUEUE)
 
 
 def serve(
@@ -89,7 +99,21 @@ def serve(
     if host is not None or port is not None:
         _check_address(host or "127.0.0.1", port or 0)
     login = (name, password) if auth else None
-    page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
+    try:
+        page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
+    finally:
+        forget_visitors(page)
+
+
+def forget_visitors(page: Any) -> None:
+    """Delete what visitors of a page have left, also where they still look at it.
+
+    Gradio does so when its server has ended, but after Ctrl-C waits for open pages to leave, and then goes without.
+    """
+    from gradio.route_utils import delete_files_created_by_app
+
+    page.close(verbose=False)
+    delete_files_created_by_app(page, age=None)
 
 
 def _check_address(host: str, port: int) -> None:

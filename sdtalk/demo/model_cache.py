@@ -1,5 +1,7 @@
 """Model cache of the demo: loads the pipeline of a model when it is first wanted, and keeps one at a time."""
 
+from threading import Lock
+
 from sdtalk.pipeline import SDTalkPipeline
 
 
@@ -15,6 +17,7 @@ class ModelCache:
         """
         self.sources, self.device = sources, device
         self.name, self.pipeline = "", None  # type: str, SDTalkPipeline | None
+        self._lock = Lock()
 
     @classmethod
     def of_one(cls, pipeline: SDTalkPipeline) -> "ModelCache":
@@ -29,13 +32,14 @@ class ModelCache:
         return list(self.sources)
 
     def pipeline_for(self, name: str) -> SDTalkPipeline:
-        """The pipeline of a model; not for two callers at once.
+        """The pipeline of a model; a second caller waits while a first one loads.
 
         Raises:
             KeyError: There is no such model here.
             InputError: The model cannot be loaded, or what it needs is missing; the last one stays.
         """
         source = self.sources[name]
-        if self.pipeline is None or name != self.name:
-            self.pipeline, self.name = SDTalkPipeline.from_pretrained(source, self.device), name
-        return self.pipeline
+        with self._lock:
+            if self.pipeline is None or name != self.name:
+                self.pipeline, self.name = SDTalkPipeline.from_pretrained(source, self.device), name
+            return self.pipeline

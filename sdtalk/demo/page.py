@@ -4,9 +4,18 @@ from typing import Any
 
 import gradio as gr
 
+from sdtalk.demo.api import Api
 from sdtalk.demo.controls import file_path, lay_out_controls
 from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
+from sdtalk.demo.gallery import (
+    GALLERY_CSS,
+    PLAYING,
+    connect_gallery,
+    lay_out_gallery,
+    lay_out_portraits,
+    lay_out_voices,
+)
 from sdtalk.demo.inputs import CONSENT, Given
 from sdtalk.demo.languages import TRANSLATE, browser_texts
 from sdtalk.demo.model_cache import ModelCache
@@ -14,10 +23,8 @@ from sdtalk.demo.pose_preview import PosePreview
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.speech_text import lay_out_text
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
+from sdtalk.demo.three_dimensions import ThreeDimensions
 from sdtalk.video.label import AI_GENERATED
-from sdtalk.weights.assets import example
-
-PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
 CLEAN_EVERY_S, KEEP_S = 300, 1500
 """Uploads and results older than KEEP_S are deleted from time to time, all of them when the program ends."""
@@ -79,8 +86,8 @@ DEVICES = """
 """
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": THEME,
-    "css": CSS + STAGE_CSS,
-    "head": TRANSLATE + DEVICES + CARRY_ON,
+    "css": CSS + STAGE_CSS + GALLERY_CSS,
+    "head": TRANSLATE + DEVICES + CARRY_ON + PLAYING,
     "i18n": browser_texts(),
     "footer_links": [],
     "run_history": False,
@@ -91,30 +98,34 @@ LAUNCH_OPTIONS: dict[str, Any] = {
 def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     """Lay out portrait and speech, in the order of `TalkService.generate`'s arguments, and the face's number."""
     looker = Looker()
-    take: dict[str, Any] = {"label": "or take the example", "api_visibility": "private"}
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
     portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
     face = lay_out_face(portrait, looker)
-    gr.Examples([[str(PORTRAIT)]], portrait, **take)
+    lay_out_portraits(portrait)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
     lay_out_sound(speech, looker)
-    gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
+    lay_out_voices(speech)
     lay_out_text(speech)
     portrait.preprocess = file_path  # type: ignore
     return portrait, speech, face
 
 
-def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
+def build(
+    models: ModelCache, longest_s: float | None = None, at_once: int = 1, free_label: bool = False
+) -> gr.Blocks:
     """Lay out the page.
 
     Args:
         models: What there is to choose from.
         longest_s: The longest recording that is taken, in seconds; None: any.
+        at_once: How many videos are made at the same time.
+        free_label: Whether programs may choose the label, and leave out the invisible mark.
     """
-    service = TalkService(models, longest_s)
+    service = TalkService(models, longest_s, at_once)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
+        gallery = lay_out_gallery()
         with gr.Row():
             with gr.Column():
                 portrait, speech, face = materials()
@@ -122,11 +133,15 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
+                turned = None if service.forks else ThreeDimensions.laid_out()  # a fork has no such thread
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
         controls |= {"portrait": portrait, "speech": speech, "consent": consent, "face": face}
         inputs = [controls[name] for name in Given.names() if name in controls]
         PosePreview(service, KEEP_S).connect(controls, inputs)
         stage.connect(service, page, inputs)
+        connect_gallery(gallery, portrait, speech, [stage.result, stage.note, stage.download])
+        if turned is not None:
+            turned.connect(service, [portrait, speech, consent, face, controls["model"]])
         by_program = gr.Button(visible=False)
         by_program.click(
             service.generate,
@@ -140,4 +155,15 @@ def build(models: ModelCache, longest_s: float | None = None) -> gr.Blocks:
         gr.Navbar(main_page_name=MAIN_PAGE)
     with page.route("Dub a video", "/dub"):
         lay_out_dubbing(service, page, SMALL_PRINT)
+    serve_programs(page, Api(service, KEEP_S, CLEAN_EVERY_S, free_label))
     return page
+
+
+def serve_programs(page: gr.Blocks, api: Api) -> None:
+    """Let a page that is launched answer programs, too, by whomever it is launched."""
+    launch = page.launch
+
+    def launch_both(*arguments: Any, **options: Any) -> Any:
+        return launch(*arguments, **options, app_kwargs=api.app_options())
+
+    page.launch = launch_both  # type: ignore

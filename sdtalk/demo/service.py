@@ -4,6 +4,7 @@ import html
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,24 +36,26 @@ LOOK_EVERY_S = 0.1
 class TalkService:
     """Makes videos for any number of visitors, each of whom can stop their own.
 
-    One at a time, and all of them on one thread: Gradio calls from dozens, and PyTorch's threads, and the memory they
-    keep, would be there once for each: 1.8 GB after 16 videos instead of 0.6. With ZeroGPU every video is made in a
-    fork, which has neither that thread nor its model anew: it finds the model as it was loaded before.
+    A few at a time, by default one, and always on the same few threads: Gradio calls from dozens, and PyTorch's
+    threads, and the memory they keep, would be there once for each: 1.8 GB after 16 videos instead of 0.6. All share
+    one model; what `mini` draws does not depend on what else is being made. With ZeroGPU every video is made in a fork,
+    which has neither those threads nor its model anew: it finds the model as it was loaded before.
     """
 
-    def __init__(self, models: ModelCache, longest_s: float | None = None) -> None:
+    def __init__(self, models: ModelCache, longest_s: float | None = None, at_once: int = 1) -> None:
         """Make nothing yet.
 
         Args:
             models: What there is to choose from.
             longest_s: The longest recording that is taken, in seconds; None: any.
+            at_once: How many videos are made at the same time; has no meaning on ZeroGPU.
         """
         self.models, self.longest_s = models, longest_s
         self.stops: dict[str | None, StopFlag] = {}
         self.forks = on_zero_gpu()
-        self.at_once = VISITORS_AT_ONCE if self.forks else 1
+        self.at_once = VISITORS_AT_ONCE if self.forks else at_once
         self.line, self.work_time = WaitingLine(self.at_once, ROOM), WorkTime()
-        self.worker = None if self.forks else Worker()
+        self.worker = None if self.forks else Worker(self.at_once)
         self._make: Callable[[VideoJob, gr.Progress | None], Outcome] = (
             on_a_lent_gpu(self._make_here, loan_seconds)
             if self.worker is None
@@ -131,7 +134,7 @@ class TalkService:
         except Stopped:
             outcome = Outcome(stopped=True)
         except InputError as error:
-            outcome = Outcome(problem=str(error))
+            outcome = Outcome(problem=error)
         finally:
             self.left(request, folder, stop)
         if outcome.stopped:
@@ -172,8 +175,17 @@ class TalkService:
         portrait, speech = given.require("portrait"), given.require("speech")
         given.check_consent()
         options, model = given.options(), known_model(given.model, self.models.names)
-        seconds, face = self._seconds(speech), int(given.face)
-        job = VideoJob(model, portrait, speech, options, folder, seconds, watched, face)
+        return self.looked_at(
+            VideoJob(model, portrait, speech, options, folder, watched=watched, face=int(given.face))
+        )
+
+    def looked_at(self, job: VideoJob) -> VideoJob:
+        """A job with the length of its recording.
+
+        Raises:
+            InputError: The recording cannot be read, or is longer than this page takes.
+        """
+        job = replace(job, speech_seconds=self._seconds(job.speech))
         if self.forks:
             check_loan(job)
         return job
@@ -214,13 +226,13 @@ class TalkService:
             talk.save(job.video, show, job.pieces if job.watched else None)
             return Outcome(talk.note)
         except InputError as error:
-            return Outcome(problem=str(error))
+            return Outcome(problem=error)
         except Stopped:
             return Outcome(stopped=True)
         finally:
             hand_back_memory()
 
-    def told(self, problem: str, given: Given) -> str:
+    def told(self, problem: InputError | str, given: Given) -> str:
         """An error's text for whoever gave this."""
         return given.told(problem, self.models.sources.get(given.model))
 

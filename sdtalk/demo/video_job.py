@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
 from sdtalk.progress import Progress
 
@@ -30,6 +31,8 @@ class VideoJob:
         speech_seconds: How long the recording is.
         watched: Whether somebody watches it while it is made, and wants pieces.
         face: Which face of the picture, from left to right; 0: the largest.
+        turn: By how many degrees the picture is turned clockwise first.
+        suffix: Of the video, which chooses its format.
     """
 
     model: str
@@ -40,11 +43,13 @@ class VideoJob:
     speech_seconds: float = 0.0
     watched: bool = False
     face: int = 0
+    turn: int = 0
+    suffix: str = ".mp4"
 
     @property
     def video(self) -> Path:
         """Where the finished video goes."""
-        return self.folder / "talking.mp4"
+        return self.folder / f"talking{self.suffix}"
 
     @property
     def pieces(self) -> Path:
@@ -58,7 +63,8 @@ class VideoJob:
 
     def begun(self, pipeline: Any, show: Progress) -> Any:
         """Look and listen by a pipeline; what is returned, such as a `Talk`, makes the frames when it is saved."""
-        return pipeline(self.portrait, self.speech, options=self.options, face=self.face, progress=show)
+        chosen = {"face": self.face, "turn": self.turn}
+        return pipeline(self.portrait, self.speech, options=self.options, progress=show, **chosen)
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Let whoever watches know how far it is; a `Progress`. Raises Stopped where nobody wants it any more."""
@@ -99,10 +105,10 @@ class Outcome:
 
     Attributes:
         note: What the user should know, or "".
-        problem: Why there is no video: the line of an InputError, or "".
+        problem: Why there is no video; None: nothing is wrong.
         stopped: Whether there is none because nobody wants it any more.
     """
 
     note: str = ""
-    problem: str = ""
+    problem: InputError | None = None
     stopped: bool = False

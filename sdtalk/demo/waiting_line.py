@@ -8,6 +8,10 @@ from threading import Lock
 from sdtalk.errors import InputError
 
 
+class LineFull(InputError):
+    """Too many wait already."""
+
+
 @dataclass(eq=False)
 class Place:
     """A place in the line.
@@ -53,11 +57,11 @@ class WaitingLine:
         """Take the last place, for somebody who is expected to take so many seconds; `leave` gives it back.
 
         Raises:
-            InputError: There is no room.
+            LineFull: There is no room.
         """
         with self._lock:
             if len(self._places) >= self.at_once + self.room:
-                raise InputError("this page", f"{self.room} others wait already", "Come back a little later.")
+                raise LineFull("this page", f"{self.room} others wait already", "Come back a little later.")
             self._places.append(Place(seconds, self))
             return self._places[-1]
 

@@ -60,7 +60,7 @@ async def watch(service: TalkService, given: Given, request: gr.Request) -> Asyn
     except Stopped:
         yield Shown(line="Stopped. Nothing was kept.", ended=True)
     except InputError as error:
-        yield Shown(line="", problem=service.told(str(error), given), ended=True)
+        yield Shown(line="", problem=service.told(error, given), ended=True)
     finally:
         if making is None or making.done():
             tidy()

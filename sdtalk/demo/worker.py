@@ -1,4 +1,4 @@
-"""Worker: one thread on which everything heavy of a page is done, in the order in which it comes."""
+"""Worker: the few threads on which everything heavy of a page is done, in the order in which it comes."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,11 +11,17 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """Calls functions on a thread of its own, which does not keep the program from ending."""
+    """Calls functions on threads of its own, which do not keep the program from ending."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        """Start the threads.
+
+        Args:
+            threads: How many calls can be under way at once.
+        """
         self._waiting: SimpleQueue[tuple[Future, Callable[[], Any]]] = SimpleQueue()
-        Thread(target=self._work, name="talk", daemon=True).start()
+        for _ in range(threads):
+            Thread(target=self._work, name="talk", daemon=True).start()
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Call a function there, in the caller's context, and wait for what it returns or raises."""

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from sdtalk.errors import InputError
 from sdtalk.speech.waveform import Waveform
 from sdtalk.video.nvenc import NVENC, nvenc_works
-from sdtalk.video.pieces import with_pieces
+from sdtalk.video.pieces import EARLY, with_pieces
 from sdtalk.video.writer import VideoWriter
 
 QUIET = tuple("-hide_banner -loglevel error -y".split())
@@ -121,7 +121,8 @@ class FfmpegWriter(VideoWriter):
             command.append(sound_filter(self.frames, self.fps) + self.encoding.rates)
         command += ["-vf", filters, *video.split(), *provenance(self.comment)]
         if self.pieces is not None:
-            return [*command, *with_pieces(str(self._temporary))]
+            early = EARLY if video == self.encoding.video else ()  # a GPU's encoder has other options
+            return [*command, *early, *with_pieces(str(self._temporary))]
         return [*command, *self.encoding.container.split(), f"file:{self._temporary}"]
 
     def _append(self, frame: UInt8[np.ndarray, "height width channel"]) -> None:

@@ -11,6 +11,11 @@ from pathlib import Path
 PIECE_SECONDS = 1
 """Length of a piece; the last one may be shorter. A player asks for more about as often."""
 
+EARLY = ("-crf", "16", "-x264-params", "sliced-threads=1:rc-lookahead=5:sync-lookahead=0")
+"""Options of x264 with which a piece is there 9 frames after its last one; otherwise 21 on two cores, and more on
+more, since every thread works on a frame of its own. That is half a second of waiting. A lower crf makes up for what
+looking less far ahead costs: still frames 0.2 dB less at 6 % fewer bytes, moving ones 0.25 dB more at 5 % more."""
+
 LIST = "finished.txt"
 
 
