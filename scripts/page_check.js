@@ -37,6 +37,17 @@
     return `${element.tagName.toLowerCase()} ${JSON.stringify(words.trim().slice(0, 30))} in #${box}`;
   };
 
+  const edge = (element) => {  // contrast of a border, or of what fills an element, with what is around it
+    const {borderTopWidth, borderTopColor} = getComputedStyle(element), around = behind(element.parentElement);
+    const line = parseFloat(borderTopWidth) ? contrast(over(parsed(borderTopColor), around), around) : 1;
+    return Math.max(line, contrast(behind(element), around));
+  };
+  const boxes = (element) => {  // a field, and what is drawn tightly around it
+    const found = [element], {height} = element.getBoundingClientRect();
+    for (let e = element.parentElement; e.getBoundingClientRect().height < height + 24; e = e.parentElement) found.push(e);
+    return found;
+  };
+
   // letters: 4.5 to 1, large ones 3 to 1
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const read = new Set();
@@ -54,10 +65,9 @@
   // controls: their border, or what fills them, 3 to 1 against what is around them; at least 24 px
   for (const element of document.querySelectorAll("input, textarea, select, button, [role=button], a[href], summary")) {
     if (element.disabled || element.type === "file" || !seen(element)) continue;
-    const style = getComputedStyle(element), around = behind(element.parentElement);
-    const line = parseFloat(style.borderTopWidth) ? contrast(over(parsed(style.borderTopColor), around), around) : 1;
+    const style = getComputedStyle(element);
     const field = !["A", "SUMMARY", "BUTTON"].includes(element.tagName) && element.type !== "range";
-    const ratio = Math.max(line, contrast(behind(element), around));
+    const ratio = Math.max(...boxes(element).map(edge));
     if (field && ratio < 3) faults.push(`border at ${ratio.toFixed(2)}: ${called(element)}`);
     const whole = ["checkbox", "radio"].includes(element.type) ? element.closest("label") ?? element : element;
     const {width, height} = whole.getBoundingClientRect();

@@ -29,7 +29,10 @@ axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violatio
   ({id, impact, nodes}) => nodes.map(({target, any, all}) =>
     `${impact} ${id}: ${target.join(" ")} ${(any[0] ?? all[0])?.message ?? ""}`)))
 """
-SERIOUS = ("serious", "critical")
+DRAWN = """
+new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(() => done(true))), 250))
+"""
+"""Colours and places need a moment to change."""
 
 
 class PageCheck:
@@ -69,7 +72,7 @@ class PageCheck:
         scheme = {"name": "prefers-color-scheme", "value": theme}
         self.tab.call("Emulation.setEmulatedMedia", features=[scheme, STILL])
         self.tab.run(f"document.body.classList.toggle('dark', {json.dumps(theme == 'dark')})")
-        self.tab.run("new Promise((done) => setTimeout(done, 250))")  # colours fade
+        self.tab.run(DRAWN)
 
     def _axe(self) -> list[str]:
         if not self.axe:
@@ -88,12 +91,11 @@ def unfold(tab: Tab) -> None:
 
 
 def take_examples(tab: Tab) -> None:
-    """Take the example portrait and the example recording, and consent."""
-    for place, there in (("#portrait", "img"), ("#speech", ".play-pause-button")):
-        number = 0 if place == "#portrait" else 1
-        tab.wait("document.querySelectorAll('.gallery-item').length >= 2")
-        tab.run(f"document.querySelectorAll('.gallery-item')[{number}].click()")
-        tab.wait(f"!!document.querySelector('{place} {there}')")
+    """Take an example portrait and an example recording, and consent."""
+    for place, examples, there in (("portrait", "portraits", "img"), ("speech", "voices", ".play-pause-button")):
+        tab.wait(f"!!document.querySelector('#{examples} .gallery-item')")
+        tab.run(f"document.querySelector('#{examples} .gallery-item').click()")
+        tab.wait(f"!!document.querySelector('#{place} {there}')")
     tab.run("document.querySelector('#consent input').click()")
 
 
@@ -109,10 +111,10 @@ def walk(check: PageCheck, url: str, result: Callable[[Tab], None]) -> None:
     for page in ("main", "dub"):
         tab.open(url if page == "main" else f"{url}dub", WIDTHS_PX[0])
         tab.wait("!!document.querySelector('#consent input')")
-        tab.wait("document.querySelectorAll('.gallery-item').length >= 2" if page == "main" else "true")
+        tab.wait("!!document.querySelector('#voices .gallery-item')" if page == "main" else "true")
         tab.run("document.fonts.ready.then(() => true)")
         check.look(f"{page}-fresh")
-        tab.run("document.querySelector('#generate, #stage button, button.primary').click()")
+        tab.run("document.querySelector('button.primary').click()")
         tab.wait("!!document.querySelector('#message [role=alert]')")
         check.look(f"{page}-error")
         unfold(tab)

@@ -79,19 +79,28 @@ GALLERY_CSS = """
 #gallery video {display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: cover}
 #gallery .caption-label {position: static; max-width: none; border: 0; border-radius: 0; padding: .4em .3em}
 #gallery .caption-label {white-space: normal; background: none; align-self: center; text-align: center}
-#gallery .caption-label {color: var(--body-text-color)}
+#gallery .caption-label {color: var(--body-text-color); word-break: keep-all}
 @media (max-width: 900px) {#gallery .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr))}}
 """
 
 PLAYING = """
 <script>
-// Results of the gallery move, silently, while they are seen; where less motion is wanted, only under the pointer or
-// the keyboard's focus.
+// Results of the gallery move, silently, as soon as they are seen, for five seconds: what moved longer would need a
+// button that stops it. Then, and where less motion is wanted, they move under the pointer or the keyboard's focus.
 (() => {
+  const BY_ITSELF_MS = 5000;
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const move = (video) => {video.muted = video.loop = video.playsInline = true; video.play().catch(() => {})};
-  const seen = new IntersectionObserver((entries) => entries.forEach(({target, isIntersecting}) =>
-    isIntersecting && !still.matches ? move(target) : target.pause()));
+  const looked = (video) => video.closest("button")?.matches(":hover, :focus");
+  const rest = (video) => looked(video) || video.pause();
+  const moved = new WeakSet();
+  const seen = new IntersectionObserver((entries) => entries.forEach(({target, isIntersecting}) => {
+    if (!isIntersecting) return target.pause();
+    if (still.matches || moved.has(target)) return;
+    moved.add(target);
+    move(target);
+    setTimeout(() => rest(target), BY_ITSELF_MS);
+  }));
   const known = new WeakSet();
   new MutationObserver(() => document.querySelectorAll("#gallery video").forEach((video) => {
     if (known.has(video)) return;
@@ -101,7 +110,7 @@ PLAYING = """
     const name = button?.parentElement.querySelector(".caption-label")?.textContent.trim();
     if (name) button.setAttribute("aria-label", name);
     for (const begin of ["pointerenter", "focus"]) button?.addEventListener(begin, () => move(video));
-    for (const end of ["pointerleave", "blur"]) button?.addEventListener(end, () => still.matches && video.pause());
+    for (const end of ["pointerleave", "blur"]) button?.addEventListener(end, () => rest(video));
   })).observe(document, {childList: true, subtree: true});
 })();
 </script>

@@ -141,17 +141,18 @@ TRANSLATE = """
   const language = navigator.languages.map(code).find((one) => one === "en" || known[one]) ?? "en";
   const texts = known[language];
   document.documentElement.lang = language;
+  window.toldInLanguage = (text) => text;
   if (!texts) return;
   const line = (text) => text.replace(/^(#+ |\\d+\\. )?(.*)$/, (all, sign, words) => (sign ?? "") + (texts[words] ?? words));
-  const told = (text) => typeof text !== "string" ? text
+  const told = window.toldInLanguage = (text) => typeof text !== "string" ? text
     : texts[text.trim().replace(/\\s+/g, " ")] ?? text.split("\\n").map(line).join("\\n");
   for (const {type, props} of config.components) {
-    for (const name of ["label", "info", "placeholder"]) if (props[name]) props[name] = told(props[name]);
+    for (const name of ["label", "info", "placeholder", "main_page_name"]) if (props[name]) props[name] = told(props[name]);
     if (["markdown", "button", "downloadbutton"].includes(type)) props.value = told(props.value);
     if (props.choices) props.choices = props.choices.map(([name, value]) => [told(name), value]);
     if (props.sample_labels) props.sample_labels = props.sample_labels.map(told);
   }
-  config.pages = config.pages?.map(([address, name, ...rest]) => [address, told(name), ...rest]);
+  for (const page of config.pages ?? []) page[1] = told(page[1]);  // in place: Gradio holds these lists already
 })();
 </script>
 """

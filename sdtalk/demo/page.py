@@ -4,7 +4,9 @@ from typing import Any
 
 import gradio as gr
 
+from sdtalk.demo.accessibility import ACCESSIBLE
 from sdtalk.demo.api import Api
+from sdtalk.demo.appearance import CSS, DEVICES, THEME
 from sdtalk.demo.controls import file_path, lay_out_controls
 from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
@@ -38,56 +40,10 @@ Every video carries a visible “{AI_GENERATED}” label. Do not make anybody se
 What you upload, and what is made of it, is deleted within {(KEEP_S + CLEAN_EVERY_S) // 60} minutes.
 """
 
-# the font comes with Gradio
-FONT: list[gr.themes.LocalFont | str] = [
-    gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)),
-    "sans-serif",
-]
-THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="md", font=FONT).set(
-    body_background_fill="*neutral_50",
-    body_text_color_subdued="*neutral_500",
-    checkbox_border_color="*neutral_500",
-    checkbox_border_color_dark="*neutral_400",
-    button_primary_background_fill="*primary_600",
-    button_primary_background_fill_hover="*primary_700",
-    button_primary_text_color="white",
-    button_cancel_background_fill="#b91c1c",  # white letters on it are at 6.5:1; Gradio's own red is too light
-    button_cancel_background_fill_hover="#991b1b",
-)
-CSS = """
-.gradio-container {max-width: 1100px !important; margin: 0 auto !important}
-#introduction h1 {margin: 0 0 .2em; font-size: 1.9rem}
-#introduction p, #small-print p {color: var(--body-text-color-subdued)}
-#small-print p {font-size: .85rem; margin: 0}
-#speech .wrap {min-height: 8rem}
-input[type=range]::-webkit-slider-thumb {border: 2px solid var(--primary-600)}
-input[type=range]::-moz-range-thumb {border: 2px solid var(--primary-600)}
-#preset .wrap {gap: .35rem}
-#preset .wrap label {padding: .4rem .5rem}
-#dice {align-self: end; min-height: 2.4rem}
-#pose-preview img {display: block; max-width: 100%; max-height: 320px; margin: 0 auto; border-radius: 6px}
-#pose-preview p {margin: 0; color: var(--body-text-color-subdued)}
-.no-camera #portrait .source-selection button:nth-child(2) {display: none}
-.no-microphone #speech .source-selection button:nth-child(2) {display: none}
-"""
-DEVICES = """
-<script>
-// What this machine does not have, or the browser keeps from pages without https, is not offered.
-(() => {
-  const look = async () => {
-    const kinds = (await navigator.mediaDevices?.enumerateDevices() ?? []).map(({kind}) => kind);
-    document.documentElement.classList.toggle("no-camera", !kinds.includes("videoinput"));
-    document.documentElement.classList.toggle("no-microphone", !kinds.includes("audioinput"));
-  };
-  look();
-  navigator.mediaDevices?.addEventListener("devicechange", look);
-})();
-</script>
-"""
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": THEME,
     "css": CSS + STAGE_CSS + GALLERY_CSS,
-    "head": TRANSLATE + DEVICES + CARRY_ON + PLAYING,
+    "head": TRANSLATE + ACCESSIBLE + DEVICES + CARRY_ON + PLAYING,
     "i18n": browser_texts(),
     "footer_links": [],
     "run_history": False,

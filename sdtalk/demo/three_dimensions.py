@@ -13,6 +13,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from sdtalk.demo.inputs import CONSENT, Given
+from sdtalk.demo.languages import translated
 from sdtalk.demo.service import LOOK_EVERY_S, TalkService
 from sdtalk.demo.shown import waiting
 from sdtalk.demo.stage import said, wrong
@@ -151,7 +152,9 @@ def make_turnable(service: TalkService, given: Given) -> Turnable:
         pipeline = service.models.pipeline_for(given.model)
         head = pipeline.reconstruct(given.require("portrait"), face=int(given.face))
         speech = given.speech if given.speech and seconds(given.speech) <= SPOKEN_S else None
-        frame = viewer_frame(pipeline.talk(head, speech) if speech else head)
+        frame = viewer_frame(
+            pipeline.talk(head, speech) if speech else head, title=translated("The head in three dimensions")
+        )
         with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
             made = [export_head(head, Path(folder) / f"head{kind}").path for kind in (".ply", ".splat")]
             ply, splat = (save_file_to_cache(path, get_upload_folder()) for path in made)
