@@ -25,6 +25,7 @@ from torch import Tensor
 from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
+from sdtalk.devices import choose_device, choose_precision, choose_rasteriser
 from sdtalk.driving import (
     DrivingSignals,
     camera_path,
@@ -41,7 +42,7 @@ from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames, turned_picture
 from sdtalk.model import SDTalk
-from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision, choose_rasteriser
+from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.progress import Progress, counted
 from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
 from sdtalk.speech.encoder import SpeechEncoder, features_for
