@@ -25,6 +25,7 @@ from torch import Tensor
 from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
+from sdtalk.devices import choose_device, choose_precision, choose_rasteriser
 from sdtalk.driving import (
     DrivingSignals,
     camera_path,
@@ -41,7 +42,7 @@ from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames, turned_picture
 from sdtalk.model import SDTalk
-from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision, choose_rasteriser
+from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.progress import Progress, counted
 from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
 from sdtalk.speech.encoder import SpeechEncoder, features_for
@@ -321,11 +322,11 @@ class SDTalkPipeline:
     @torch.inference_mode()
     def reconstruct_tracked(self, person: Portrait) -> HeadGaussians:
         """Turn a tracked portrait into Gaussians, on the pipeline's device."""
-        where = self.device
+        where, image, mask = self.device, person.image, person.mask
+        if self.model.config.margin_px and person.picture is not None:
+            image, mask = self.tracker.with_margin(person, self.model.config.margin_px)
         with self._on_device():
-            return self.model.reconstruct(
-                person.image.to(where), person.mask.to(where), person.track.to(where)
-            )
+            return self.model.reconstruct(image.to(where), mask.to(where), person.track.to(where))
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

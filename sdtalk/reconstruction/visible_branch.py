@@ -31,8 +31,8 @@ detail behind smooth Gaussians (a better L1, a worse picture). What no prior tak
 
 
 LEAST_THICKNESS = 0.05
-"""However the layers have been learned, the hidden one stays so far behind the other, head-space units: at ears and along
-the jaw it came before it, and its guessed colours hid the photo's."""
+"""So far the hidden layer stays behind the other, whatever was learned, head-space units: at ears and along the jaw it
+came before it, and its guessed colours hid the photo's."""
 
 
 @dataclass(frozen=True)
