@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from chromium import Tab, browser  # noqa: E402 - the browser driver of the tests
 
-WIDTHS_PX = (1440, 820, 390)
+VIEWS = tuple((width, theme) for width in (1440, 820, 390) for theme in ("light", "dark"))
+"""Widths of the window in px, and themes."""
+
 MEASURES = (ROOT / "scripts" / "page_check.js").read_text(encoding="utf-8")
 STILL = {"name": "prefers-reduced-motion", "value": "reduce"}
 ASK_AXE = """
@@ -36,34 +38,44 @@ new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimat
 
 
 class PageCheck:
-    """Looks at what a tab shows, at all widths, light and dark."""
+    """Looks at what a tab shows.
 
-    def __init__(self, tab: Tab, axe: str = "", shots: Path | None = None) -> None:
+    Attributes:
+        faults: What is wrong, and where it was seen.
+    """
+
+    def __init__(
+        self,
+        tab: Tab,
+        axe: str = "",
+        shots: Path | None = None,
+        views: Sequence[tuple[int, str]] = VIEWS,
+    ) -> None:
         """Look at nothing yet.
 
         Args:
             tab: The browser's tab.
             axe: Source of axe-core; "": it is not asked.
             shots: Folder for screenshots.
+            views: Of VIEWS, those at which to look.
         """
-        self.tab, self.axe, self.shots = tab, axe, shots
+        self.tab, self.axe, self.shots, self.views = tab, axe, shots, views
         self.faults: dict[str, set[str]] = {}
 
     def look(self, state: str) -> None:
-        """Look at what is shown now; `faults` says what is wrong, and where it was seen.
+        """Look at what is shown now.
 
         Args:
             state: What to call it.
         """
-        for width in WIDTHS_PX:
-            for theme in ("light", "dark"):
-                self._as_seen(width, theme)
-                name = f"{state} {width} {theme}"
-                for fault in self.tab.run(MEASURES) + self._axe():
-                    self.faults.setdefault(fault, set()).add(name)
-                if self.shots:
-                    self.tab.screenshot(self.shots / f"{name.replace(' ', '_')}.png")
-        self._as_seen(WIDTHS_PX[0], "light")
+        for width, theme in self.views:
+            self._as_seen(width, theme)
+            name = f"{state} {width} {theme}"
+            for fault in self.tab.run(MEASURES) + self._axe():
+                self.faults.setdefault(fault, set()).add(name)
+            if self.shots:
+                self.tab.screenshot(self.shots / f"{name.replace(' ', '_')}.png")
+        self._as_seen(*VIEWS[0])
 
     def _as_seen(self, width: int, theme: str) -> None:
         """Change window and theme without losing what the page shows."""
@@ -92,7 +104,10 @@ def unfold(tab: Tab) -> None:
 
 def take_examples(tab: Tab) -> None:
     """Take an example portrait and an example recording, and consent."""
-    for place, examples, there in (("portrait", "portraits", "img"), ("speech", "voices", ".play-pause-button")):
+    for place, examples, there in (
+        ("portrait", "portraits", "img"),
+        ("speech", "voices", ".play-pause-button"),
+    ):
         tab.wait(f"!!document.querySelector('#{examples} .gallery-item')")
         tab.run(f"document.querySelector('#{examples} .gallery-item').click()")
         tab.wait(f"!!document.querySelector('#{place} {there}')")
@@ -109,7 +124,7 @@ def walk(check: PageCheck, url: str, result: Callable[[Tab], None]) -> None:
     """
     tab = check.tab
     for page in ("main", "dub"):
-        tab.open(url if page == "main" else f"{url}dub", WIDTHS_PX[0])
+        tab.open(url if page == "main" else f"{url}dub", VIEWS[0][0])
         tab.wait("!!document.querySelector('#consent input')")
         tab.wait("!!document.querySelector('#voices .gallery-item')" if page == "main" else "true")
         tab.run("document.fonts.ready.then(() => true)")

@@ -18,7 +18,29 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 NEEDS_GRADIO = tuple(
     f"sdtalk.demo.{name}"
-    for name in ("page", "service", "face_choice", "stage", "streamed_video", "watching")
+    for name in (
+        *(
+            "api",
+            "api_form",
+            "api_jobs",
+            "appearance",
+            "controls",
+            "dubbing",
+            "face_choice",
+            "gallery",
+            "languages",
+        ),
+        *(
+            "page",
+            "pose_preview",
+            "service",
+            "speech_text",
+            "stage",
+            "streamed_video",
+            "three_dimensions",
+            "watching",
+        ),
+    )
 )
 
 
@@ -105,7 +127,7 @@ def test_the_page_says_which_extra_it_needs() -> None:
 def test_only_the_page_imports_gradio() -> None:
     for path in (ROOT / "sdtalk").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        imports = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        imports += [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
+        imports = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+        imports += [a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names]
         if any(name.partition(".")[0] == "gradio" for name in imports):
             assert ".".join(path.relative_to(ROOT).with_suffix("").parts) in NEEDS_GRADIO

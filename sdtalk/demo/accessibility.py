@@ -20,9 +20,10 @@ ACCESSIBLE = """
   const complete = () => {
     const all = (selector) => document.querySelectorAll(selector);
     // an example that is taken brings the label in English again
-    for (const part of all("[data-testid=block-label]"))
-      for (const node of part.childNodes)
-        if (node.nodeType === Node.TEXT_NODE && told(node.data.trim()) !== node.data.trim()) node.data = told(node.data.trim());
+    for (const part of all("[data-testid=block-label]")) for (const node of part.childNodes) {
+      const text = node.nodeType === Node.TEXT_NODE ? node.data.trim() : "";
+      if (told(text) !== text) node.data = told(text);
+    }
     // players' signs, which have names for programmers
     for (const [selector, text] of Object.entries(SIGNS)) for (const sign of all(selector)) name(sign, told(text));
     // groups of choices are called what stands above them
@@ -32,7 +33,8 @@ ACCESSIBLE = """
       name(field, field.getAttribute("aria-label").replace(/^(range slider|number input) for /, ""));
     for (const button of all(".reset-button")) {
       const field = button.closest(".block").querySelector("input[type=range]");
-      name(button, `${button.textContent} ${words(field.labels[0]?.firstElementChild)}: ${told("Reset to default value")}`);
+      const label = words(field.labels[0]?.firstElementChild);
+      name(button, `${button.textContent} ${label}: ${told("Reset to default value")}`);
     }
     for (const part of all("button[aria-label], .empty[aria-label]")) name(part, told(part.getAttribute("aria-label")));
     // buttons with words are called by these words
@@ -54,8 +56,7 @@ ACCESSIBLE = """
       const button = picture.closest("button");
       if (button && !words(button)) [name(button, title(picture.src)), button.title = title(picture.src)];
     }
-    for (const link of all("nav a"))
-      link.classList.contains("active") ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+    for (const link of all("nav a")) link.ariaCurrent = link.classList.contains("active") ? "page" : null;
   };
 
   // What stands in parts that come and go is said by one that stays: readers hear only what changes in such a part.
@@ -74,7 +75,8 @@ ACCESSIBLE = """
   document.addEventListener("focusin", ({target}) => pressed = target.matches(ACTIONS) ? target : null);
   const keepFocus = () => {
     if (!pressed || document.activeElement !== document.body) return;
-    const left = [...document.querySelectorAll(ACTIONS)].filter((button) => !button.disabled && button.checkVisibility());
+    const here = (button) => !button.disabled && button.checkVisibility();
+    const left = [...document.querySelectorAll(ACTIONS)].filter(here);
     if (left.length && !left.includes(pressed)) left.at(-1).focus({preventScroll: true});
   };
 
@@ -90,8 +92,8 @@ ACCESSIBLE = """
       due = true;
       setTimeout(() => [due = false, complete(), announce(voice), keepFocus()], 50);
     };
-    const changes = {childList: true, subtree: true, characterData: true, attributes: true};
-    new MutationObserver(soon).observe(document.body, {...changes, attributeFilter: ["aria-label", "class", "disabled"]});
+    const all = {childList: true, subtree: true, characterData: true, attributes: true};
+    new MutationObserver(soon).observe(document.body, {...all, attributeFilter: ["aria-label", "class", "disabled"]});
     soon();
   };
   document.body ? begin() : document.addEventListener("DOMContentLoaded", begin);

@@ -65,7 +65,7 @@ CSS = """
 input[type=range]::-webkit-slider-thumb {border: 2px solid var(--slider-color)}
 input[type=range]::-moz-range-thumb {border: 2px solid var(--slider-color)}
 .gradio-container :focus-visible {outline: 3px solid var(--primary-700) !important; outline-offset: 2px}
-.dark .gradio-container :focus-visible, .dark.gradio-container :focus-visible {outline-color: var(--primary-300) !important}
+.dark .gradio-container :focus-visible {outline-color: var(--primary-300) !important}
 
 /* hit: at least 24 px */
 .gradio-container :is(button, [role=button], input:not([type=file], [type=checkbox], [type=radio])) {min-height: 24px}

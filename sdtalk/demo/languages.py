@@ -65,8 +65,7 @@ class Catalogue:
             return self.joint.join(filter(None, known))
         for pattern, translation in self.patterns:
             if match := pattern.fullmatch(text):
-                fillings = iter([self.translated(filling) for filling in match.groups()])
-                return re.sub(r"\{#?\}", lambda _: next(fillings), translation)
+                return re.sub(r"\{#?\}", "{}", translation).format(*map(self.translated, match.groups()))
         return None
 
 
@@ -143,11 +142,15 @@ TRANSLATE = """
   document.documentElement.lang = language;
   window.toldInLanguage = (text) => text;
   if (!texts) return;
-  const line = (text) => text.replace(/^(#+ |\\d+\\. )?(.*)$/, (all, sign, words) => (sign ?? "") + (texts[words] ?? words));
+  const line = (text) => {
+    const [, sign = "", words] = text.match(/^(#+ |\\d+\\. )?(.*)$/);
+    return sign + (texts[words] ?? words);
+  };
   const told = window.toldInLanguage = (text) => typeof text !== "string" ? text
     : texts[text.trim().replace(/\\s+/g, " ")] ?? text.split("\\n").map(line).join("\\n");
   for (const {type, props} of config.components) {
-    for (const name of ["label", "info", "placeholder", "main_page_name"]) if (props[name]) props[name] = told(props[name]);
+    for (const name of ["label", "info", "placeholder", "main_page_name"])
+      if (props[name]) props[name] = told(props[name]);
     if (["markdown", "button", "downloadbutton"].includes(type)) props.value = told(props.value);
     if (props.choices) props.choices = props.choices.map(([name, value]) => [told(name), value]);
     if (props.sample_labels) props.sample_labels = props.sample_labels.map(told);
