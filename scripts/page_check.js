@@ -69,6 +69,11 @@
     const field = !["A", "SUMMARY", "BUTTON"].includes(element.tagName) && element.type !== "range";
     const ratio = Math.max(...boxes(element).map(edge));
     if (field && ratio < 3) faults.push(`border at ${ratio.toFixed(2)}: ${called(element)}`);
+    const sign = element.innerText?.trim() ? null : element.querySelector(":scope svg");
+    if (sign) {
+      const below = behind(element), strength = contrast(over(parsed(getComputedStyle(sign).color), below), below);
+      if (strength < 3) faults.push(`sign at ${strength.toFixed(2)}: ${called(element)}`);
+    }
     const whole = ["checkbox", "radio"].includes(element.type) ? element.closest("label") ?? element : element;
     const {width, height} = whole.getBoundingClientRect();
     const inLine = element.tagName === "A" && style.display === "inline";

@@ -60,9 +60,10 @@ ACCESSIBLE = """
   };
 
   // What stands in parts that come and go is said by one that stays: readers hear only what changes in such a part.
+  // Ours are paragraphs; others are Gradio's "Loading".
   const heard = new Map();
   const announce = (voice) => {
-    for (const part of document.querySelectorAll("[role=status]:not(#status)")) {
+    for (const part of document.querySelectorAll("[role=status]:is(p, :has(> p)):not(#status)")) {
       const box = part.closest("[id]:not([role=status])") ?? part;
       if (heard.get(box.id) !== words(part)) voice.textContent = words(part);
       heard.set(box.id, words(part));

@@ -62,6 +62,8 @@ CSS = """
 #portraits .gallery-item .container {border-color: var(--edge) !important}
 .tab-like-container {border-color: var(--edge) !important}
 #speech :is(#time, #duration, .playback, .playback span) {color: var(--body-text-color) !important}
+.source-selection .icon, :is(#speech, #clip) button:not([aria-dropeffect]) {color: var(--edge) !important}
+.source-selection .icon.selected {color: var(--slider-color) !important}
 input[type=range]::-webkit-slider-thumb {border: 2px solid var(--slider-color)}
 input[type=range]::-moz-range-thumb {border: 2px solid var(--slider-color)}
 .gradio-container :focus-visible {outline: 3px solid var(--primary-700) !important; outline-offset: 2px}
