@@ -33,7 +33,8 @@ def lay_out_controls(models: list[str]) -> dict[str, Component]:
         models: Names to choose from; the first is the default.
 
     Returns:
-        The controls by the names that `inputs.Given` has for them, and under "preview" where a pose is shown.
+        The controls by the names that `inputs.Given` has for them, the presets as "preset", and as "preview" where a
+        pose is shown.
     """
     titles = [(name.capitalize(), name) for name in PRESETS] + [("As in a video", FOLLOW)]
     more = "Sets the options. Calm: as news are read. Still: only mouth and lids move."
@@ -48,7 +49,7 @@ def lay_out_controls(models: list[str]) -> dict[str, Component]:
     _connect_preset(preset, options, controls)
     _connect_video(controls)
     shown_with(controls["style"], controls["pose"], "idle")
-    return controls
+    return controls | {"preset": preset}
 
 
 def _usual() -> dict[str, Component]:
@@ -116,7 +117,7 @@ def _rest(models: list[str]) -> dict[str, Component]:
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")
     shown_with(shape, frame, "full")
-    background.change(_frame_for, background, frame, **AT_ONCE)
+    background.input(_frame_for, background, frame, **AT_ONCE)
     rest = {"background": background, "colour": colour, "picture": picture, "frame": frame, "shape": shape}
     return rest | {"seed": seed, "model": model}
 
