@@ -206,13 +206,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """Turn portraits into animatable heads; once per person.
 
         Args:
-            image: Portrait crops, RGB in [0, 1].
-            mask: Probability that a pixel shows the person.
+            image: Portrait crops, RGB in [0, 1]; or with `config.margin_px` more on each side, where else they are
+                mirrored.
+            mask: Probability that a pixel shows the person; as large as the image.
             track: The heads in the crops.
         """
         margin, rest = self.config.margin_px, track.camera
         if margin:
-            image, mask = (F.pad(x, (margin,) * 4, mode="reflect") for x in (image, mask))
+            if image.shape[-1] == rest.width:
+                image, mask = (F.pad(x, (margin,) * 4, mode="reflect") for x in (image, mask))
             track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
         if self.config.priors:
             image = foreground(image, mask)

@@ -321,11 +321,11 @@ class SDTalkPipeline:
     @torch.inference_mode()
     def reconstruct_tracked(self, person: Portrait) -> HeadGaussians:
         """Turn a tracked portrait into Gaussians, on the pipeline's device."""
-        where = self.device
+        where, image, mask = self.device, person.image, person.mask
+        if self.model.config.margin_px and person.picture is not None:
+            image, mask = self.tracker.with_margin(person, self.model.config.margin_px)
         with self._on_device():
-            return self.model.reconstruct(
-                person.image.to(where), person.mask.to(where), person.track.to(where)
-            )
+            return self.model.reconstruct(image.to(where), mask.to(where), person.track.to(where))
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

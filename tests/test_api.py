@@ -17,11 +17,14 @@ from sdtalk.demo.api import Api
 from sdtalk.demo.api_form import OPTIONS, TEXTS, VIDEO_FORMATS, WORDS_OR_FILE
 from sdtalk.demo.launch import forget_visitors
 from sdtalk.demo.model_cache import ModelCache
-from sdtalk.demo.page import PORTRAIT, SPEECH, build
+from sdtalk.demo.page import build
 from sdtalk.demo.service import TalkService
 from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.weights.assets import example
+
+PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
 CONSENT = {"consent": "true"}
 

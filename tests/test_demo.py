@@ -20,7 +20,7 @@ from sdtalk.cli.main import main
 from sdtalk.config import SDTalkConfig
 from sdtalk.demo.inputs import as_hex, error_message, known_model
 from sdtalk.demo.model_cache import ModelCache
-from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, SPEECH, build
+from sdtalk.demo.page import LAUNCH_OPTIONS, build
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.shown import DOING
 from sdtalk.demo.worker import Worker
@@ -30,6 +30,9 @@ from sdtalk.pipeline import SILENT, SDTalkPipeline
 from sdtalk.presets import PRESETS
 from sdtalk.tracking.tracker import Tracker
 from sdtalk.video import probe
+from sdtalk.weights.assets import example
+
+PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
 ROOT = Path(__file__).parent.parent
 CAMERA = "#portrait .source-selection button:nth-child(2)"
@@ -320,7 +323,7 @@ def test_a_visitor_chooses_a_model(
 ) -> None:
     with browser(tmp_path) as tab:
         tab.open(larger_page.local_url)
-        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.wait("document.querySelectorAll(':is(#portraits, #voices) .gallery-item').length == 12")
         options = "[...document.querySelectorAll('button')].find(b => b.innerText.includes('Options'))"
         tab.wait(f"!!{options}")  # a busy machine draws the rest of the page later
         tab.run(f"{options}.click()")
@@ -333,7 +336,7 @@ def test_a_visitor_chooses_a_model(
         tab.run(f"{option}.dispatchEvent({press})")
         tab.wait(f"{field}.value == 'second'")
         _sets_options(tab)
-        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.run("document.querySelector('#portraits .gallery-item').click()")
         tab.wait("!!document.querySelector('#portrait img')")
         tab.choose_files("#speech input[type=file]", word)
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
@@ -378,11 +381,11 @@ def test_a_visitor_without_a_network(page: gr.Blocks, folder: Path, word: Path, 
             tab.run(f"document.querySelector('input[type=radio][value={option}]').click()")
             tab.wait(f"document.body.innerText.includes('{control}')")
         tab.run("document.querySelector('input[type=radio][value=idle]').click()")
-        tab.wait("document.querySelectorAll('.gallery-item').length == 2")
+        tab.wait("document.querySelectorAll(':is(#portraits, #voices) .gallery-item').length == 12")
         tab.wait("!document.body.innerText.includes('Video to follow')")
-        tab.run("document.querySelectorAll('.gallery-item')[0].click()")
+        tab.run("document.querySelector('#portraits .gallery-item').click()")
         tab.wait("!!document.querySelector('#portrait img')")
-        tab.run("document.querySelectorAll('.gallery-item')[1].click()")
+        tab.run("document.querySelector('#voices .gallery-item').click()")
         tab.wait("!!document.querySelector('#speech .play-pause-button')")
         tab.run("document.querySelector('input[type=checkbox]').click()")
 
@@ -422,4 +425,4 @@ def test_nothing_stays_at_the_end(page: gr.Blocks, folder: Path) -> None:
     assert [path for path in folder.rglob("talking*.mp4")], "run after the others"
     page.close()
     left = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert not left - {PORTRAIT.name, SPEECH.name}
+    assert not left - {path.name for path in PORTRAIT.parent.iterdir()}  # the gallery's files

@@ -20,6 +20,7 @@ from sdtalk.reconstruction.completion_branch import part_priors
 from sdtalk.reconstruction.mesh_raster import distance_to, draw_mesh, fill_outwards
 from sdtalk.reconstruction.prior import head_weight, lifting_rays, plane_prior
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
+from sdtalk.reconstruction.visible_branch import LEAST_THICKNESS
 from sdtalk.tracking.completion import COMPLETION_PARTS, CompletionTemplate
 from sdtalk.tracking.face_model import eye_state
 from sdtalk.tracking.head_track import HeadTrack
@@ -164,6 +165,19 @@ def test_an_untrained_reconstruction_shows_the_photo_in_place() -> None:
     colours = torch.nn.functional.interpolate(image, size=(SIZE, SIZE), mode="bilinear", antialias=True)
     got = head.visible.features[0, SIZE * SIZE :, :3].T.reshape(3, SIZE, SIZE)
     torch.testing.assert_close(got, colours[0], atol=1e-5, rtol=0)
+
+
+def test_however_it_has_learned_the_hidden_layer_stays_behind() -> None:
+    camera, reconstructor = front_camera(), tiny_reconstructor()
+    with torch.no_grad():
+        for parameter in reconstructor.visible_branch.back.parameters():
+            parameter.normal_(std=2.0)
+    image = torch.rand(1, 3, 512, 512)
+    head = reconstructor(image, torch.ones(1, 1, 512, 512), track_of(with_opening(0.2), camera))
+    heights = (head.visible.means @ camera.plane_normal[..., None])[0, :, 0]
+    behind, before = heights[: SIZE * SIZE], heights[SIZE * SIZE :]
+    assert behind.std() > 0.05  # it has learned something
+    assert (before - behind).min() > LEAST_THICKNESS - 1e-4
 
 
 def test_a_batch_is_its_members_one_by_one() -> None:

@@ -37,7 +37,7 @@ from sdtalk.demo.gpu_loan import (
 from sdtalk.demo.inputs import Given
 from sdtalk.demo.launch import make_page
 from sdtalk.demo.model_cache import ModelCache
-from sdtalk.demo.page import LAUNCH_OPTIONS, PORTRAIT, build
+from sdtalk.demo.page import LAUNCH_OPTIONS, build
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.shown import DOING, Shown
 from sdtalk.demo.video_job import VideoJob
@@ -47,6 +47,9 @@ from sdtalk.errors import InputError
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.video import probe
+from sdtalk.weights.assets import example
+
+PORTRAIT = example("eileen_collins.png")
 
 ROOT = Path(__file__).parent.parent
 ZERO_GPU_TORCH = {"2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0"}

@@ -46,6 +46,22 @@ def test_portrait_is_cropped_masked_and_tracked(tracker: Tracker, picture: np.nd
     assert portrait.track.completion_points.shape == (1, 1920, 3)
 
 
+def test_the_margin_around_a_crop_is_the_photos(tracker: Tracker) -> None:
+    whole = read_picture(EXAMPLE).pixels
+    portrait = tracker.portrait(whole, "astronaut")
+    image, mask = tracker.with_margin(portrait, 16)
+    inside = (..., slice(16, -16), slice(16, -16))
+    assert torch.equal(image[inside], portrait.image) and torch.equal(mask[inside], portrait.mask)
+    crop, scale = portrait.crop, portrait.crop.side / 512
+    rows = np.rint(crop.top + (np.arange(6, 16) - 15.5) * scale - 0.5).astype(int)
+    columns = np.rint(crop.left + (np.arange(544) - 15.5) * scale - 0.5).astype(int).clip(0, 511)
+    assert rows.min() >= 0, "this photo goes on above the crop"
+    there = torch.from_numpy(whole[rows][:, columns]).permute(2, 0, 1) / 255
+    mirrored = torch.nn.functional.pad(portrait.image, (16,) * 4, mode="reflect")
+    far, near = ((x[0, :, 6:16] - there).abs().mean() for x in (mirrored, image))
+    assert near < 0.03 and near < far / 2
+
+
 def test_portrait_does_not_depend_on_where_in_the_picture_it_is(
     tracker: Tracker, picture: np.ndarray
 ) -> None:

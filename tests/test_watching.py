@@ -13,7 +13,6 @@ import pytest
 
 from sdtalk.demo.inputs import Given
 from sdtalk.demo.model_cache import ModelCache
-from sdtalk.demo.page import PORTRAIT, SPEECH
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.shown import Shown
 from sdtalk.demo.waiting_line import WaitingLine
@@ -21,6 +20,9 @@ from sdtalk.demo.watching import watch
 from sdtalk.demo.work_time import WorkTime, in_words
 from sdtalk.errors import InputError
 from sdtalk.pipeline import SDTalkPipeline
+from sdtalk.weights.assets import example
+
+PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
 GIVEN = Given(
     *(

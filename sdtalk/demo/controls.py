@@ -117,6 +117,7 @@ def _rest(models: list[str]) -> dict[str, Component]:
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")
     shown_with(shape, frame, "full")
+    shown_with(frame, background, "original")
     background.input(_frame_for, background, frame, **AT_ONCE)
     rest = {"background": background, "colour": colour, "picture": picture, "frame": frame, "shape": shape}
     return rest | {"seed": seed, "model": model}
@@ -156,7 +157,6 @@ def shown_with(part: Component, choice: Component, option: str) -> None:
     choice.change(lambda chosen: gr.update(visible=chosen == option), choice, part, **AT_ONCE)  # type: ignore
 
 
-def _frame_for(background: str) -> dict:
-    """The choice of frames: none where another background leaves only the head."""
-    own = background == "original"
-    return gr.update(value="full" if own else "head", visible=own)
+def _frame_for(background: str) -> str:
+    """The frame before a background that is chosen: any but the portrait's own leaves only the head."""
+    return "full" if background == "original" else "head"

@@ -65,10 +65,10 @@ class History:
     cards: gr.HTML
     status: gr.HTML
     forget: gr.Button
-    keep_s: float
+    keep_s: int
 
     @classmethod
-    def laid_out(cls, missing: gr.HTML, keep_s: float, minutes: int) -> "History":
+    def laid_out(cls, missing: gr.HTML, keep_s: int, minutes: int) -> "History":
         """Lay the list out where the page is just being built.
 
         Args:
@@ -104,6 +104,8 @@ class History:
 
         def restored(inputs: Any, results: Any) -> dict:
             values, lost = self.back(inputs, controls)
+            # what somebody quick has set meanwhile is not set back to what it was at first
+            values = {part: value for part, value in values.items() if value != part.value}
             return values | self._list(read_results(results, time.time()), controls) | {self.missing: lost}
 
         def added(made: dict[str, Any] | None, results: Any) -> dict:
@@ -200,9 +202,7 @@ class History:
         values = {name: as_control_sends(controls[name], given.get(name)) for name in REMEMBERED}
         values |= {name: kept_file(given.get(name), kinds) for name, kinds in FILES.items()}
         lost = [ON_THE_PAGE[name] for name in FILES if given.get(name) and values[name] is None]
-        own = values["background"] == "original"
         updates: dict = {controls[name]: value for name, value in values.items()}
-        updates[controls["frame"]] = gr.update(value=values["frame"], visible=own)
         updates[controls["preset"]] = matching_preset(values, controls)
         updates[controls["wanted_face"]] = (values["portrait"], values["face"])
         told = [WORDS["missing"].format(names=", ".join(lost))] if lost else []

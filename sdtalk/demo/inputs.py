@@ -20,7 +20,7 @@ ON_THE_PAGE = {
 NUMBERS = ("mouth", "expression", "motion", "blink_rate", "life", "yaw", "pitch", "roll")
 """Options that a page sends as whole numbers, too."""
 
-CONSENT = "The person shown is me, has agreed to this video, or is the example"
+CONSENT = "The person shown is me, has agreed to this video, or is an example"
 
 
 @dataclass(frozen=True)

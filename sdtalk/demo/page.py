@@ -8,6 +8,14 @@ from sdtalk.demo.api import Api
 from sdtalk.demo.controls import file_path, lay_out_controls
 from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
+from sdtalk.demo.gallery import (
+    GALLERY_CSS,
+    PLAYING,
+    connect_gallery,
+    lay_out_gallery,
+    lay_out_portraits,
+    lay_out_voices,
+)
 from sdtalk.demo.history import History, lay_out_missing
 from sdtalk.demo.inputs import CONSENT, Given
 from sdtalk.demo.model_cache import ModelCache
@@ -16,10 +24,8 @@ from sdtalk.demo.result_cards import part
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.speech_text import lay_out_text
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
+from sdtalk.demo.three_dimensions import ThreeDimensions
 from sdtalk.video.label import AI_GENERATED
-from sdtalk.weights.assets import example
-
-PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
 CLEAN_EVERY_S, KEEP_S = 300, 1500
 """Uploads and results older than KEEP_S are deleted from time to time, all of them when the program ends."""
@@ -83,8 +89,8 @@ DEVICES = """
 """
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": THEME,
-    "css": CSS + STAGE_CSS + part("result_cards.css"),
-    "head": DEVICES + CARRY_ON,
+    "css": CSS + STAGE_CSS + GALLERY_CSS + part("result_cards.css"),
+    "head": DEVICES + CARRY_ON + PLAYING,
     "footer_links": [],
     "run_history": False,
 }
@@ -94,15 +100,14 @@ LAUNCH_OPTIONS: dict[str, Any] = {
 def materials() -> tuple[gr.Image, gr.Audio, gr.Radio, gr.State]:
     """Lay out portrait and speech; return them, and what `lay_out_face` returns."""
     looker = Looker()
-    take: dict[str, Any] = {"label": "or take the example", "api_visibility": "private"}
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
     portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
     face, wanted_face = lay_out_face(portrait, looker)
-    gr.Examples([[str(PORTRAIT)]], portrait, **take)
+    lay_out_portraits(portrait)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
     lay_out_sound(speech, looker)
-    gr.Examples([[str(SPEECH)]], speech, example_labels=["Sense and Sensibility, read aloud"], **take)
+    lay_out_voices(speech)
     lay_out_text(speech)
     portrait.preprocess = file_path  # type: ignore
     return portrait, speech, face, wanted_face
@@ -122,6 +127,7 @@ def build(
     service = TalkService(models, longest_s, at_once)
     with gr.Blocks(title="SDTalk", analytics_enabled=False, delete_cache=(CLEAN_EVERY_S, KEEP_S)) as page:
         gr.Markdown(INTRODUCTION, elem_id="introduction")
+        gallery = lay_out_gallery()
         with gr.Row():
             with gr.Column():
                 missing = lay_out_missing()
@@ -130,6 +136,7 @@ def build(
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
+                turned = None if service.forks else ThreeDimensions.laid_out()  # a fork has no such thread
         history = History.laid_out(missing, KEEP_S, MINUTES)
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
         controls |= {"portrait": portrait, "speech": speech, "consent": consent, "face": face}
@@ -137,6 +144,9 @@ def build(
         inputs = [controls[name] for name in Given.names() if name in controls]
         PosePreview(service, KEEP_S).connect(controls, inputs)
         stage.connect(service, page, inputs)
+        connect_gallery(gallery, portrait, speech, [stage.result, stage.note, stage.download])
+        if turned is not None:
+            turned.connect(service, [portrait, speech, consent, face, controls["model"]])
         history.connect(service, page, stage, controls)
         by_program = gr.Button(visible=False)
         by_program.click(

@@ -6,7 +6,8 @@ const address = (path) => path && `${root()}/file=${path.split("/").map(encodeUR
 const card = (number) => element.querySelector(`.result[data-number="${number}"]`);
 const there = (one) => one?.querySelector("video[data-path]");
 let compared = []; // numbers, at most two
-let focused = null; // number and action of the button that was focused last
+let focused = null; // number and action of the button that has the focus
+let removing = false;
 const failed = new Set();
 
 const check = () => trigger("click", {action: "check", shown: element.querySelectorAll("video[data-path]").length});
@@ -22,6 +23,23 @@ const compare = (numbers) => {
   document.dispatchEvent(new CustomEvent("sdtalk-compare", {detail}));
 };
 
+const named = (button) => {
+  const action = element.contains(button) && button.dataset.action;
+  return action ? {number: button.closest(".result").dataset.number, action} : null;
+};
+// Gradio makes the old elements into the new ones, place by place: the focus stays with its result, not with its place.
+const keepFocus = () => {
+  const now = named(document.activeElement);
+  const title = document.querySelector("#history-title");
+  if (removing && document.activeElement === document.body) title.focus(); // it was the last of the list
+  if (now && focused && (now.number !== focused.number || now.action !== focused.action)) {
+    const own = card(focused.number);
+    if (own) (own.querySelector(`[data-action=${focused.action}]`) ?? title).focus({preventScroll: true});
+  }
+  removing = false;
+  focused = named(document.activeElement);
+};
+
 const draw = () => {
   for (const video of element.querySelectorAll("video[data-path]")) {
     const source = `${address(video.dataset.path)}#t=0.5`; // its first frame has closed lips
@@ -32,26 +50,19 @@ const draw = () => {
   for (const time of element.querySelectorAll("time")) {
     time.textContent = new Date(time.dateTime).toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"});
   }
-  // Gradio makes the old elements into the new ones, place by place: the focus stays with its result
-  if (focused && document.activeElement?.closest(".result")?.dataset.number !== focused.number) {
-    const own = card(focused.number)?.querySelector(`[data-action=${focused.action}]`);
-    if (own) own.focus();
-    else if (document.activeElement === document.body) document.querySelector("#history-title").focus();
-  }
+  keepFocus();
   compare(compared);
 };
 
-element.addEventListener("focusin", ({target}) => {
-  const action = target.dataset.action;
-  focused = action ? {number: target.closest(".result").dataset.number, action} : null;
-});
-element.addEventListener("focusout", ({relatedTarget}) => { if (relatedTarget) focused = null; });
+element.addEventListener("focusin", ({target}) => { focused = named(target); });
+element.addEventListener("focusout", () => { focused = null; });
 element.addEventListener("click", ({target}) => {
   const action = target.closest("[data-action]")?.dataset.action;
   const number = target.closest(".result")?.dataset.number;
   if (action === "compare") {
     compare(compared.includes(number) ? compared.filter((n) => n !== number) : [...compared, number].slice(-2));
   } else if (action && action !== "download") {
+    removing = action === "remove";
     if (action === "play") document.querySelector("#result")?.scrollIntoView({block: "center"});
     trigger("click", {action, number: Number(number)});
   }

@@ -70,7 +70,7 @@ def part(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def list_markup(results: list[Result], controls: dict[str, Any], keep_s: float) -> str:
+def list_markup(results: list[Result], controls: dict[str, Any], keep_s: int) -> str:
     """The list of results.
 
     Args:
@@ -95,7 +95,7 @@ def comparison_markup() -> str:
     """Where two results are shown side by side; empty and hidden at first."""
     words = {name: WORDS[name] for name in ("play", "pause", "photo", "name", "with_photo", "with_other")}
     side = (
-        '<figure><video class="side" playsinline hidden></video><img class="side" hidden>'
+        '<figure><video class="side" playsinline hidden></video><img class="side" alt="" hidden>'
         f"<p hidden>{_word('no_picture')}</p><figcaption></figcaption></figure>"
     )
     return (

@@ -30,6 +30,11 @@ PHOTO_TRUST = 0.1
 detail behind smooth Gaussians (a better L1, a worse picture). What no prior takes from the photo is free."""
 
 
+LEAST_THICKNESS = 0.05
+"""So far the hidden layer stays behind the other, whatever was learned, head-space units: at ears and along the jaw it
+came before it, and its guessed colours hid the photo's."""
+
+
 @dataclass(frozen=True)
 class VisibleGaussians:
     """Both layers.
@@ -116,9 +121,13 @@ class VisibleBranch(nn.Module):
         """
         assert (priors is not None) == self.priors
         if priors is not None:
+            of_front, of_back = self.front(local) * self.trust, self.back(local)
+            height = lifted_offset(of_front[..., 0], priors.front.offset, self.offset_range)
+            behind = lifted_offset(of_back[..., 0], priors.back.offset, self.offset_range)
+            behind = torch.minimum(behind, height - LEAST_THICKNESS)
             return VisibleGaussians(
-                back=self._around(self.back(local), plane, priors.back),
-                front=self._around(self.front(local) * self.trust, plane, priors.front),
+                back=self._around(behind, of_back, plane, priors.back),
+                front=self._around(height, of_front, plane, priors.front),
             )
         towards = camera.plane_normal
         code = direction_code(-towards)[..., None, None].expand(-1, -1, *local.shape[2:])
@@ -131,10 +140,13 @@ class VisibleBranch(nn.Module):
             front=self._lifted(self.front(local), plane, towards, squashed),
         )
 
+    @staticmethod
     def _around(
-        self, raw: Float[Tensor, "batch point raw"], plane: Float[Tensor, "batch point 3"], prior: LayerPrior
+        height: Float[Tensor, "batch point"],
+        raw: Float[Tensor, "batch point raw"],
+        plane: Float[Tensor, "batch point 3"],
+        prior: LayerPrior,
     ) -> Gaussians:
-        height = lifted_offset(raw[..., 0], prior.offset, self.offset_range)
         return gaussians_from(plane + prior.rays * height[..., None], raw[..., 1:], prior.gaussians)
 
     @staticmethod

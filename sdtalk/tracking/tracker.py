@@ -143,6 +143,27 @@ class Tracker:
         camera, mesh = fit_camera(in_crop, self.face.mean_face, self.face.pose_weights)
         return HeadTrack(camera, mesh, self.template.place(mesh), eye_state(mesh))
 
+    def with_margin(
+        self, portrait: Portrait, margin_px: int
+    ) -> tuple[Float[Tensor, "1 3 side side"], Float[Tensor, "1 1 side side"]]:
+        """A portrait's crop and mask with what the photo shows around them.
+
+        Args:
+            portrait: One that keeps its photo.
+            margin_px: How much on each side, px of the crop; beyond the photo's border it is mirrored.
+        """
+        assert portrait.picture is not None
+        size, crop = portrait.image.shape[-1], portrait.crop
+        more, side = margin_px * crop.side / size, size + 2 * margin_px
+        wide = Crop(crop.left - more, crop.top - more, crop.side + 2 * more)
+        pixels = crop_picture(portrait.picture, wide, side)
+        image, mask = to_tensor(pixels), self._rough_masks(pixels[None])
+        if bool((portrait.mask == 1).all()):  # it could not be separated
+            mask = torch.ones_like(mask)
+        inside = slice(margin_px, margin_px + size)
+        image[..., inside, inside], mask[..., inside, inside] = portrait.image, portrait.mask
+        return image, mask
+
     def person_masks(
         self, crops: UInt8[np.ndarray, "frame height width 3"]
     ) -> Float[Tensor, "frame 1 height width"]:

@@ -33,7 +33,8 @@ def example(name: str) -> Path:
     """Find an example of the package, from `examples/` of the sources or its copy in an installed package.
 
     Args:
-        name: "eileen_collins.png" (a portrait) or "sense_and_sensibility.wav" (7.1 s of speech).
+        name: "eileen_collins.png" (a portrait), "sense_and_sensibility.wav" (7.1 s of speech), or another that
+            examples/ATTRIBUTION.md names.
 
     Raises:
         InputError: The file is missing, so the installation is incomplete.
