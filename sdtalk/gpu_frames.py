@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from sdtalk.devices import gpu_knows_bfloat16
 from sdtalk.driving import DrivingSignals
 from sdtalk.full_float32 import full_float32
 from sdtalk.full_frame import FullFrame
@@ -20,7 +21,6 @@ from sdtalk.gpu_memory import enough_memory, free_bytes, lacks_memory, no_memory
 from sdtalk.head import HeadGaussians
 from sdtalk.image import straight_alpha, to_bytes
 from sdtalk.model import SDTalk
-from sdtalk.options import gpu_knows_bfloat16
 from sdtalk.provenance.mark import DeviceMark
 from sdtalk.rendering.style_unet import StyleUNet
 from sdtalk.stopwatch import Stopwatch

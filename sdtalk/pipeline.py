@@ -14,7 +14,6 @@ A pipeline holds nothing of any person: two portraits cannot mix.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,35 +24,24 @@ from torch import Tensor
 from sdtalk.background import Background, background_frame, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
-from sdtalk.driving import (
-    DrivingSignals,
-    camera_path,
-    eye_states,
-    following_lids,
-    relaxed,
-    small_motion,
-    stressed_moments,
-    turned_cameras,
-)
+from sdtalk.devices import choose_device, choose_precision, choose_rasteriser
+from sdtalk.directing import driving_signals, eyes_for_model
+from sdtalk.driving import DrivingSignals
 from sdtalk.dubbing import Dub, DubOptions, check_dub, prepare_dub
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
 from sdtalk.image import PictureSource, read_picture, to_frames, turned_picture
 from sdtalk.model import SDTalk
-from sdtalk.options import TalkOptions, check_inputs, choose_device, choose_precision, choose_rasteriser
-from sdtalk.progress import Progress, counted
-from sdtalk.speech.audio import Speech, SpeechSource, frame_count, read_speech, speech_level
+from sdtalk.options import TalkOptions, check_inputs
+from sdtalk.progress import Progress, no_progress
+from sdtalk.speech.audio import Speech, SpeechSource, read_speech
 from sdtalk.speech.encoder import SpeechEncoder, features_for
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.talk import Talk, showing
 from sdtalk.tracking.found_faces import LARGEST, FoundFace, found_faces
-from sdtalk.tracking.head_track import HeadTrack, Portrait
+from sdtalk.tracking.head_track import Portrait
 from sdtalk.tracking.tracker import Tracker
-from sdtalk.video import read_frames
-
-DRIVER_FRAMES = 7500
-"""At most five minutes of a video that lends its pose are tracked; a longer recording loops them."""
 
 LEAST_OPENING = 0.02
 SILENT = "Nothing that sounds like speech was heard; the face stays calm."
@@ -339,9 +327,22 @@ class SDTalkPipeline:
         """What stands still behind the head, colours and pictures at least of a size in px; None: nothing."""
         return background_frame(background, to_frames(person.image)[0], person.mask[0, 0], size)
 
+    def signals(
+        self,
+        person: Portrait,
+        sound: Speech,
+        options: TalkOptions,
+        progress: Progress = no_progress,
+        watch: Stopwatch | None = None,
+    ) -> DrivingSignals:
+        """What happens in every frame of a talk, see `directing.driving_signals`."""
+        with self._on_device():
+            parts = self.model.config, self.speech_encoder, self.tracker
+            return driving_signals(*parts, person, sound, options, progress, watch or Stopwatch())
+
     def eyes_for_model(self, eyes: Float[Tensor, "frame 6"]) -> Float[Tensor, "frame 6"]:
         """Eye states in the model's steps: blinks and drivers scale what published weights know in whole px only."""
-        return eyes.trunc() if self.model.config.eyes_in_px else eyes
+        return eyes_for_model(self.model.config, eyes)
 
     def _reconstruct(
         self, portrait: PictureSource, face: int, turn: int, progress: Progress, watch: Stopwatch
@@ -373,7 +374,7 @@ class SDTalkPipeline:
             background = parse_background(options.background)
             sound = read_speech(speech, sampling_rate)
         progress("preparing", 0, 0)
-        signals = self._driving_signals(head.portrait, sound, options, progress, watch)
+        signals = self.signals(head.portrait, sound, options, progress, watch)
         if self._stays_closed(signals) and options.mouth:
             head = replace(head, note=f"{head.note} {SILENT}".strip())
         size = 0 if head.portrait.picture is None else options.size
@@ -383,48 +384,6 @@ class SDTalkPipeline:
             talk.save(output, progress)
         return talk
 
-    def _driving_signals(
-        self, person: Portrait, sound: Speech, options: TalkOptions, progress: Progress, watch: Stopwatch
-    ) -> DrivingSignals:
-        """Decide what every frame shows."""
-        rest, frames = person.track, frame_count(sound.samples)
-        with watch("audio"), self._on_device():
-            code = self.speech_encoder.encode(sound, options.mouth)
-            level = speech_level(sound.samples)
-        if self.model.config.hears_mouth_codes:
-            code = relaxed(code, rest.mesh, level, options.expression)
-        drivers: dict[str, HeadTrack] = {}
-        with watch("tracking"), self._on_device():
-            for path in {options.pose, options.blink} - {"idle", "still", "natural", "none"}:
-                drivers[path] = self._driver(path, frames, progress)
-        camera = camera_path(
-            options.pose,
-            rest.camera,
-            level,
-            options.seed,
-            drivers.get(options.pose),
-            options.style,
-            options.motion,
-            stressed_moments(sound.samples),
-        )
-        camera = turned_cameras(camera, options.yaw, options.pitch, options.roll)
-        seen = drivers.get(options.blink)
-        eyes = eye_states(options.blink, rest.eyes, frames, options.seed, seen, options.blink_rate)
-        small = None
-        if self.model.config.priors:
-            small = small_motion(
-                options.pose, rest.camera, camera, sound.samples, options.seed, seen, options.life
-            )
-        if small is not None and seen is None and self.model.config.neural_renderer == "windows":
-            eyes = following_lids(eyes, rest.eyes, small.gaze)  # those of a video do already
-        return DrivingSignals(code, self.eyes_for_model(eyes), camera, small)
-
     def _stays_closed(self, signals: DrivingSignals) -> bool:
         """Whether the mouth opens in no frame: nothing that sounds like speech was heard."""
         return self.model.config.hears_mouth_codes and bool(signals.audio_code[..., 0].amax() < LEAST_OPENING)
-
-    def _driver(self, path: str, frames: int, progress: Progress) -> HeadTrack:
-        """Track as much of a video as is needed."""
-        wanted = min(frames, DRIVER_FRAMES)
-        pictures = islice(read_frames(path), wanted)
-        return self.tracker.video(counted(pictures, "tracking", wanted, progress), path).track

@@ -68,7 +68,7 @@ def person(pipeline: SDTalkPipeline, files: Path) -> Portrait:
 
 
 def plan_of(pipeline: SDTalkPipeline, person: Portrait, speech: Path, options: TalkOptions) -> DrivingSignals:
-    return pipeline._driving_signals(person, read_speech(speech), options, lambda *_: None, Stopwatch())
+    return pipeline.signals(person, read_speech(speech), options, lambda *_: None, Stopwatch())
 
 
 def test_a_video_is_made_with_the_pipeline_and_from_the_command_line(files: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import torch
 from toy import TOY, TOY_BASE
 
 from sdtalk.cli.main import main
+from sdtalk.devices import choose_device, choose_precision, choose_rasteriser
 from sdtalk.errors import InputError
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory, lacks_memory
-from sdtalk.options import choose_device, choose_precision, choose_rasteriser
 from sdtalk.rendering import triton
 
 CUDA = torch.device("cuda")
@@ -138,7 +138,7 @@ def test_the_rasteriser_on_a_gpu_is_triton_unless_gsplat_is_asked_for(gpu: pytes
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_bfloat16_only_where_the_card_has_it(gpu: pytest.MonkeyPatch, knows: bool) -> None:
-    gpu.setattr("sdtalk.options.gpu_knows_bfloat16", lambda _: knows)
+    gpu.setattr("sdtalk.devices.gpu_knows_bfloat16", lambda _: knows)
     assert choose_precision("auto", TOY_BASE, CUDA) == (torch.bfloat16 if knows else torch.float32)
     assert choose_precision("auto", TOY, CUDA) == torch.float32
     assert choose_precision("float32", TOY_BASE, CUDA) == torch.float32

@@ -58,7 +58,7 @@ def tracked(pipeline: SDTalkPipeline, files: Path) -> Portrait:
 
 def signals_for(pipeline: SDTalkPipeline, person: Portrait, files: Path) -> DrivingSignals:
     sound = read_speech(files / "speech.wav")
-    return pipeline._driving_signals(person, sound, TalkOptions(), lambda *_: None, Stopwatch())
+    return pipeline.signals(person, sound, TalkOptions(), lambda *_: None, Stopwatch())
 
 
 def moved(pipeline: SDTalkPipeline) -> SDTalkPipeline:

@@ -72,7 +72,7 @@ def test_the_seed_decides(pipeline, files, tmp_path) -> None:
     sound = read_speech(save_speech(tmp_path / "long.wav", 10))
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     first, second = (
-        pipeline._driving_signals(person, sound, TalkOptions(seed=seed), lambda *_: None, Stopwatch())
+        pipeline.signals(person, sound, TalkOptions(seed=seed), lambda *_: None, Stopwatch())
         for seed in (1, 2)
     )
     assert torch.equal(first.audio_code, second.audio_code) and not torch.equal(first.eyes, second.eyes)
@@ -99,7 +99,7 @@ def test_the_mouth_option_scales_the_mouth(pipeline, files) -> None:
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     codes = []
     for mouth in (1.0, 0.0, 1.5):
-        plan = pipeline._driving_signals(
+        plan = pipeline.signals(
             person, sound, TalkOptions(mouth=mouth, expression=1.0), lambda *_: None, Stopwatch()
         )
         codes.append(plan.audio_code)
@@ -111,7 +111,7 @@ def test_the_smile_of_the_example_relaxes_by_half_unless_it_is_to_stay(pipeline,
     sound = read_speech(save_speech(tmp_path / "long.wav", 2))
     person = pipeline.tracker.portrait(read_picture(files / "portrait.png").pixels, "portrait")
     kept, half, none = (
-        pipeline._driving_signals(person, sound, options, lambda *_: None, Stopwatch()).audio_code
+        pipeline.signals(person, sound, options, lambda *_: None, Stopwatch()).audio_code
         for options in (TalkOptions(expression=1.0), TalkOptions(), TalkOptions(expression=0.0))
     )
     assert torch.equal(kept[:, 0], none[:, 0]) and (none - kept)[-1, 1] < -1
@@ -124,7 +124,7 @@ def test_pose_and_blinks_of_a_video(pipeline, files) -> None:
     clip = str(files / "clip.mp4")
     told: list[tuple[str, int, int]] = []
     options = TalkOptions(pose=clip, blink=clip)
-    plan = pipeline._driving_signals(person, sound, options, lambda *step: told.append(step), Stopwatch())
+    plan = pipeline.signals(person, sound, options, lambda *step: told.append(step), Stopwatch())
     place = plan.camera.project(torch.zeros(5, 1, 3))[:, 0]
     assert (place[1:, 0] < place[:-1, 0]).all(), "the picture moves to the left"
     torch.testing.assert_close(

@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.cli.arguments import USER_ERROR
+from sdtalk.devices import choose_device, choose_precision
 from sdtalk.errors import InputError
-from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
 from training.data.dataset import PreparedDataset, flame_model
 from training.evaluation.evaluator import MetricNetworks, measure

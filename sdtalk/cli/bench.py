@@ -22,8 +22,8 @@ from torch import nn
 
 from sdtalk.cli.doctor import installed_version
 from sdtalk.cli.untrained import untrained_base
+from sdtalk.devices import choose_rasteriser
 from sdtalk.errors import InputError
-from sdtalk.options import choose_rasteriser
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.rendering.rasteriser import rasteriser_for
 from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, read_speech

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sdtalk.config import BASE
+from sdtalk.devices import choose_device, choose_precision
 from sdtalk.model import SDTalk
-from sdtalk.options import choose_device, choose_precision
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.speech.encoder import HubertWindows, SpeechEncoder
 from sdtalk.speech.hubert import HubertFeatures

@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE
+from sdtalk.devices import knows_bfloat16
 from sdtalk.driving import DrivingSignals
 from sdtalk.head import Frame, HeadGaussians, moved_mesh, rest_in_head
 from sdtalk.live.head import LiveHead
 from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
-from sdtalk.options import knows_bfloat16
 from sdtalk.reconstruction.activations import SOURCE
 from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.cpu.backend import blended, prepared

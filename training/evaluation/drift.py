@@ -25,8 +25,8 @@ from tqdm import tqdm
 from sdtalk.background import parse_background
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.cli.arguments import USER_ERROR
+from sdtalk.devices import choose_device
 from sdtalk.errors import InputError
-from sdtalk.options import choose_device
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, read_speech
 from sdtalk.stream import render_frames

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sdtalk.checkpoint import load_model, locate
 from sdtalk.cli.arguments import USER_ERROR
+from sdtalk.devices import choose_device
 from sdtalk.errors import InputError
-from sdtalk.options import choose_device
 from sdtalk.rendering.window_painter import WindowPainter
 from sdtalk.rendering.window_renderer import WindowRenderer
 from training.data.dataset import PreparedDataset
