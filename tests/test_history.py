@@ -56,12 +56,14 @@ def test_only_files_of_the_page_and_of_the_right_kind_are_taken(folder: Path, tm
     video, image = put(folder, "talking.mp4"), put(folder, "ann.jpg")
     secret = put(tmp_path, "secret.mp4", "private")
     (folder / "0123456789abcdef" / "link.mp4").symlink_to(secret)
+    (tmp_path / "loose.mp4").write_bytes(b"1")
     (folder / "way").symlink_to(tmp_path / "private")
     assert kept_file(video, ("video/",)) == video and kept_file(image, ("image/",)) == image
     forged: list[Any] = [
         secret,
         f"{folder}/0123456789abcdef/../../private/secret.mp4",
         f"{folder}/../private/secret.mp4",
+        f"{folder}/../loose.mp4",
         f"{folder}/way/secret.mp4",
         f"{folder}/0123456789abcdef/link.mp4",
         os.path.relpath(video),

@@ -125,7 +125,8 @@ class History:
         names = str(list(REMEMBERED))
         changes = [control.change for control in kept]
         save = SAVE.replace("NAMES", names)
-        gr.on(changes, None, [self.inputs, *kept], self.inputs, js=save, api_visibility="private")
+        each: dict[str, Any] = {"trigger_mode": "multiple", "api_visibility": "private"}
+        gr.on(changes, None, [self.inputs, *kept], self.inputs, js=save, **each)
         stage.made.change(added, [stage.made, self.results], shown, **AT_ONCE)
         self.cards.click(asked, self.results, [*shown, *seen, *given_back, self.missing], **AT_ONCE)
         everything = [
