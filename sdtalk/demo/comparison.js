@@ -5,8 +5,7 @@ const section = element.querySelector("section");
 const [say, toggle, slider, output, sound] =
   ["p[role=status]", ".toggle", "input[type=range]", "output", "fieldset"].map((part) => section.querySelector(part));
 const figures = [...section.querySelectorAll("figure")];
-const words = JSON.parse(section.dataset.words);
-const word = (name, values) => words[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
+const word = (name, values) => JSON.parse(section.dataset.words)[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
 let shown = []; // what is compared: number, video, portrait
 let lead = null; // the longer of the videos that are shown
 let playing = false;
@@ -27,13 +26,13 @@ const seek = (at) => {
 };
 const pause = () => {
   playing = false;
-  toggle.textContent = words.play;
+  toggle.textContent = word("play");
   for (const video of videos()) video.pause();
 };
 const ready = (video) => video.readyState >= 3 ? null : new Promise((done) => video.addEventListener("canplay", done, {once: true}));
 const play = async () => {
   playing = true;
-  toggle.textContent = words.pause;
+  toggle.textContent = word("pause");
   seek(lead.ended || lead.currentTime > lead.duration - 0.05 ? 0 : lead.currentTime);
   await Promise.all(videos().map(ready)); // both begin together
   if (!playing) return;

@@ -62,10 +62,13 @@ class History:
     inputs: gr.BrowserState
     results: gr.BrowserState
     missing: gr.HTML
+    heading: gr.HTML
     cards: gr.HTML
+    comparison: gr.HTML
     status: gr.HTML
     forget: gr.Button
     keep_s: int
+    minutes: int
 
     @classmethod
     def laid_out(cls, missing: gr.HTML, keep_s: int, minutes: int) -> "History":
@@ -78,15 +81,17 @@ class History:
         """
         kept: dict[str, Any] = {"secret": SCRAMBLED_BY}
         with gr.Column(elem_id="history"):
-            gr.HTML(heading_markup(minutes), padding=False)
+            heading = gr.HTML(heading_markup(minutes), padding=False)
             status = gr.HTML(_line(""), elem_id="history-status", padding=False)
             cards = gr.HTML("", padding=False, js_on_load=part("result_cards.js"))
             comparing = part("comparison.js")
-            gr.HTML(comparison_markup(), elem_id="comparison", padding=False, js_on_load=comparing)
+            comparison = gr.HTML(
+                comparison_markup(), elem_id="comparison", padding=False, js_on_load=comparing
+            )
             forget = gr.Button(WORDS["forget"], size="sm", elem_id="forget", elem_classes="act")
         inputs = gr.BrowserState({}, storage_key="sdtalk-inputs", **kept)
         results = gr.BrowserState([], storage_key="sdtalk-results", **kept)
-        return cls(inputs, results, missing, cards, status, forget, keep_s)
+        return cls(inputs, results, missing, heading, cards, comparison, status, forget, keep_s, minutes)
 
     def connect(self, service: TalkService, page: gr.Blocks, stage: Stage, controls: dict[str, Any]) -> None:
         """Keep, show and give back.
@@ -106,7 +111,14 @@ class History:
             values, lost = self.back(inputs, controls)
             # what somebody quick has set meanwhile is not set back to what it was at first
             values = {part: value for part, value in values.items() if value != part.value}
-            return values | self._list(read_results(results, time.time()), controls) | {self.missing: lost}
+            # with the words of this visitor, whom the page did not know when it was laid out
+            frame = {self.heading: heading_markup(self.minutes), self.comparison: comparison_markup()}
+            return (
+                values
+                | frame
+                | self._list(read_results(results, time.time()), controls)
+                | {self.missing: lost}
+            )
 
         def added(made: dict[str, Any] | None, results: Any) -> dict:
             return self.added(made, results, controls)
@@ -118,9 +130,9 @@ class History:
             service.stop(request)
             return self.forgotten(stage, controls)
 
-        page.load(restored, [self.inputs, self.results], [*given_back, *shown, self.missing], **AT_ONCE).then(
-            None, js=RESTORED, api_visibility="private"
-        )
+        loaded: list[Any] = [*given_back, *shown, self.missing, self.heading, self.comparison]
+        load = page.load(restored, [self.inputs, self.results], loaded, **AT_ONCE)
+        load.then(None, js=RESTORED, api_visibility="private")
         page.load(None, js=LISTENED_TO, api_visibility="private")
         names = str(list(REMEMBERED))
         changes = [control.change for control in kept]
