@@ -19,28 +19,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 NEEDS_GRADIO = tuple(
     f"sdtalk.demo.{name}"
     for name in (
-        *(
-            "api",
-            "api_form",
-            "api_jobs",
-            "appearance",
-            "controls",
-            "dubbing",
-            "face_choice",
-            "gallery",
-            "languages",
-        ),
-        *(
-            "page",
-            "pose_preview",
-            "service",
-            "speech_text",
-            "stage",
-            "streamed_video",
-            "three_dimensions",
-            "watching",
-        ),
-    )
+        "api api_jobs appearance controls dubbing face_choice gallery history languages page pose_preview remembered "
+        "result_cards service speech_text stage streamed_video three_dimensions watching"
+    ).split()
 )
 
 

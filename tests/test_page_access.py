@@ -102,7 +102,9 @@ def test_a_visitor_with_a_keyboard_who_reads_german(tab: Tab, tmp_path: Path) ->
     tab.wait(f"{status}.startsWith('Fertig: 1 s Video in')")
     tab.wait("document.activeElement.innerText === '4. Erzeugen'")
     go_to(tab, "Herunterladen")
-    names = tab.run("[...document.querySelectorAll('fieldset')].map(f => f.getAttribute('aria-label'))")
+    names = tab.run(
+        "[...document.querySelectorAll('fieldset')].map(f => f.ariaLabel ?? f.querySelector('legend').innerText)"
+    )
     assert all(names) and "Voreinstellung" in names
     assert tab.complaints() == []
 
