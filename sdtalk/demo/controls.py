@@ -33,7 +33,8 @@ def lay_out_controls(models: list[str]) -> dict[str, Component]:
         models: Names to choose from; the first is the default.
 
     Returns:
-        The controls by the names that `inputs.Given` has for them, and under "preview" where a pose is shown.
+        The controls by the names that `inputs.Given` has for them, the presets as "preset", and as "preview" where a
+        pose is shown.
     """
     titles = [(name.capitalize(), name) for name in PRESETS] + [("As in a video", FOLLOW)]
     more = "Sets the options. Calm: as news are read. Still: only mouth and lids move."
@@ -48,7 +49,7 @@ def lay_out_controls(models: list[str]) -> dict[str, Component]:
     _connect_preset(preset, options, controls)
     _connect_video(controls)
     shown_with(controls["style"], controls["pose"], "idle")
-    return controls
+    return controls | {"preset": preset}
 
 
 def _usual() -> dict[str, Component]:
@@ -116,7 +117,8 @@ def _rest(models: list[str]) -> dict[str, Component]:
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")
     shown_with(shape, frame, "full")
-    background.change(_frame_for, background, frame, **AT_ONCE)
+    shown_with(frame, background, "original")
+    background.input(_frame_for, background, frame, **AT_ONCE)
     rest = {"background": background, "colour": colour, "picture": picture, "frame": frame, "shape": shape}
     return rest | {"seed": seed, "model": model}
 
@@ -155,7 +157,6 @@ def shown_with(part: Component, choice: Component, option: str) -> None:
     choice.change(lambda chosen: gr.update(visible=chosen == option), choice, part, **AT_ONCE)  # type: ignore
 
 
-def _frame_for(background: str) -> dict:
-    """The choice of frames: none where another background leaves only the head."""
-    own = background == "original"
-    return gr.update(value="full" if own else "head", visible=own)
+def _frame_for(background: str) -> str:
+    """The frame before a background that is chosen: any but the portrait's own leaves only the head."""
+    return "full" if background == "original" else "head"

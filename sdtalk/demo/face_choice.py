@@ -127,7 +127,7 @@ def as_status(said: list[str]) -> dict:
     return gr.update(value=f'<div role="status">{lines}</div>', visible=bool(said))
 
 
-def lay_out_face(portrait: gr.Image, looker: Looker) -> gr.Radio:
+def lay_out_face(portrait: gr.Image, looker: Looker) -> tuple[gr.Radio, gr.State]:
     """Lay out what is said of a photo, the choice among its faces and the button that turns it.
 
     Args:
@@ -135,7 +135,8 @@ def lay_out_face(portrait: gr.Image, looker: Looker) -> gr.Radio:
         looker: Looks at it.
 
     Returns:
-        The number of the chosen face; 0 stands for the largest.
+        The number of the chosen face; 0 stands for the largest. And a photo with the number of the face that is
+        chosen in it when it comes back, where it was chosen before.
     """
     said = gr.HTML(visible=False, elem_id="face-notes")
     turn = gr.Button("Turn it", visible=False, size="sm", elem_id="turn-photo")
@@ -152,29 +153,32 @@ def lay_out_face(portrait: gr.Image, looker: Looker) -> gr.Radio:
     # all numbers are choices from the start, for programs, which never saw the photo looked at
     numbers = [("largest", 0), *((str(n), n) for n in range(1, MOST_FACES + 1))]
     face = gr.Radio(numbers, value=0, label="Face", visible=False, elem_id="face")
-    degrees = gr.State(0)
+    degrees, wanted = gr.State(0), gr.State((None, 0))
 
-    def look(path: str | None) -> tuple[Any, ...]:
+    def look(path: str | None, wanted: tuple[str | None, int]) -> tuple[Any, ...]:
         seen = looker.look(path)
         count = len(seen.thumbnails)
         several = count > 1
+        chosen = wanted[1] if wanted[0] == path and 1 <= wanted[1] <= count else seen.chosen
         choices = [(str(n), n) for n in range(1, count + 1)] if several else numbers
         small = [(picture, str(n)) for n, picture in enumerate(seen.thumbnails, 1)] if several else None
         return (
             as_status(seen.said),
             gr.update(visible=bool(seen.turned_deg)),
             gr.update(value=small, visible=several),
-            gr.update(choices=choices, value=seen.chosen if several else 0, visible=several),
+            gr.update(choices=choices, value=chosen if several else 0, visible=several),
             seen.turned_deg,
         )
 
     def clicked(event: gr.SelectData) -> int:
         return int(event.index) + 1
 
-    portrait.change(look, portrait, [said, turn, crops, face, degrees], trigger_mode="always_last", **AT_ONCE)
+    portrait.change(
+        look, [portrait, wanted], [said, turn, crops, face, degrees], trigger_mode="always_last", **AT_ONCE
+    )
     turn.click(looker.turned, [portrait, degrees], portrait, **AT_ONCE)
     crops.select(clicked, None, face, **AT_ONCE)
-    return face
+    return face, wanted
 
 
 def lay_out_sound(speech: gr.Audio, looker: Looker) -> None:

@@ -16,9 +16,11 @@ from sdtalk.demo.gallery import (
     lay_out_portraits,
     lay_out_voices,
 )
+from sdtalk.demo.history import History, lay_out_missing
 from sdtalk.demo.inputs import CONSENT, Given
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.pose_preview import PosePreview
+from sdtalk.demo.result_cards import part
 from sdtalk.demo.service import TalkService
 from sdtalk.demo.speech_text import lay_out_text
 from sdtalk.demo.stage import CARRY_ON, STAGE_CSS, Stage
@@ -28,13 +30,15 @@ from sdtalk.video.label import AI_GENERATED
 CLEAN_EVERY_S, KEEP_S = 300, 1500
 """Uploads and results older than KEEP_S are deleted from time to time, all of them when the program ends."""
 
+MINUTES = (KEEP_S + CLEAN_EVERY_S) // 60
+
 INTRODUCTION = """
 # SDTalk
 A photo and a voice recording become a talking video. All of it happens on the machine that serves this page.
 """
 SMALL_PRINT = f"""
 Every video carries a visible “{AI_GENERATED}” label. Do not make anybody seem to say what they have not agreed to.
-What you upload, and what is made of it, is deleted within {(KEEP_S + CLEAN_EVERY_S) // 60} minutes.
+What you upload, and what is made of it, is deleted within {MINUTES} minutes.
 """
 
 # the font comes with Gradio
@@ -85,7 +89,7 @@ DEVICES = """
 """
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": THEME,
-    "css": CSS + STAGE_CSS + GALLERY_CSS,
+    "css": CSS + STAGE_CSS + GALLERY_CSS + part("result_cards.css"),
     "head": DEVICES + CARRY_ON + PLAYING,
     "footer_links": [],
     "run_history": False,
@@ -93,12 +97,12 @@ LAUNCH_OPTIONS: dict[str, Any] = {
 """For `launch`; Gradio would keep a history of uploads and results in the visitor's browser."""
 
 
-def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
-    """Lay out portrait and speech, in the order of `TalkService.generate`'s arguments, and the face's number."""
+def materials() -> tuple[gr.Image, gr.Audio, gr.Radio, gr.State]:
+    """Lay out portrait and speech; return them, and what `lay_out_face` returns."""
     looker = Looker()
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
     portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
-    face = lay_out_face(portrait, looker)
+    face, wanted_face = lay_out_face(portrait, looker)
     lay_out_portraits(portrait)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
     speech = gr.Audio(label="2. Speech", elem_id="speech", buttons=[], **sounds)
@@ -106,7 +110,7 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio]:
     lay_out_voices(speech)
     lay_out_text(speech)
     portrait.preprocess = file_path  # type: ignore
-    return portrait, speech, face
+    return portrait, speech, face, wanted_face
 
 
 def build(
@@ -126,20 +130,24 @@ def build(
         gallery = lay_out_gallery()
         with gr.Row():
             with gr.Column():
-                portrait, speech, face = materials()
+                missing = lay_out_missing()
+                portrait, speech, face, wanted_face = materials()
                 controls = lay_out_controls(models.names)
             with gr.Column():
                 consent = gr.Checkbox(label=f"3. {CONSENT}", elem_id="consent")
                 stage = Stage.laid_out()
                 turned = None if service.forks else ThreeDimensions.laid_out()  # a fork has no such thread
+        history = History.laid_out(missing, KEEP_S, MINUTES)
         gr.Markdown(SMALL_PRINT, elem_id="small-print")
         controls |= {"portrait": portrait, "speech": speech, "consent": consent, "face": face}
+        controls["wanted_face"] = wanted_face
         inputs = [controls[name] for name in Given.names() if name in controls]
         PosePreview(service, KEEP_S).connect(controls, inputs)
         stage.connect(service, page, inputs)
         connect_gallery(gallery, portrait, speech, [stage.result, stage.note, stage.download])
         if turned is not None:
             turned.connect(service, [portrait, speech, consent, face, controls["model"]])
+        history.connect(service, page, stage, controls)
         by_program = gr.Button(visible=False)
         by_program.click(
             service.generate,

@@ -24,6 +24,7 @@ class Shown:
         total: How many there will be; 0: not known.
         piece: The next piece to be watched.
         video: The finished video.
+        seconds: How long it is.
         note: What the visitor should know about it, or "".
         problem: Why there is none, in a sentence without markup, or "".
         ended: Whether there will be no more news.
@@ -34,6 +35,7 @@ class Shown:
     total: int = 0
     piece: Path | None = None
     video: str | None = None
+    seconds: float = 0.0
     note: str = ""
     problem: str = ""
     ended: bool = False

@@ -5,9 +5,10 @@ Download, where the new one is stopped or cannot be made.
 """
 
 import html
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import anyio.to_thread
@@ -70,7 +71,10 @@ CARRY_ON = """
 
 @dataclass
 class Stage:
-    """The controls of the right half; `News` of a video become updates of them."""
+    """The controls of the right half; `News` of a video become updates of them.
+
+    `made` is the last finished video, as `sdtalk.demo.remembered.Result` has it, without a number.
+    """
 
     start: gr.Button
     stop: gr.Button
@@ -80,6 +84,7 @@ class Stage:
     result: gr.Video
     note: gr.Markdown
     download: gr.DownloadButton
+    made: gr.State
 
     @classmethod
     def laid_out(cls) -> "Stage":
@@ -93,7 +98,8 @@ class Stage:
         growing = streamed_video(label="Being made", elem_id="growing", visible=False, **player)
         result = gr.Video(label="Result", elem_id="result", **player)
         return cls(
-            start, stop, message, status, growing, result, gr.Markdown(), gr.DownloadButton(visible=False)
+            *(start, stop, message, status, growing, result, gr.Markdown()),
+            *(gr.DownloadButton(visible=False), gr.State()),
         )
 
     def connect(self, service: TalkService, page: gr.Blocks, inputs: list[gr.components.Component]) -> None:
@@ -144,7 +150,7 @@ class Stage:
     def _outputs(self) -> list[gr.components.Component]:
         return [
             *(self.start, self.stop, self.message, self.status),
-            *(self.growing, self.result, self.note, self.download),
+            *(self.growing, self.result, self.note, self.download, self.made),
         ]
 
     async def _performed(
@@ -152,9 +158,14 @@ class Stage:
     ) -> AsyncGenerator[dict, None]:
         """Make a video; what the page shows meanwhile."""
         yield self._busy()
-        async with aclosing(watch(service, self.asked(service, given), request)) as news:
+        asked = self.asked(service, given)
+        async with aclosing(watch(service, asked, request)) as news:
             async for shown in news:
-                yield self._updates(shown, last)
+                updates = self._updates(shown, last)
+                if shown.video is not None:
+                    made = {"video": shown.video, "made_at": time.time(), "seconds": shown.seconds}
+                    updates[self.made] = made | {"given": asdict(asked)}
+                yield updates
 
     def asked(self, service: TalkService, given: tuple[Any, ...]) -> Given:
         """What the visitor gave."""

@@ -104,4 +104,10 @@ def _ended(service: TalkService, job: VideoJob, given: Given, outcome: Outcome, 
         raise Stopped
     if outcome.problem:
         return Shown(line="", problem=service.told(outcome.problem, given), ended=True)
-    return Shown(line=finished(job.speech_seconds, took_s), video=kept(job), note=outcome.note, ended=True)
+    return Shown(
+        line=finished(job.speech_seconds, took_s),
+        video=kept(job),
+        seconds=job.speech_seconds,
+        note=outcome.note,
+        ended=True,
+    )
