@@ -165,6 +165,7 @@ def _card(result: Result, controls: dict[str, Any]) -> str:
     options = differences(result.given, controls) or [translated(WORDS["defaults"])]
     facts = "".join(f"<li>{html.escape(line)}</li>" for line in (*made_of, *options))
     name = _word("name", number=number)
+    length = html.escape(translated(in_words(round(result.seconds))))
     at = datetime.fromtimestamp(result.made_at, UTC).isoformat(timespec="seconds")
     player = (
         f'<video class="thumbnail" preload="metadata" muted playsinline tabindex="-1" aria-label="{name}" '
@@ -183,7 +184,7 @@ def _card(result: Result, controls: dict[str, Any]) -> str:
     return (
         f'<li class="result" data-number="{number}" data-at="{result.made_at:.0f}" '
         f'data-portrait="{html.escape(portrait or "")}">{player}'
-        f'<h3><span>{name} · {html.escape(translated(in_words(round(result.seconds))))}</span><time datetime="{at}"></time></h3>'
+        f'<h3><span>{name} · {length}</span><time datetime="{at}"></time></h3>'
         f'<ul class="facts">{facts}</ul><div class="actions">{"".join(buttons)}</div></li>'
     )
 
