@@ -73,7 +73,7 @@ input[type=range]::-moz-range-thumb {border: 2px solid var(--slider-color)}
 .gradio-container :is(button, [role=button], input:not([type=file], [type=checkbox], [type=radio])) {min-height: 24px}
 .gradio-container :is(button, [role=button]) {min-width: 24px}
 input[type=range] {height: 24px !important}
-#consent label, button.label-wrap {min-height: 24px}
+#consent label, button.label-wrap {min-height: 24px; text-align: start}
 
 @media (prefers-reduced-motion: reduce) {
   *, ::before, ::after {animation-duration: .01ms !important; animation-iteration-count: 1 !important}
