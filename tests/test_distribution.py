@@ -18,8 +18,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 NEEDS_GRADIO = tuple(
     f"sdtalk.demo.{name}"
-    for name in ("page", "service", "face_choice", "stage", "streamed_video", "watching")
-)
+    for name in (
+        "page", "service", "face_choice", "stage", "streamed_video", "watching", "controls", "dubbing", "gallery",
+        "history", "pose_preview", "remembered", "result_cards", "speech_text", "three_dimensions",
+    )
+)  # fmt: skip
 
 
 def ranges(*extras: str) -> dict[str, Requirement]:
