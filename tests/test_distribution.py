@@ -17,12 +17,10 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 NEEDS_GRADIO = tuple(
-    f"sdtalk.demo.{name}"
-    for name in (
-        "page", "service", "face_choice", "stage", "streamed_video", "watching", "controls", "dubbing", "gallery",
-        "history", "pose_preview", "remembered", "result_cards", "speech_text", "three_dimensions",
-    )
-)  # fmt: skip
+    f"sdtalk.demo.{path.stem}"
+    for path in (ROOT / "sdtalk" / "demo").glob("*.py")
+    if path.stem not in ("__init__", "launch")  # which says what is missing
+)
 
 
 def ranges(*extras: str) -> dict[str, Requirement]:
