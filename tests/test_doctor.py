@@ -180,7 +180,8 @@ def test_the_command_lists_it_for_people(home: Path, toy_home: Path, capsys: pyt
     lines = printed.out.splitlines()
     titles = [line for line in lines if line and not line.startswith(" ")]
     assert titles == [
-        "This machine", "Weights in the package", "Files that cannot come with it", "Optional libraries", "Models",
+        "This machine", "Weights in the package", "Files that cannot come with it", "Optional libraries",
+        "Voices for --text", "Models",
     ]  # fmt: skip
     assert any(line.startswith("  found    the FLAME head model") and "[FLAME 2020" in line for line in lines)
     assert f"           {home / 'flame' / 'flame.safetensors'}" in lines
