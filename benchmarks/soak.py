@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DRIFT_MB, JUDGED_S = 60, 240
 """How much memory may grow from the second quarter to the last, in a run of at least so many seconds."""
 
-PROMISED = {"eileen_collins.png", "sense_and_sensibility.wav"}
+PROMISED = {path.name for path in (ROOT / "examples").iterdir()}
 """What Gradio may keep: its copies of the examples."""
 
 

@@ -149,6 +149,8 @@ def browser_visitor(visits: Visits, chance: random.Random, tab) -> None:
     name, seconds = chance.choice(list(visits.portraits)), chance.choice(LENGTHS_S)
     what = chance.choice(("watched", "watched", "stopped", "reloaded", "odd"))
     tab.open(visits.url)
+    tab.run("localStorage.clear()")  # somebody else: what was given before does not come back
+    tab.open(visits.url)
     for part, path in (("portrait", visits.portrait(name)), ("speech", visits.speech[seconds])):
         tab.wait(f"!!document.querySelector('#{part} input[type=file]')")
         odd = part == "portrait" and what == "odd"
