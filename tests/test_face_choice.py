@@ -7,9 +7,10 @@ import gradio as gr
 import numpy as np
 import pytest
 from chromium import browser, chromium
+from gradio.data_classes import ImageData
 from PIL import Image
 
-from sdtalk.demo.controls import file_path
+from sdtalk.demo.controls import PictureFile
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
 from sdtalk.image import read_picture
 from sdtalk.pipeline import SILENT
@@ -73,13 +74,20 @@ def test_what_cannot_be_used_is_told(looker: Looker, files: Path) -> None:
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here")
+def test_a_picture_is_read_by_us_however_often_gradio_makes_its_control_anew() -> None:
+    """Which it does for every visitor whose control is updated, from its class and arguments."""
+    control = PictureFile(type="filepath", elem_id="portrait")
+    again = type(control)(**control.constructor_args)
+    assert again.get_block_name() == "image"
+    assert again.preprocess(ImageData(path="diary.png")) == "diary.png" and again.preprocess(None) is None
+
+
 def test_a_visitor_clicks_a_face_and_turns_a_photo(
     looker: Looker, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     with gr.Blocks(analytics_enabled=False) as page:
-        portrait = gr.Image(type="filepath", elem_id="portrait")
-        portrait.preprocess = file_path
+        portrait = PictureFile(type="filepath", elem_id="portrait")
         _, wanted = lay_out_face(portrait, looker)
         back = gr.Button("Give back")
         back.click(
@@ -94,7 +102,7 @@ def test_a_visitor_clicks_a_face_and_turns_a_photo(
             tab.choose_files("#portrait input[type=file]", files / "three.png")
             tab.wait("document.querySelectorAll('#faces button img').length == 3")
             tab.wait("document.querySelector('#face input:checked')?.value == '2'")
-            assert "3 faces" in tab.run("document.querySelector('#face-notes [role=status]').innerText")
+            tab.wait("document.querySelector('#face-notes [role=status]')?.innerText.includes('3 faces')")
             # with the keyboard: a button's click is what Enter does
             tab.run("document.querySelectorAll('#faces button:has(img)')[2].click()")
             tab.wait("document.querySelector('#face input:checked').value == '3'")

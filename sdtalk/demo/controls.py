@@ -1,5 +1,6 @@
 """Controls of the page: how a video is made; a row of presets, the usual options, and folded ones for the rest."""
 
+from abc import ABCMeta
 from typing import Any
 
 import gradio as gr
@@ -21,9 +22,17 @@ SET_BY_PRESETS = ("pose", "blink", "motion", "style", "blink_rate", "life", "mou
 ANOTHER_SEED = "() => 1 + Math.floor(Math.random() * 9999)"
 
 
-def file_path(payload: ImageData | None) -> str | None:
+def _file_path(self: gr.Image, payload: ImageData | None) -> str | None:
     """Stands in for Gradio's own reading of pictures, whose complaints about odd files nobody understands."""
     return payload.path if payload else None
+
+
+# A class, since Gradio makes a component anew for a visitor whose control is updated; made past Gradio's own way of
+# making classes, which writes a file beside the module. To the browser it is a `gr.Image`.
+PictureFile: Any = ABCMeta.__new__(
+    type(gr.Image), "PictureFile", (gr.Image,), {"is_template": True, "preprocess": _file_path}
+)
+"""A picture as the path of its file, whatever is in it."""
 
 
 def lay_out_controls(models: list[str]) -> dict[str, Component]:
@@ -103,7 +112,7 @@ def _rest(models: list[str]) -> dict[str, Component]:
     background = gr.Radio(places, value="original", label="Background")
     colour = gr.ColorPicker("#e2e8f0", label="Background colour", visible=False)
     hidden: dict[str, Any] = {"visible": False, "height": 200, "buttons": []}
-    picture = gr.Image(label="Background picture", sources=["upload"], **hidden)
+    picture = PictureFile(label="Background picture", sources=["upload"], **hidden)
     wholes = [("The whole photo", "full"), ("The head alone", "head")]
     frame = gr.Radio(wholes, value="full", label="Frame", info="A whole photo keeps its own background")
     shape = gr.Radio(list(SHAPES), value="photo", label="Shape of the whole photo")
@@ -112,7 +121,6 @@ def _rest(models: list[str]) -> dict[str, Component]:
         seed = gr.Number(0, label="Seed", info=more, precision=0, minimum=0, scale=3, min_width=160)
         dice = gr.Button("Roll the dice", size="sm", scale=1, min_width=110, elem_id="dice")
     model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
-    picture.preprocess = file_path  # type: ignore
     dice.click(None, None, seed, js=ANOTHER_SEED, api_visibility="private")
     shown_with(colour, background, "colour")
     shown_with(picture, background, "picture")

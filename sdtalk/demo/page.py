@@ -7,7 +7,7 @@ import gradio as gr
 from sdtalk.demo.accessibility import ACCESSIBLE
 from sdtalk.demo.api import Api
 from sdtalk.demo.appearance import CSS, DEVICES, THEME
-from sdtalk.demo.controls import file_path, lay_out_controls
+from sdtalk.demo.controls import PictureFile, lay_out_controls
 from sdtalk.demo.dubbing import MAIN_PAGE, lay_out_dubbing
 from sdtalk.demo.face_choice import Looker, lay_out_face, lay_out_sound
 from sdtalk.demo.gallery import (
@@ -59,7 +59,7 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio, gr.State]:
     """Lay out portrait and speech; return them, and what `lay_out_face` returns."""
     looker = Looker()
     photos: dict[str, Any] = {"type": "filepath", "sources": ["upload", "webcam", "clipboard"]}
-    portrait = gr.Image(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
+    portrait = PictureFile(label="1. Portrait", elem_id="portrait", height=260, buttons=[], **photos)
     face, wanted_face = lay_out_face(portrait, looker)
     lay_out_portraits(portrait)
     sounds: dict[str, Any] = {"type": "filepath", "sources": ["upload", "microphone"]}
@@ -67,7 +67,6 @@ def materials() -> tuple[gr.Image, gr.Audio, gr.Radio, gr.State]:
     lay_out_sound(speech, looker)
     lay_out_voices(speech)
     lay_out_text(speech)
-    portrait.preprocess = file_path  # type: ignore
     return portrait, speech, face, wanted_face
 
 

@@ -136,16 +136,19 @@ class Stage:
     def tells_of(self, service: TalkService, speech: gr.Audio) -> None:
         """Say of a recording, as soon as it is there, how long its video takes, or what is wrong with it."""
 
-        async def about(path: str | None) -> tuple[str, str]:
+        async def about(path: str | None) -> tuple[str, str | dict]:
             if not path:
-                return said(""), ""
+                return said(""), gr.update()
             try:
-                return said(await anyio.to_thread.run_sync(service.expected, path)), ""
+                return said(await anyio.to_thread.run_sync(service.expected, path)), gr.update()
             except InputError as error:
                 return said(""), wrong(error_message(error, path))
 
         told: list[gr.components.Component] = [self.status, self.message]
-        speech.change(about, speech, told, queue=False, show_progress="hidden", api_visibility="private")
+        at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        # by the browser: a busy server would clear what a video has been refused for since
+        speech.change(None, None, self.message, js="() => ''", **at_once)
+        speech.change(about, speech, told, **at_once)
 
     @property
     def _outputs(self) -> list[gr.components.Component]:
