@@ -85,3 +85,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[HubStandIn
     with HubStandIn() as stand_in:
         stand_in.point_to(monkeypatch, tmp_path / "hub-home")
         yield stand_in
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go; what Gradio keeps goes beside it."""
+    import tempfile
+
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    return kept

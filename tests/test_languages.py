@@ -183,7 +183,7 @@ def test_the_words_of_the_history_are_in_the_catalogues() -> None:
 
 def test_an_error_is_told_to_a_visitor_in_their_language_and_to_programs_in_english() -> None:
     error = InputError("a: b. jpg", "the picture is damaged (cut)", "Save it again as a JPEG or PNG file.")
-    given = Given(None, None, None, "idle", None, "natural", "original", "#ffffff", None, 1, 0, 0, "mini")
+    given = Given(None, None, None, expression=0, model="mini")
     LocalContext.request.set(SimpleNamespace(headers={"accept-language": "de-DE,de;q=0.9"}))
     try:
         assert wrong("Portrait: there is none yet. Please add it.").endswith(

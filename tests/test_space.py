@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -74,23 +73,13 @@ def mini() -> ModelCache:
     return cache
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go."""
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(tempfile, "tempdir", str(kept))
-    return kept
-
-
 def generate(service: TalkService, speech: Path, portrait: Path = PORTRAIT, **options) -> tuple[str, str]:
     visit = gr.Request(session_hash="visitor")
     return service.generate(str(portrait), str(speech), True, **options, request=visit)
 
 
 def test_videos_are_made_in_forks_one_after_the_other(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     service = TalkService(mini)
     for seconds in (0.5, 1.0):
@@ -100,11 +89,11 @@ def test_videos_are_made_in_forks_one_after_the_other(
         assert info.has_sound and info.duration == pytest.approx(seconds, abs=0.045)
     assert len(set(spaces.forks)) == 2 and os.getpid() not in spaces.forks
     assert spaces.loans == [loan_seconds(job(0.5)), loan_seconds(job(1.0))]
-    assert not list(folder.iterdir()) and not service.stops
+    assert not list(temporary.iterdir()) and not service.stops
 
 
 def test_the_fork_makes_what_the_page_makes_at_home(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sdtalk.provenance.claim.library", lambda: None)  # a signature says when it was made
     speech = save_speech(tmp_path / "speech.wav", 0.2)
@@ -116,7 +105,7 @@ def test_the_fork_makes_what_the_page_makes_at_home(
 
 
 def test_what_is_wrong_in_the_fork_is_told_as_at_home(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     speech, text = save_speech(tmp_path / "speech.wav", 0.2), tmp_path / "holi<b>day.png"
     text.write_text("Dear diary")
@@ -124,11 +113,11 @@ def test_what_is_wrong_in_the_fork_is_told_as_at_home(
         generate(TalkService(mini), speech, text)
     message = caught.value.message
     assert message.startswith("holi&lt;b&gt;day.png: this is not a picture") and "\n" not in message
-    assert len(spaces.forks) == 1 and not list(folder.iterdir())
+    assert len(spaces.forks) == 1 and not list(temporary.iterdir())
 
 
 def test_no_gpu_is_asked_for_in_vain(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     service, empty = TalkService(mini), tmp_path / "silence.wav"
     empty.write_bytes(b"")
@@ -138,11 +127,11 @@ def test_no_gpu_is_asked_for_in_vain(
             generate(service, speech)
     with pytest.raises(gr.Error, match="consent"):
         service.generate(str(PORTRAIT), str(empty), request=gr.Request(session_hash="visitor"))
-    assert not spaces.forks and not list(folder.iterdir())
+    assert not spaces.forks and not list(temporary.iterdir())
 
 
 def test_a_visitor_stops_a_video_in_its_fork(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     service, speech = TalkService(mini), save_speech(tmp_path / "speech.wav", 60.0)
     with ThreadPoolExecutor(1) as visitor:
@@ -154,30 +143,14 @@ def test_a_visitor_stops_a_video_in_its_fork(
         service.stop(gr.Request(session_hash="visitor"))
         with pytest.raises(gr.Error, match="Stopped"):
             run.result(timeout=30)  # the video would take twice as long
-    assert not list(folder.iterdir()) and not service.stops
+    assert not list(temporary.iterdir()) and not service.stops
 
 
 def test_a_video_is_watched_while_its_fork_makes_it(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     service, speech = TalkService(mini), save_speech(tmp_path / "speech.wav", 1.5)
-    given = Given(
-        *(
-            str(PORTRAIT),
-            str(speech),
-            True,
-            "idle",
-            None,
-            "natural",
-            "original",
-            "#ffffff",
-            None,
-            1.0,
-            0.5,
-            0,
-        ),
-        "mini",
-    )
+    given = Given(str(PORTRAIT), str(speech), True, model="mini")
 
     async def everything() -> list[tuple[Shown, int]]:
         visit = gr.Request(session_hash="visitor")
@@ -191,22 +164,22 @@ def test_a_video_is_watched_while_its_fork_makes_it(
     assert any((shown.line or "").startswith(DOING["rendering"]) and shown.total for shown, _ in news)
     video = news[-1][0].video
     assert video and probe(video).duration == pytest.approx(1.5, abs=0.045)
-    assert len(spaces.forks) == 1 and not list(folder.iterdir()) and not service.stops
+    assert len(spaces.forks) == 1 and not list(temporary.iterdir()) and not service.stops
 
 
 def test_a_fork_that_is_ended_leaves_nothing(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     service, spaces.cut_short = TalkService(mini), 0.3
     with pytest.raises(gr.Error, match="aborted"):
         generate(service, save_speech(tmp_path / "speech.wav", 20.0))
-    assert not list(folder.iterdir()) and not service.stops
+    assert not list(temporary.iterdir()) and not service.stops
     spaces.cut_short = None
     assert probe(generate(service, save_speech(tmp_path / "again.wav", 0.2))[0]).has_sound
 
 
 def test_another_model_is_loaded_in_the_fork(
-    spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path
+    spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path
 ) -> None:
     toy_model().save_pretrained(tmp_path / "toy")
     cache = ModelCache({"mini": "mini", "toy": str(tmp_path / "toy")}, "cpu")
@@ -247,7 +220,7 @@ def test_what_is_not_refused_has_time_enough(options: dict) -> None:
 
 
 @pytest.fixture
-def client(spaces: SpacesStandIn, mini: ModelCache, folder: Path, tmp_path: Path) -> Iterator[Client]:
+def client(spaces: SpacesStandIn, mini: ModelCache, temporary: Path, tmp_path: Path) -> Iterator[Client]:
     page = build(mini)
     page.queue().launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
     yield Client(page.local_url, verbose=False, download_files=tmp_path / "got", analytics_enabled=False)
@@ -370,9 +343,9 @@ def test_an_unusable_model_ends_app_with_one_line() -> None:
 
 
 def test_on_zero_gpu_no_frame_is_rendered_before_somebody_comes(
-    spaces: SpacesStandIn, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    spaces: SpacesStandIn, temporary: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sdtalk.demo.launch.warm_up", lambda pipeline: pytest.fail("there is no GPU yet"))
-    monkeypatch.setenv("SDTALK_HOME", str(folder))
+    monkeypatch.setenv("SDTALK_HOME", str(temporary))
     assert isinstance(make_page([], "cpu"), gr.Blocks)
     assert not capsys.readouterr().out

@@ -1,7 +1,6 @@
 """Tests of watching: what a page hears of a video that is made, its place in line, and what stays when it leaves."""
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -24,23 +23,7 @@ from sdtalk.weights.assets import example
 
 PORTRAIT, SPEECH = example("eileen_collins.png"), example("sense_and_sensibility.wav")
 
-GIVEN = Given(
-    *(
-        str(PORTRAIT),
-        str(SPEECH),
-        True,
-        "still",
-        None,
-        "none",
-        "original",
-        "#ffffff",
-        None,
-        1.0,
-        0.5,
-        0,
-        "mini",
-    )
-)
+GIVEN = Given(str(PORTRAIT), str(SPEECH), True, pose="still", blink="none", model="mini")
 PICTURES = 6
 
 
@@ -67,15 +50,6 @@ class Slow(SDTalkPipeline):
         path.write_text("finished")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    monkeypatch.setattr(tempfile, "tempdir", str(kept))
-    return kept
-
-
 def slow_service(seconds: float, longest_s: float | None = None) -> TalkService:
     cache = ModelCache({"mini": ""})
     cache.name, cache.pipeline = "mini", Slow(seconds)
@@ -94,17 +68,17 @@ async def everything(service: TalkService, name: str, given: Given = GIVEN) -> l
     return news
 
 
-def test_every_piece_comes_in_order_and_the_file_last(folder: Path) -> None:
+def test_every_piece_comes_in_order_and_the_file_last(temporary: Path) -> None:
     news = asyncio.run(everything(slow_service(0.05), "a"))
     pieces = [shown.piece.name for shown in news if shown.piece]
     assert pieces == [f"{number}.ts" for number in range(PICTURES)]
     assert [shown.ended for shown in news] == [False] * (len(news) - 1) + [True]
     assert Path(news[-1].video or "").read_text() == "finished" and news[-1].note == "Made up."
     assert (news[-1].line or "").startswith("Finished: 7 s of video in ")
-    assert not list(folder.iterdir())
+    assert not list(temporary.iterdir())
 
 
-def test_those_who_wait_learn_their_place_and_may_leave(folder: Path) -> None:
+def test_those_who_wait_learn_their_place_and_may_leave(temporary: Path) -> None:
     service = slow_service(0.1)
 
     async def three() -> list[list[Shown]]:
@@ -125,10 +99,10 @@ def test_those_who_wait_learn_their_place_and_may_leave(folder: Path) -> None:
         next(i for i, line in enumerate(said) if words in line) for words in ("2 videos are", "one video is")
     )
     assert two < one, "the line moves up"
-    assert not len(service.line) and not service.stops and not list(folder.iterdir())
+    assert not len(service.line) and not service.stops and not list(temporary.iterdir())
 
 
-def test_a_page_that_is_left_stops_its_video_and_keeps_nothing(folder: Path) -> None:
+def test_a_page_that_is_left_stops_its_video_and_keeps_nothing(temporary: Path) -> None:
     service = slow_service(0.2)
 
     async def leave() -> None:
@@ -141,7 +115,7 @@ def test_a_page_that_is_left_stops_its_video_and_keeps_nothing(folder: Path) -> 
             await asyncio.sleep(0.05)
 
     asyncio.run(leave())
-    assert not service.stops and not list(folder.iterdir())
+    assert not service.stops and not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -152,11 +126,11 @@ def test_a_page_that_is_left_stops_its_video_and_keeps_nothing(folder: Path) -> 
         ({}, f"{SPEECH.name}: it is longer than 5 s"),
     ],
 )
-def test_what_cannot_be_made_is_said_and_takes_no_place(folder: Path, change: dict, words: str) -> None:
+def test_what_cannot_be_made_is_said_and_takes_no_place(temporary: Path, change: dict, words: str) -> None:
     service = slow_service(0.0, longest_s=5.0)
     news = asyncio.run(everything(service, "a", replace(GIVEN, **change)))
     assert news[-1].problem.startswith(words) and news[-1].ended and "/" not in news[-1].problem
-    assert not len(service.line) and not list(folder.iterdir())
+    assert not len(service.line) and not list(temporary.iterdir())
 
 
 def test_the_time_is_told_before_it_starts_and_gets_better() -> None:

@@ -34,16 +34,16 @@ class Given:
     portrait: str | None
     speech: str | None
     consent: bool | None
-    pose: str
-    driver: str | None
-    blink: str
-    background: str
-    colour: str
-    picture: str | None
-    mouth: float | int
-    expression: float | int
-    seed: float | int
-    model: str
+    pose: str = TalkOptions.pose
+    driver: str | None = None
+    blink: str = TalkOptions.blink
+    background: str = TalkOptions.background
+    colour: str = "#ffffff"
+    picture: str | None = None
+    mouth: float | int = TalkOptions.mouth
+    expression: float | int = TalkOptions.expression
+    seed: float | int = TalkOptions.seed
+    model: str = ""
     face: float | int = 0
     frame: str = "full"
     shape: str = "photo"

@@ -19,7 +19,6 @@ from sdtalk.demo.shown import waiting
 from sdtalk.demo.stage import said, wrong
 from sdtalk.errors import InputError
 from sdtalk.export import MISSING, export_head, viewer_frame
-from sdtalk.options import TalkOptions
 from sdtalk.process import hand_back_memory
 from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
 
@@ -110,10 +109,7 @@ def given_for(
     model: str | None,
 ) -> Given:
     """What was given, with the page's defaults for what this part does not ask."""
-    return Given(
-        portrait, speech, consent, "idle", None, "natural", "original", "#ffffff", None, 1.0,
-        TalkOptions.expression, 0, model or service.models.names[0], face,
-    )  # fmt: skip
+    return Given(portrait, speech, consent, model=model or service.models.names[0], face=face)
 
 
 async def turnable(service: TalkService, *given: Any) -> AsyncIterator[str | Turnable]:
