@@ -14,6 +14,7 @@ from sdtalk.framing import Framing
 from sdtalk.head import AnimatedHead, Frame, HeadGaussians
 from sdtalk.image import Crop, crop_picture, to_tensor
 from sdtalk.model import SDTalk
+from sdtalk.smoothstep import smoothly
 from sdtalk.tracking.head_track import Portrait
 
 LARGEST_BEHIND = 1024
@@ -220,12 +221,6 @@ def kept(crop: Crop, width: int, height: int, size: int) -> Float[Tensor, "1 1 s
     columns = (ramp if crop.left > 0 else free) * (ramp.flip(0) if crop.left + crop.side < width else free)
     rows = (ramp if crop.top > 0 else free) * (ramp.flip(0) if crop.top + crop.side < height else free)
     return (rows[:, None] * columns)[None, None]
-
-
-def smoothly(x: Tensor, low: float, high: float) -> Tensor:
-    """0 up to `low`, 1 from `high` on, smooth between."""
-    share = ((x - low) / (high - low)).clamp(0, 1)
-    return share * share * (3 - 2 * share)
 
 
 def sampled_at(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdtalk.box_filter import window_means
+from sdtalk.smoothstep import smoothly
 
 REACH_PX = 64
 """Mirrored texture ends so far from the edge; of a head that turns as far as it can, about 40 px are uncovered."""
@@ -81,8 +82,7 @@ def continued(
     grid, shown = _mirrored_positions(nearest, known)
     base = torch.where(known, image, smooth)  # nothing of what is in the hole is ever looked at
     mirrored = F.grid_sample(base, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    fade = ((nearest.distance - SHARP_PX) / (REACH_PX - SHARP_PX)).clamp(0, 1)
-    weight = shown * (1 - fade * fade * (3 - 2 * fade))
+    weight = shown * (1 - smoothly(nearest.distance, SHARP_PX, REACH_PX))
     return torch.where(known, image, torch.lerp(base, mirrored, weight))
 
 

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.smoothstep import smoothstep
 from sdtalk.speech.audio import FRAME_RATE_HZ
 
 BREATH_SECONDS = (3.2, 4.9)
@@ -38,5 +39,4 @@ def breath_motion(frames: int, seed: int) -> Float[Tensor, " frames"]:
 def _in_and_out(passed: Float[Tensor, " frames"]) -> Float[Tensor, " frames"]:
     """How full the lungs are when so much of a breath has passed, 0 to 1; 0 outside."""
     sinking = 1 - INHALING_SHARE - PAUSE_SHARE
-    share = torch.minimum(passed / INHALING_SHARE, (1 - PAUSE_SHARE - passed) / sinking).clamp(0, 1)
-    return share * share * (3 - 2 * share)
+    return smoothstep(torch.minimum(passed / INHALING_SHARE, (1 - PAUSE_SHARE - passed) / sinking))

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.smoothstep import smoothstep
 from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, frame_count
 
 STRESS_DB = 4.0
@@ -47,5 +48,4 @@ def rise_and_fall(passed: Float[Tensor, " frames"], rising_share: float) -> Floa
         rising_share: Where in it the gesture is at its most, within (0, 1).
     """
     rising, falling = passed / rising_share, (1 - passed) / (1 - rising_share)
-    share = torch.minimum(rising, falling).clamp(0, 1)
-    return share * share * (3 - 2 * share)
+    return smoothstep(torch.minimum(rising, falling))

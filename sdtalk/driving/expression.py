@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.smoothstep import smoothstep
 from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.tracking.face_model import GAP_LOWER, GAP_UPPER, FaceModel
 
@@ -69,5 +70,4 @@ def _since_first_word(level: Float[Tensor, " frames"]) -> Float[Tensor, " frames
     if not len(spoken):
         return torch.zeros_like(level)
     until = (spoken[0] - torch.arange(len(level))) / (RELAXING_SECONDS * FRAME_RATE_HZ)
-    share = 1 - until.clamp(0, 1)
-    return share * share * (3 - 2 * share)
+    return smoothstep(1 - until.clamp(0, 1))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdtalk.camera import Camera
 from sdtalk.driving.idle_style import IDLE_STYLES, beat_nods
+from sdtalk.smoothstep import smoothstep
 from sdtalk.speech.audio import FRAME_RATE_HZ
 from sdtalk.tracking.head_track import HeadTrack
 
@@ -56,8 +57,7 @@ def idle_cameras(
 
 def fade_in(frames: int) -> Float[Tensor, " frames"]:
     """0 in the first frame, 1 from `FADE_IN_SECONDS` on: every video begins as the photo is."""
-    share = (torch.arange(frames) / (FADE_IN_SECONDS * FRAME_RATE_HZ)).clamp(max=1)
-    return share * share * (3 - 2 * share)
+    return smoothstep(torch.arange(frames) / (FADE_IN_SECONDS * FRAME_RATE_HZ))
 
 
 def waves(frames: int, band_hz: tuple[float, float], random: np.random.Generator) -> Float[Tensor, " frames"]:

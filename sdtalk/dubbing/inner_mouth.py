@@ -9,7 +9,6 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.dubbing.clip_track import Shot, mouth_aspect
 from sdtalk.dubbing.lower_face import reference_head
-from sdtalk.full_frame import smoothly
 from sdtalk.image import to_tensor
 from sdtalk.model import SDTalk
 from sdtalk.rendering.device_constants import point_list
@@ -17,6 +16,7 @@ from sdtalk.rendering.face_windows import MOUTH
 from sdtalk.rendering.window_geometry import WindowGeometry
 from sdtalk.rendering.window_inputs import DISTANCE_PX, window_inputs
 from sdtalk.rendering.window_renderer import MOUTH_CUT, PhotoFace, WindowRenderer
+from sdtalk.smoothstep import smoothly
 
 INSIDE_PX, INSIDE_SOFT_PX = 1.0, 0.8
 """The painted inside counts up to so far outside of the lips' inner line, over so much, px of 512."""

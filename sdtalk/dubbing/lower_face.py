@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sdtalk.camera import FRAME_SIZE, Camera
 from sdtalk.dubbing.clip_track import Shot
-from sdtalk.full_frame import smoothly
+from sdtalk.smoothstep import smoothly
 from sdtalk.tracking.camera_fit import fit_camera, landmarks_in_crop
 from sdtalk.tracking.face_model import FaceModel
 from sdtalk.tracking.framing import BELOW, ROOM

@@ -17,10 +17,11 @@ from torch import Tensor
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.dubbing.inner_mouth import OpenMouth, PaintedMouth, painted_mouth
 from sdtalk.dubbing.lower_face import LowerFace
-from sdtalk.full_frame import sampled_at, smoothly
+from sdtalk.full_frame import sampled_at
 from sdtalk.image import to_tensor
 from sdtalk.model import SDTalk
 from sdtalk.rendering.moved_photo import moved_photo
+from sdtalk.smoothstep import smoothly
 from sdtalk.tracking.face_model import FaceModel
 
 OVAL = (

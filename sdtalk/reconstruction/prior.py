@@ -14,6 +14,7 @@ from torch import Tensor
 from sdtalk.camera import Camera
 from sdtalk.reconstruction.activations import FREE_OFFSET
 from sdtalk.reconstruction.mesh_raster import distance_to, draw_mesh, fill_outwards
+from sdtalk.smoothstep import smoothstep
 from sdtalk.tracking.face_model import LOWER_LIDS, UPPER_LIDS, FaceModel
 
 SKULL_CENTRE = (0.0, 0.16, -0.18)
@@ -135,8 +136,7 @@ def _between_lids(triangles: Int[Tensor, "triangle 3"]) -> Bool[Tensor, " triang
 
 def _fade(x: Tensor) -> Tensor:
     """1 up to 0, then smoothly to 0 at 1 (cubic Hermite)."""
-    x = x.clamp(0, 1)
-    return 1 - x * x * (3 - 2 * x)
+    return 1 - smoothstep(x)
 
 
 def _skull_heights(

@@ -13,6 +13,7 @@ from sdtalk.rendering.face_windows import FaceWindow
 from sdtalk.rendering.moved_photo import moved_photo, polygon_distance
 from sdtalk.rendering.unseen_mouth import unseen_mouth
 from sdtalk.rendering.window_geometry import FaceAxes, WindowGeometry, carried_photo
+from sdtalk.smoothstep import smoothstep
 from sdtalk.tracking.face_model import FaceModel
 
 PLANES = 17
@@ -241,10 +242,10 @@ def _seen(distance: Tensor) -> Tensor:
 
 
 def _soft_mask(window: FaceWindow, outer: Tensor) -> Tensor:
-    share = ((window.none_px - outer) / (window.none_px - window.full_px)).clamp(0, 1)
+    share = smoothstep((window.none_px - outer) / (window.none_px - window.full_px))
     edge = (torch.arange(window.size, device=outer.device) + 0.5) / BORDER_PX
     edge = torch.minimum(edge, edge.flip(0)).clamp(max=1)
-    return share * share * (3 - 2 * share) * edge[:, None] * edge
+    return share * edge[:, None] * edge
 
 
 def _numbers(

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool1d, pad
 
 from sdtalk.errors import InputError
+from sdtalk.smoothstep import smoothstep
 from sdtalk.speech.waveform import Waveform, as_waveform
 
 SAMPLE_RATE_HZ = 16_000
@@ -301,6 +302,6 @@ def speech_level(samples: Float[Tensor, " samples"]) -> Float[Tensor, " frames"]
     middles = (torch.arange(frame_count(samples)) + 0.5) / FRAME_RATE_HZ
     following = torch.searchsorted(spoken, middles)
     since, until = middles - spoken[following - 1], spoken[following] - middles
-    ramp = torch.maximum(1 - since / CLOSING_SECONDS, 1 - until / OPENING_SECONDS).clamp(0, 1)
+    ramp = torch.maximum(1 - since / CLOSING_SECONDS, 1 - until / OPENING_SECONDS)
     ramp[since + until < PAUSE_SECONDS] = 1
-    return ramp * ramp * (3 - 2 * ramp)
+    return smoothstep(ramp)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdtalk.smoothstep import smoothly
 from sdtalk.tracking.completion import LID_RINGS
 from sdtalk.tracking.face_model import ASSET, BROWS, LOWER_LIDS, UPPER_LIDS, FaceModel, eye_state
 from sdtalk.weights.assets import FOLDER
@@ -76,9 +77,9 @@ def brow_mode(meshes: list[Float[Tensor, "frame 478 3"]], face: FaceModel) -> Fl
         raised = open_eyes & (change.abs() > RAISED)
         moved += (away[raised] * change[raised, None, None]).sum(0)
         squares += change[raised].square().sum()
-    free = ((face.mean_face[:, 1:2] - STILL_BELOW) / (FREE_ABOVE - STILL_BELOW)).clamp(0, 1)
+    free = smoothly(face.mean_face[:, 1:2], STILL_BELOW, FREE_ABOVE)
     free[[*UPPER_LIDS[0], *UPPER_LIDS[1], *LOWER_LIDS[0], *LOWER_LIDS[1]]] = 0
-    return free * free * (3 - 2 * free) * moved / squares.clamp_min(1e-9)
+    return free * moved / squares.clamp_min(1e-9)
 
 
 def main(argv: list[str] | None = None) -> None:
