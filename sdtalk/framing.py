@@ -7,7 +7,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from sdtalk.image import Crop, crop_picture, extended
+from sdtalk.background import Background, background_frame
+from sdtalk.image import Crop, crop_picture, extended, to_frames
 from sdtalk.tracking.head_track import Portrait
 
 LONGEST_PX = 2160
@@ -71,6 +72,17 @@ class Framing:
         assert portrait.picture is not None
         photo = crop_picture(portrait.picture, portrait.crop, size)
         return cls(photo, Crop(0.0, 0.0, float(size)), scene)
+
+
+def scene_behind(
+    background: Background, portrait: Portrait, size: int = 0
+) -> Float[Tensor, "1 3 side side"] | None:
+    """What stands still behind a head alone, as large as its crop, colours and pictures at least of a size in px.
+
+    Returns:
+        RGB in [0, 1]; None: nothing stands there.
+    """
+    return background_frame(background, to_frames(portrait.image)[0], portrait.mask[0, 0], size)
 
 
 def _placed(centre: float, side: int, length: int) -> int:

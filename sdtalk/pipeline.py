@@ -21,17 +21,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdtalk.background import Background, background_frame, parse_background
+from sdtalk.background import Background, parse_background
 from sdtalk.batch import Job, JobResult, run_batch
 from sdtalk.checkpoint import load_model, locate, read_config
 from sdtalk.devices import choose_device, choose_precision, choose_rasteriser
 from sdtalk.directing import driving_signals, eyes_for_model
 from sdtalk.driving import DrivingSignals
 from sdtalk.dubbing import Dub, DubOptions, check_dub, prepare_dub
+from sdtalk.framing import scene_behind
 from sdtalk.full_float32 import full_float32
 from sdtalk.gpu_memory import enough_memory
 from sdtalk.head import Head, HeadGaussians
-from sdtalk.image import PictureSource, read_picture, to_frames, turned_picture
+from sdtalk.image import PictureSource, read_picture, turned_picture
 from sdtalk.model import SDTalk
 from sdtalk.options import TalkOptions, check_inputs
 from sdtalk.progress import Progress, no_progress
@@ -321,11 +322,9 @@ class SDTalkPipeline:
         with full_float32(self.device), enough_memory(self.device):
             yield
 
-    def scene(
-        self, background: Background, person: Portrait, size: int = 0
-    ) -> Float[Tensor, "1 3 height width"] | None:
-        """What stands still behind the head, colours and pictures at least of a size in px; None: nothing."""
-        return background_frame(background, to_frames(person.image)[0], person.mask[0, 0], size)
+    def scene(self, background: Background, person: Portrait) -> Float[Tensor, "1 3 height width"] | None:
+        """What stands still behind the head; None: nothing."""
+        return scene_behind(background, person)
 
     def signals(
         self,
@@ -377,9 +376,7 @@ class SDTalkPipeline:
         signals = self.signals(head.portrait, sound, options, progress, watch)
         if self._stays_closed(signals) and options.mouth:
             head = replace(head, note=f"{head.note} {SILENT}".strip())
-        size = 0 if head.portrait.picture is None else options.size
-        scene = self.scene(background, head.portrait, size)
-        talk = Talk(self.model, head, signals, sound, scene, options, watch)
+        talk = Talk(self.model, head, signals, sound, background, options, watch)
         if output is not None:
             talk.save(output, progress)
         return talk

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sdtalk.background import ORIGINAL
+from sdtalk.background import ORIGINAL, Background
 from sdtalk.camera import FRAME_SIZE
 from sdtalk.driving import DrivingSignals
-from sdtalk.framing import Framing
+from sdtalk.framing import Framing, scene_behind
 from sdtalk.full_frame import FullFrame
 from sdtalk.head import Head
 from sdtalk.model import SDTalk
@@ -72,7 +72,7 @@ class Talk:
         head: Head,
         signals: DrivingSignals,
         speech: Speech,
-        scene: Float[Tensor, "1 3 height width"] | None,
+        background: Background,
         options: TalkOptions,
         watch: Stopwatch | None = None,
     ) -> None:
@@ -83,15 +83,15 @@ class Talk:
             head: Who speaks; made by this model.
             signals: One entry a frame, on the CPU.
             speech: The sound.
-            scene: What stands behind the head, as large as the model's frames, or as `options` wants larger ones; None:
-                frames are transparent.
+            background: What stands behind the head.
             options: Size, seed and label are followed here.
             watch: Has measured what was done before, and measures what comes.
         """
         self.head, self.signals, self.options, self.note = head, signals, options, head.note
         self.path: Path | None = None
         self._player = ""
-        self._model, self._speech, self._scene, self._watch = model, speech, scene, watch or Stopwatch()
+        self._model, self._speech, self._watch = model, speech, watch or Stopwatch()
+        self._background = background
 
     def __len__(self) -> int:
         """Frames: as many as cover the sound."""
@@ -120,10 +120,19 @@ class Talk:
         options, portrait = self.options, self.head.portrait
         if options.frame == "full":
             return Framing.whole(portrait, options.shape)
-        if options.size <= FRAME_SIZE or self._scene is None or portrait.picture is None:
+        if options.size <= FRAME_SIZE or options.transparent or portrait.picture is None:
             return None
-        scene = None if options.background == ORIGINAL else self._scene
+        own = options.background == ORIGINAL
+        scene = None if own else scene_behind(self._background, portrait, options.size)
         return Framing.head(portrait, options.size, scene)
+
+    @cached_property
+    def _scene(self) -> Float[Tensor, "1 3 height width"] | None:
+        """What stands behind a head that is pasted nowhere; None: it is pasted, or frames are transparent."""
+        if self._place is not None:
+            return None
+        with self._watch("preparing"):
+            return scene_behind(self._background, self.head.portrait)
 
     @property
     def model(self) -> SDTalk:
@@ -205,7 +214,7 @@ class Talk:
     def _write(
         self, path: Path, progress: Progress | Literal[True] | None, pieces: Path | None = None
     ) -> Path:
-        size, alpha = self.size, self._scene is None
+        size, alpha = self.size, self.options.transparent
         on_gpu = self.head.gaussians.eyes.is_cuda
         writer = open_writer(
             path,
@@ -241,7 +250,7 @@ class Talk:
     def _repr_html_(self) -> str:
         """A player with the whole video in it, for notebooks; rendered when it is first shown."""
         if not self._player:
-            kind = "mp4" if self._scene is not None else "webm"  # which can be transparent
+            kind = "webm" if self.options.transparent else "mp4"
             with tempfile.TemporaryDirectory(prefix="sdtalk-") as folder:
                 video = self._write(Path(folder, f"talk.{kind}"), True).read_bytes()
             source = f"data:video/{kind};base64,{base64.b64encode(video).decode('ascii')}"

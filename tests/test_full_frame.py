@@ -211,7 +211,7 @@ def test_impossible_frames_are_refused(choices: dict, words: str) -> None:
 
 def test_the_video_has_the_photos_shape(talk, tmp_path: Path) -> None:
     short = Talk(
-        talk._model, talk.head, talk.signals[:3], talk._speech, talk._scene,
+        talk._model, talk.head, talk.signals[:3], talk._speech, talk._background,
         TalkOptions(frame="full", shape="9:16", label="AI"),
     )  # fmt: skip
     info = probe(short.save(tmp_path / "talk.mp4"))
