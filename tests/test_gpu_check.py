@@ -42,7 +42,8 @@ def python(code: str) -> list[str]:
 
 
 def started(out: Path, limit: float = 60.0) -> Steps:
-    return Steps(out, limit, {}, table)
+    # Unbuffered, as the scripts run their steps: what a step prints first is then told first.
+    return Steps(out, limit, {"PYTHONUNBUFFERED": "1"}, table)
 
 
 def reported(out: Path) -> list[dict]:
