@@ -18,7 +18,8 @@ from toy import save_portrait, save_speech, toy_model
 
 from sdtalk import __version__
 from sdtalk.cli.arguments import COMMANDS
-from sdtalk.cli.bench import Benchmark, Report, _timed, as_json, as_text, measure, resident_mb
+from sdtalk.cli.bench import Benchmark, _timed, measure, resident_mb
+from sdtalk.cli.bench_report import Report, as_json, as_text
 from sdtalk.cli.main import main
 from sdtalk.errors import InputError
 from sdtalk.published.convert import Converted

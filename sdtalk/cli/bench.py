@@ -1,17 +1,14 @@
 """Benchmark: `sdtalk bench` makes a video as a user would, and measures every stage."""
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from sdtalk.cli.bench_report import Report, as_json, as_text, this_machine
 from sdtalk.cli.doctor import installed_version
 from sdtalk.cli.untrained import untrained_base
 from sdtalk.devices import choose_rasteriser
 from sdtalk.errors import InputError
+from sdtalk.head import Head
 from sdtalk.pipeline import SDTalkPipeline
 from sdtalk.rendering.rasteriser import rasteriser_for
-from sdtalk.speech.audio import FRAME_RATE_HZ, SAMPLE_RATE_HZ, read_speech
+from sdtalk.speech.audio import SAMPLE_RATE_HZ, read_speech
 from sdtalk.stopwatch import Stopwatch
 from sdtalk.talk import Talk
 from sdtalk.weights.assets import example
@@ -34,9 +33,6 @@ from sdtalk.weights.assets import example
 LIBRARIES = ("torch", "triton", "numpy", "numba", "imageio-ffmpeg")
 POLL_SECONDS = 0.1
 UNTRAINED = "base"
-EACH_FRAME = ("motion", "rasterising", "neural rendering", "finishing")
-"""Stages that make the frames; "encoding" runs beside them."""
-
 GPU_REHEARSAL = 192
 """Frames made before anything is measured on a GPU: batches grow to 64."""
 
@@ -70,47 +66,6 @@ class Benchmark:
     rasteriser: str = "auto"
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was measured.
-
-    Attributes:
-        stages: Seconds by stage, inside one process. Those of frames add up what every core took, and "encoding" runs
-            beside them.
-        frames: Length of the video in frames.
-        frames_per_second: Frames over the seconds from the first one's beginning to the finished file.
-        rendered_per_second: The same on a GPU without a file: frames that have come to the host; None on a CPU.
-        first_frame_seconds: From a recording that is there to the first frame of its video.
-        precision: What the model computed in.
-        rasteriser: What drew the Gaussians: "cpu kernels", "triton" or "gsplat".
-        peak_gpu_mb: Largest GPU memory that PyTorch held while the video was made; None on a CPU.
-        total_seconds: Another whole `sdtalk` process, from its start to the file; None for the untrained model.
-        peak_mb: Largest resident memory of that process and its children together; None where unknown.
-        machine: Processor, cores, system, load.
-        versions: Libraries.
-    """
-
-    stages: dict[str, float]
-    frames: int
-    frames_per_second: float
-    rendered_per_second: float | None
-    first_frame_seconds: float
-    precision: str
-    rasteriser: str
-    peak_gpu_mb: float | None
-    total_seconds: float | None
-    peak_mb: float | None
-    machine: dict[str, str]
-    versions: dict[str, str]
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of each stage of `EACH_FRAME` in what frames took, without their encoding; they add up to 1."""
-        seconds = {stage: self.stages.get(stage, 0.0) for stage in EACH_FRAME}
-        whole = sum(seconds.values()) or 1.0
-        return {stage: value / whole for stage, value in seconds.items()}
-
-
 def measure(chosen: Benchmark) -> Report:
     """Make the video twice: in this process, stage by stage, and as a user would, in a process of its own.
 
@@ -128,9 +83,7 @@ def measure(chosen: Benchmark) -> Report:
         with watch("loading"):
             pipeline = _load(chosen)
         head = pipeline.reconstruct(portrait)
-        rehearsed = pipeline.talk(head, speech)
-        # compiles what has to be; on a GPU also for the larger batches that come later
-        deque(islice(rehearsed.frames(), 1 if pipeline.device.type == "cpu" else GPU_REHEARSAL), maxlen=0)
+        rehearsed = _rehearse(pipeline, head, speech)
         start = time.perf_counter()
         next(pipeline.talk(head, speech).frames())
         first = time.perf_counter() - start
@@ -139,6 +92,9 @@ def measure(chosen: Benchmark) -> Report:
         )
         if "rasterising" not in rehearsed.timings:  # but "rendering" as a whole
             _timed(pipeline.model.neural_renderer, watch)
+            if chosen.compile:  # once more, being of another type now
+                _rehearse(pipeline, head, speech)
+                watch.seconds.pop("neural rendering")
         _forget_gpu_peak(pipeline.device)
         talk = pipeline(portrait, speech, output)
         gpu_mb = _gpu_peak_mb(pipeline.device)
@@ -153,7 +109,14 @@ def measure(chosen: Benchmark) -> Report:
     name = rasteriser_for(pipeline.device, pipeline.model.on_cuda)
     speeds = len(talk) / stages["video"], rendered, first
     measured = *speeds, precision, RASTERISERS.get(name, name), gpu_mb, total, peak
-    return Report(stages, len(talk), *measured, _machine(), {n: installed_version(n) for n in LIBRARIES})
+    return Report(stages, len(talk), *measured, this_machine(), {n: installed_version(n) for n in LIBRARIES})
+
+
+def _rehearse(pipeline: SDTalkPipeline, head: Head, speech: Path) -> Talk:
+    """Let what has to be compiled be so; on a GPU also for the larger batches that come later."""
+    talk = pipeline.talk(head, speech)
+    deque(islice(talk.frames(), 1 if pipeline.device.type == "cpu" else GPU_REHEARSAL), maxlen=0)
+    return talk
 
 
 def _rendered_per_second(talk: Talk) -> float:
@@ -248,60 +211,6 @@ def resident_mb(pid: int) -> float:
         total += pages.get(one, 0)
         waiting += parents.get(one, [])
     return total * (os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096) / 2**20
-
-
-def _machine() -> dict[str, str]:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
-        cpu = names[0] if names else cpu
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    cores = str(os.cpu_count())
-    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return {"processor": cpu, "cores": cores, "gpu": gpu, "system": system, "load": load}
-
-
-def as_json(report: Report) -> str:
-    """The report for programs."""
-    return json.dumps(asdict(report) | {"shares": report.shares}, indent=2)
-
-
-def as_text(report: Report) -> str:
-    """The report for people."""
-    row: Callable[[str, str], str] = lambda name, value: f"{name:<22}{value}"  # noqa: E731
-    once = ("loading", "reading", "tracking", "reconstruction", "audio", "preparing", "video")
-    lines = []
-    for stage in (*once, *EACH_FRAME, "encoding"):
-        seconds = report.stages.get(stage, 0.0)
-        each = "" if stage in once else f"{1000 * seconds / report.frames:7.2f} ms a frame"  # of all cores
-        if stage in EACH_FRAME:
-            each += f", {report.shares[stage]:4.0%}"
-        lines.append(row(stage, f"{seconds:7.2f} s  {each}".rstrip()))
-    speed = report.frames_per_second
-    lines.append(row("frames a second", f"{speed:7.1f}    ({report.frames} frames, with encoding)"))
-    if report.rendered_per_second is not None:
-        lines.append(
-            row("", f"{report.rendered_per_second:7.1f}    (that have come from the GPU, without a file)")
-        )
-    real_time = "yes" if speed >= FRAME_RATE_HZ else "no"
-    lines.append(
-        row("real time", f"{real_time:>7}    (this machine: {speed:.0f} of {FRAME_RATE_HZ} frames a second)")
-    )
-    lines.append(row("sound to picture", f"{report.first_frame_seconds:7.2f} s"))
-    total = "not measured" if report.total_seconds is None else f"{report.total_seconds:7.1f} s"
-    lines.append(row("start to file", total))
-    peak = "not measured" if report.peak_mb is None else f"{report.peak_mb:7.0f} MB"
-    lines.append(row("peak memory", peak))
-    if report.peak_gpu_mb is not None:
-        lines.append(row("peak GPU memory", f"{report.peak_gpu_mb:7.0f} MB"))
-    lines.append(row("precision", report.precision))
-    lines.append(row("rasteriser", report.rasteriser))
-    facts = {**report.machine, **report.versions}
-    return "\n".join([*lines, *(row(name, value) for name, value in facts.items())])
 
 
 def run(arguments: argparse.Namespace) -> int:

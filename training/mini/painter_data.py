@@ -1,6 +1,8 @@
 """Window painter data: crops of mouths and eyes from a prepared set, one file a clip, and pairs drawn from them."""
 
+import os
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -116,17 +118,18 @@ def load_crops(
         withheld: File names of videos that must not be learned from.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    crops = []
-    for entry in prepared.index.of(split):
-        if prepared.clip(entry).metadata.video in withheld:
-            continue
+
+    def kept(entry: ClipEntry) -> FaceCrops:
         path = folder / f"{entry.key}.safetensors"
         if not path.exists():
             partial = path.with_suffix(".partial")
             cut_clip(prepared, entry).save(partial)
             partial.rename(path)
-        crops.append(FaceCrops.load(path))
-    return crops
+        return FaceCrops.load(path)
+
+    wanted = [e for e in prepared.index.of(split) if prepared.clip(e).metadata.video not in withheld]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for its own decoder
+        return list(pool.map(kept, wanted))
 
 
 @dataclass(frozen=True)
