@@ -78,6 +78,15 @@ def test_closures_are_missed_by_a_mouth_that_stays_open() -> None:
     ours[50:, 0] = 0.45 + (ours[50:, 0] - 0.3).clamp_min(0) / 2  # never closes in the second half
     found = followed(ours, real).metrics
     assert 0.3 < found["closures_hit"] < 0.8 and found["closure_opening"] > 0.1
+    assert found["closure_own_opening"] > 0.1
+
+
+def test_lips_that_meet_are_closed_however_little_the_rest_follows() -> None:
+    """Brought to the real spread, what errs elsewhere seems open where it is shut."""
+    real, ours = talking(), talking()
+    ours[:, 0] = (ours[:, 0] > 0.1).float() * (0.1 + torch.rand(FRAMES, generator=torch.manual_seed(0)) ** 4)
+    found = followed(ours, real).metrics
+    assert found["closure_own_opening"] < 0.02 < found["closure_opening"]
 
 
 def test_what_cannot_be_told_of_a_mouth_has_a_reason() -> None:

@@ -79,6 +79,10 @@ METRICS = {
     "closure_opening": Metric(
         "opening there", 2, "its opening at them, in parts of the speaker's range", False, _LIPS, "closures"
     ),
+    "closure_own_opening": Metric(
+        "own opening there", 2, "the same as it is, in parts of its own range: how far its lips stay apart", False,
+        _LIPS, "closures",
+    ),
     "closures": Metric("closures", 1, "how many there are", None, _LIPS),
     "silence_motion": Metric(
         "motion in silence", 3, "standard deviation of the opening where nobody speaks", False, _LIPS

@@ -18,7 +18,7 @@ from training.mini.lips_report import mouth_curves
 
 STILL = 1e-6
 FOLLOWING = ("mouth_correlation", "mouth_lag_frames")
-CLOSURES = ("closures_hit", "closure_opening", "closures")
+CLOSURES = ("closures_hit", "closure_opening", "closure_own_opening", "closures")
 SILENCE = ("silence_motion", "silence_motion_real", "silent_lips", "silent_lips_real")
 DYNAMICS = ("lip_dynamics", "lip_dynamics_real")
 
@@ -55,8 +55,8 @@ def _following(pair: FacePair, scores: Scores) -> None:
     scores.metrics["mouth_width_correlation"] = found.width_r
     if found.closures == 0:
         return scores.skip("the real lips never meet between two open mouths", *CLOSURES)
-    values = found.hits / found.closures, found.level / found.closures, float(found.closures)
-    scores.metrics |= dict(zip(CLOSURES, values, strict=True))
+    shares = (number / found.closures for number in (found.hits, found.level, found.own_level))
+    scores.metrics |= dict(zip(CLOSURES, (*shares, float(found.closures)), strict=True))
     return None
 
 

@@ -37,7 +37,10 @@ class LipScores:
         width_r: The same of the mouth's width.
         hits: Closures at which the prediction, brought to the real mean and spread, comes below 30 % of the range.
         closures: How many there are.
-        level: Sum of the predicted openings at the closures, in parts of the real range.
+        level: Sum of the predicted openings at the closures, brought to the real mean and spread, in parts of the real
+            range: grows wherever the prediction errs, also where its lips do meet.
+        own_level: The same sum of the openings as they are, in parts of the prediction's own range: how far its lips
+            stay apart.
         spread: Standard deviation of the opening over the real one's.
         pause_motion: Standard deviation of the opening in pauses.
     """
@@ -48,6 +51,7 @@ class LipScores:
     hits: int
     closures: int
     level: float
+    own_level: float
     spread: float
     pause_motion: float
 
@@ -68,8 +72,11 @@ def compare_mouths(predicted: MouthCurves, real: MouthCurves, quiet: np.ndarray)
     low, high = np.nanpercentile(wanted, (2, 98))
     scaled = (moved - moved.mean()) / max(moved.std(), 1e-6) * np.nanstd(wanted) + np.nanmean(wanted)
     hits, count, total = count_closures_hit((scaled - low) / (high - low), wanted, HIT_BELOW)
+    least, most = np.percentile(moved, (2, 98))
+    _, _, own_total = count_closures_hit((moved - least) / max(most - least, 1e-6), wanted, HIT_BELOW)
     motion = float(opening[quiet].std()) if quiet.any() else 0.0
-    return LipScores(lag, r, width_r, hits, count, total, float(moved.std() / np.nanstd(wanted)), motion)
+    spread = float(moved.std() / np.nanstd(wanted))
+    return LipScores(lag, r, width_r, hits, count, total, own_total, spread, motion)
 
 
 def correlation(predicted: np.ndarray, real: np.ndarray) -> float:

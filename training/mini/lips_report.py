@@ -60,8 +60,9 @@ def summary(scores: Sequence[LipScores]) -> str:
     )
     mean = {name: float(np.mean(values)) for name, values in columns.items()}
     closures = sum(columns["closures"])
-    share, level = sum(columns["hits"]) / max(closures, 1), sum(columns["level"]) / max(closures, 1)
+    share, level, own = (sum(columns[n]) / max(closures, 1) for n in ("hits", "level", "own_level"))
     return (
         f"opening r {mean['opening_r']:.3f}, width r {mean['width_r']:.3f}, closures hit {share:.0%} of {closures}, "
-        f"opening there {level:.3f}, spread {mean['spread']:.2f}, movement in pauses {mean['pause_motion']:.3f}"
+        f"opening there {level:.3f}, of its own range {own:.3f}, spread {mean['spread']:.2f}, "
+        f"movement in pauses {mean['pause_motion']:.3f}"
     )
