@@ -17,8 +17,9 @@ from sdtalk.reconstruction.activations import (
     raw_channels,
 )
 from sdtalk.reconstruction.completion_branch import part_priors
+from sdtalk.reconstruction.layer_prior import layer_priors
 from sdtalk.reconstruction.mesh_raster import distance_to, draw_mesh, fill_outwards
-from sdtalk.reconstruction.prior import head_weight, lifting_rays, plane_prior
+from sdtalk.reconstruction.prior import NAPE_TOP, head_weight, lifting_rays, plane_prior
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.reconstruction.visible_branch import LEAST_THICKNESS
 from sdtalk.tracking.completion import COMPLETION_PARTS, CompletionTemplate
@@ -178,6 +179,30 @@ def test_however_it_has_learned_the_hidden_layer_stays_behind() -> None:
     behind, before = heights[: SIZE * SIZE], heights[SIZE * SIZE :]
     assert behind.std() > 0.05  # it has learned something
     assert (before - behind).min() > LEAST_THICKNESS - 1e-4
+
+
+def test_the_back_of_a_head_has_hair_and_no_face() -> None:
+    """Red hair at the outline, a green face with a forehead, blue eyes and mouth, white shoulders."""
+    camera, mesh = front_camera(), with_opening(0.5)
+    prior = plane_prior(camera, mesh, FACE, SIZE)
+    head = (prior.surround[0] < 1) | (distance_to(prior.surround[0] < 1) < 9)
+    hair = head & (distance_to(~head) < 6)
+    colour, mask = torch.zeros(3, SIZE, SIZE), head | (prior.head_weight[0] < 0.5)
+    colour[1][head], colour[2][(prior.support[0] == 0) & (prior.surround[0] == 0)] = 1.0, 1.0
+    for channel, value in enumerate((1.0, 0.0, 0.0)):
+        colour[channel][hair] = value
+    colour[:, ~head] = 1.0
+    cells = camera.lifting_plane(SIZE)
+    layers = layer_priors(colour[None], mask[None, None].float(), cells, camera, [prior])
+    back = layers.back.gaussians.colours[0].T.reshape(3, SIZE, SIZE)
+    above = head & (prior.canonical[1] > NAPE_TOP)
+    assert above.sum() > 200 and back[0, above].min() > 0.9 and back[1:, above].max() < 0.1
+    shoulders = mask & ~head & (distance_to(head) > 3)
+    assert shoulders.sum() > 50 and back[:, shoulders].min() > 0.9
+    everywhere = layer_priors(colour[None], torch.ones(1, 1, SIZE, SIZE), cells, camera, [prior])
+    assert (
+        everywhere.back.gaussians.colours.amax(-1).min() > 0.5
+    )  # without an outline, what lies around the face
 
 
 def test_a_batch_is_its_members_one_by_one() -> None:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from sdtalk.camera import Camera
 from sdtalk.reconstruction.activations import GaussianPrior
-from sdtalk.reconstruction.mesh_raster import fill_outwards
-from sdtalk.reconstruction.prior import PlanePrior, lifting_rays
+from sdtalk.reconstruction.mesh_raster import distance_to, fill_outwards
+from sdtalk.reconstruction.prior import NAPE_END, NAPE_TOP, PlanePrior, lifting_rays
 from sdtalk.reconstruction.surface import identity_quats, surface_frames, upright_frames
+from sdtalk.smoothstep import smoothstep
 
 CELL_SIGMA = 0.55
 """Standard deviation of a front Gaussian in cells: wide enough to close the surface, narrow enough to stay sharp."""
@@ -20,6 +21,17 @@ BACK_SIGMA = 1.2
 
 FRONT_SHARPNESS, BACK_SHARPNESS = 2.0, 8.0
 """Opacity is the mask to this power: neighbours overlap, and what is hidden must not widen the outline."""
+
+
+INSIDE, OUTSIDE = 0.9, 0.5
+"""The mask of a cell that surely shows the person, and of one that does not."""
+
+OUTLINE_REACH = 0.1
+"""What turns into view continues what lies so far from the outline of a head, head-space units."""
+
+
+HAIR_ABOVE = 0.1
+"""Where an outline is taken for hair, head-space units: from the eyes' height up."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def layer_priors(
     of_back = identity_quats(plane), torch.ones_like(plane)
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
-    hidden = _around_the_face(colours, mask, priors)
+    hidden = _behind_the_head(colours, mask, priors, cell[:, 0])
     layers = {}
     for name, offset, (quats, stretch), hues, sigma, sharpness, seen in (
         ("back", back, of_back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
@@ -95,18 +107,28 @@ def layer_priors(
     return LayerPriors(**layers)
 
 
-def _around_the_face(
+def _behind_the_head(
     colours: Float[Tensor, "batch 3 size size"],
     mask: Float[Tensor, "batch 1 size size"],
     priors: list[PlanePrior],
+    cell: Float[Tensor, " batch"],
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Colours of hair and neck continued behind the face: a head has no second face at its back."""
-    return torch.stack(
-        [
-            fill_outwards(c, (m[0] > 0.9) & (p.support[0] < 0.5))
-            for c, m, p in zip(colours, mask, priors, strict=True)
-        ]
-    )
+    """Colours of the outline continued behind it: a head has no second face at its back, and its back has hair.
+
+    Above the nape the outline above the eyes is continued; below it gives way to neck and shoulders.
+    """
+    made = []
+    for c, m, p, unit in zip(colours, mask, priors, cell, strict=True):
+        height = p.canonical[1]
+        shown = (m[0] > INSIDE) & (p.surround[0] > 0.5)
+        outline = shown & (distance_to(m[0] < OUTSIDE) * unit < OUTLINE_REACH)
+        if not outline.any():  # a face that fills the picture
+            outline = shown
+        below = fill_outwards(c, outline | (shown & (p.head_weight[0] < 0.5)))
+        hair = outline & (height > HAIR_ABOVE)
+        above = fill_outwards(c, hair) if hair.any() else below
+        made.append(torch.lerp(below, above, smoothstep((height - NAPE_END) / (NAPE_TOP - NAPE_END))))
+    return torch.stack(made)
 
 
 def _source_positions(size: int, like: Tensor) -> Float[Tensor, "point 3"]:

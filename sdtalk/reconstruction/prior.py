@@ -53,6 +53,7 @@ class PlanePrior:
         back_offset: The same for the hidden side of the head.
         canonical: Position on the canonical face.
         support: How far a cell takes part in facial motion: 1 on the skin, 0 between lips and lids and far away.
+        surround: How far a cell lies around the face: 0 on it, eyes and mouth included, 1 farther away.
         head_weight: 1 moves with the head, 0 stays with the shoulders.
         brows: Displacement per unit of the brows' rise, as far as a cell takes part in facial motion.
     """
@@ -61,6 +62,7 @@ class PlanePrior:
     back_offset: Float[Tensor, "1 size size"]
     canonical: Float[Tensor, "3 size size"]
     support: Float[Tensor, "1 size size"]
+    surround: Float[Tensor, "1 size size"]
     head_weight: Float[Tensor, "1 size size"]
     brows: Float[Tensor, "3 size size"]
 
@@ -99,14 +101,15 @@ def plane_prior(camera: Camera, mesh: Float[Tensor, "1 478 3"], face: FaceModel,
     lifted = (plane + rays * offset.reshape(-1, 1)).T.reshape(3, size, size)
     canonical = lifted + fill_outwards(drawn.values[1:4] - lifted, on_face)
     offset = offset - MOUTH_DEPTH * mouth - EYE_DEPTH * eyes
-    support = _fade(distance / MOTION_REACH)[None] * ~(mouth | eyes)
+    near = _fade(distance / MOTION_REACH)[None]
+    support = near * ~(mouth | eyes)
     thick = _fade((NAPE_TOP - lifted[1:2]) / (NAPE_TOP - NAPE_END))
     back = torch.lerp(
         offset - MIN_THICKNESS, torch.minimum(2 * middle - skull, offset - MIN_THICKNESS), thick
     )
     weight = head_weight(lifted.reshape(3, -1).T, mesh[0]).reshape(offset.shape)
     brows = fill_outwards(drawn.values[4:], on_face) * support
-    return PlanePrior(offset, back, canonical, support, weight, brows)
+    return PlanePrior(offset, back, canonical, support, 1 - near, weight, brows)
 
 
 def lifting_rays(camera: Camera, plane: Float[Tensor, "batch point 3"]) -> Float[Tensor, "batch point 3"]:
