@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-MAX_STRETCH = 6.0
+MAX_STRETCH = 12.0
 """Limit on how far a Gaussian is stretched uphill, in cells per cell: steeper steps are edges rather than surfaces."""
+
+UPRIGHT_STRETCH = 6.0
+"""The same of upright Gaussians."""
 
 LEVEL = 1e-6
 """Slopes below this have no direction."""
@@ -61,7 +64,7 @@ def upright_frames(offset: Float[Tensor, "size size"], plane: Float[Tensor, "poi
     """Frames of head space, stretched along its z where the surface is steep: what SDTalk 0.1 had."""
     _, steepest = _slopes(offset / (plane[1] - plane[0]).norm())
     one = torch.ones_like(steepest)
-    stretch = torch.stack([one, one, steepest.clamp(1, MAX_STRETCH)], dim=-1)
+    stretch = torch.stack([one, one, steepest.clamp(1, UPRIGHT_STRETCH)], dim=-1)
     return SurfaceFrames(identity_quats(plane[None])[0], stretch)
 
 
