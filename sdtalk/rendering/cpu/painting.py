@@ -102,6 +102,8 @@ def paint(first, last, frames, places, limits, layers, corrections, zoom, pictur
                 x = (places[w, 0] + (size - zoom - left if mirrored else left)) // zoom
                 if x < 0 or x >= picture.shape[3]:
                     continue
+                if zoom == 1 and mask[w, top, left] <= 0:  # half of all pixels
+                    continue
                 change[:] = 0
                 for row in range(top, top + zoom):
                     for column in range(left, left + zoom):
