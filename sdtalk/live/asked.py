@@ -5,7 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 PATCH = 2
-"""Side of a patch in cells of the plane: at half the size 3 px."""
+"""Side of a patch in cells of the plane: at half the size about 2 px."""
 
 
 def asked_gaussians(
