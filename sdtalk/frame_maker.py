@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -86,6 +87,7 @@ def frame_maker(
 
     with watch("preparing"):
         renderer = LiveRenderer(model, head, signals, size if place is None else FRAME_SIZE)
+        behind = None if background is None else F.avg_pool2d(background, renderer.zoom)
 
     def make(part: range) -> Frames:
         if place is not None:
@@ -94,7 +96,7 @@ def frame_maker(
                 return place.pasted(moved).numpy()
         pictures = renderer.pictures(signals[part.start : part.stop], watch)
         with watch("finishing"):
-            return _finished(pictures, background, size, renderer.zoom)
+            return _finished(pictures, behind, size)
 
     workers = min(torch.get_num_threads(), MOST_WORKERS)
     flying = _labelling(partial(in_flight, make, workers=workers), label, sides, mark)
@@ -149,18 +151,17 @@ def _render_exactly(
 
 @torch.inference_mode()
 def _finished(
-    pictures: Float[Tensor, "frame 4 height width"], background: Tensor | None, size: int, zoom: int = 1
+    pictures: Float[Tensor, "frame 4 height width"], background: Tensor | None, size: int
 ) -> Frames:
     """Frames of a size, over the background or with straight alpha.
 
     Args:
         pictures: Colours, premultiplied, and alpha.
-        background: None: there is none.
+        background: As large; None: there is none.
         size: In px.
-        zoom: So many equal pixels of the pictures, across and down, are one of small frames.
     """
-    if background is not None and size * zoom == pictures.shape[-1]:
+    if background is not None and size == pictures.shape[-1]:
         from sdtalk.live.renderer import composed
 
-        return composed(pictures, background, zoom)
+        return composed(pictures, background)
     return finished(pictures, background, size).numpy()

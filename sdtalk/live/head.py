@@ -5,19 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdtalk.driving import DrivingSignals
 from sdtalk.gaussians import MIN_SCALE
 from sdtalk.head import HeadGaussians
-from sdtalk.live.shown import shown_gaussians
+from sdtalk.live.asked import asked_gaussians
+from sdtalk.live.shown import LEAST_SHOWN, shown_gaussians
 from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.cpu import placement
 from sdtalk.rendering.cpu.backend import padded_few
 from sdtalk.rendering.photo_detail import photo_detail
-from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
 
 Geometry = tuple[np.ndarray, ...]
 """Means [N, 3], quats [N, 4], scales [N, 3] and opacities [N] of Gaussians."""
@@ -29,6 +29,8 @@ class LiveHead:
 
     Attributes:
         person: The same with tensors, in its own order.
+        asked: Those of them that fields are asked about.
+        answers: For each Gaussian that moves, whose answer is its own; None: all are asked.
         geometry: The Gaussians in the photo's state.
         features: Their features, padded for the kernel.
         weights: How far they follow the head's pose [N], their displacement per rise of the brows [N, 3], and how far
@@ -38,6 +40,8 @@ class LiveHead:
     """
 
     person: HeadGaussians
+    asked: HeadGaussians
+    answers: Int[Tensor, " moved"] | None
     geometry: Geometry
     features: Float[Tensor, "gaussian channel"]
     weights: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -55,20 +59,28 @@ class LiveHead:
             signals: All frames that will be rendered.
             zoom: 2 for pictures that are rasterised at half the size.
         """
-        person = head.only(shown_gaussians(model, head, signals))
+        shown = shown_gaussians(model, head, signals, zoom * LEAST_SHOWN)
+        person = head.only(shown)
         assert person.photo is not None and person.brows is not None and person.audio_code is not None
         image, first = person.photo.image, person.completion_canonical.shape[1]
         margin = (image.shape[-1] - person.rest.width) // 2
-        camera = person.rest.window(-margin, -margin, image.shape[-1]).resized(image.shape[-1] // zoom)
-        rules = OUR_RULES if zoom == 1 else HALF_RATE_RULES
-        detail = photo_detail(F.avg_pool2d(image, zoom), person.gaussians, camera, rules)
+        camera = person.rest.window(-margin, -margin, image.shape[-1])
+        detail = photo_detail(image if zoom == 1 else _softened(image), person.gaussians, camera)
         moved = person.moved_by_fields
         still = torch.ones(person.head_weight.shape[1], dtype=torch.bool).index_fill(0, moved, False)
         order = torch.cat([moved, still.nonzero()[:, 0]])
         g = person.gaussians.only(order)
         everywhere = torch.ones(first)
+        asked, answers = person, None
+        if zoom > 1:
+            completion = head.completion_canonical.shape[1]
+            chosen, answers = asked_gaussians(shown[moved], completion, model.config.plane_size)
+            asked = person.only(moved[chosen])
+        rest_offsets = model.offsets(asked, person.audio_code, person.eyes).packed[0]
         return cls(
             person=person,
+            asked=asked,
+            answers=answers,
             geometry=tuple(x[0].contiguous().numpy() for x in (g.means, g.quats, g.scales, g.opacities)),
             features=torch.from_numpy(padded_few(g.features[0])),
             weights=(
@@ -76,9 +88,14 @@ class LiveHead:
                 person.brows[0, order].numpy(),
                 torch.cat([everywhere, person.support[0]]).numpy(),
             ),
-            rest_offsets=model.offsets(person, person.audio_code, person.eyes).packed[0],
+            rest_offsets=rest_offsets if answers is None else rest_offsets[answers],
             detail=torch.cat([detail, torch.zeros_like(detail[:, :1])], 1)[0].permute(1, 2, 0).contiguous(),
         )
+
+    def offsets(self, model: SDTalk, part: DrivingSignals) -> Float[Tensor, "frame moved 11"]:
+        """What the fields say of some frames."""
+        said = model.offsets(self.asked, part.audio_code, part.eyes).packed
+        return said if self.answers is None else said[:, self.answers]
 
     def placed(
         self,
@@ -108,3 +125,9 @@ class LiveHead:
             placed,
         )
         return placed
+
+
+def _softened(image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 3 height width"]:
+    """The photo without what pictures of half the size cannot show; in full, since they look between its pixels."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, 2, 1), 2, 1)

@@ -61,8 +61,8 @@ class LiveRenderer:
             watch: Measures "motion", "rasterising" and "neural rendering".
 
         Returns:
-            Colours, premultiplied by alpha, and alpha; of small frames every pixel is there `zoom` x `zoom` times, but
-            for the windows. They stay until the same thread renders again.
+            Colours, premultiplied by alpha, and alpha, `zoom` times smaller than the camera's. They stay until the same
+            thread renders again.
         """
         pictures, mesh = self._unpainted(part, watch)
         self._paint(pictures, mesh, part, watch)
@@ -80,21 +80,21 @@ class LiveRenderer:
     def _paint(self, pictures: Tensor, mesh: Tensor, part: DrivingSignals, watch: Stopwatch) -> None:
         with watch("neural rendering"):
             assert self.head.person.photo is not None
-            self.windows.paint(self.head.person.photo, mesh, part.camera, pictures)
+            self.windows.paint(self.head.person.photo, mesh, part.camera, pictures, zoom=self.zoom)
 
     def _unpainted(
         self, part: DrivingSignals, watch: Stopwatch, sources: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Pictures before windows are painted, and the moved face meshes; sources are written where they are wanted."""
-        person, size = self.head.person, part.camera.width
+        person = self.head.person
         small = part.small_motion or SmallMotion.none(len(part))
-        cameras = part.camera.resized(size // self.zoom)
+        cameras = part.camera.resized(part.camera.width // self.zoom)
         rules = OUR_RULES if self.zoom == 1 else HALF_RATE_RULES
         with watch("motion"):
-            offsets = self.model.offsets(person, part.audio_code, part.eyes).packed
+            offsets = self.head.offsets(self.model, part)
             mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
             rested = rest_in_head(person, part.camera)
-        pictures, rasterised = self._buffers(len(part), size)
+        pictures, rasterised = self._buffers(len(part), cameras.width)
         for index, picture in enumerate(pictures):
             with watch("motion"):
                 geometry = self.head.placed(offsets[index], small[index : index + 1], rested[index])
@@ -103,7 +103,7 @@ class LiveRenderer:
                 features, alpha = (x.numpy() for x in blended(view, self.head.features, rasterised))
                 detail = self.head.detail.numpy()
                 thin, rows = np.float32(THIN), len(alpha[0])
-                finishing.carry_detail(0, rows, features, alpha[0], detail, thin, self.zoom, picture.numpy())
+                finishing.carry_detail(0, rows, features, alpha[0], detail, thin, picture.numpy())
                 if sources is not None:
                     sources[index] = rasterised[0][SOURCE]
         return pictures, mesh
@@ -112,8 +112,8 @@ class LiveRenderer:
         """Pictures, and features and alpha, to write to, of this thread: fresh memory has to be cleared first."""
         buffers = getattr(self._own, "buffers", None)
         if buffers is None or len(buffers[0]) < frames or buffers[0].shape[-1] != size:
-            sides, channels = (size // self.zoom,) * 2, self.head.person.gaussians.features.shape[-1]
-            rasterised = torch.empty(channels, *sides), torch.empty(1, *sides)
+            channels = self.head.person.gaussians.features.shape[-1]
+            rasterised = torch.empty(channels, size, size), torch.empty(1, size, size)
             buffers = self._own.buffers = torch.empty(frames, 4, size, size), rasterised
         return buffers[0][:frames], buffers[1]
 
@@ -121,11 +121,10 @@ class LiveRenderer:
 def composed(
     pictures: Float[Tensor, "frame 4 height width"],
     background: Float[Tensor, "1 3 height width"],
-    zoom: int = 1,
-) -> UInt8[np.ndarray, "frame rows columns 3"]:
-    """Pictures over a background, as 8-bit frames; each pixel of those is the mean of `zoom` x `zoom`."""
+) -> UInt8[np.ndarray, "frame height width 3"]:
+    """Pictures over a background, as 8-bit frames."""
     count, _, height, width = pictures.shape
-    frames = np.empty((count, height // zoom, width // zoom, 3), np.uint8)
+    frames = np.empty((count, height, width, 3), np.uint8)
     for picture, frame in zip(pictures.numpy(), frames, strict=True):
-        finishing.compose(0, len(frame), picture, background[0].numpy(), zoom, frame)
+        finishing.compose(0, height, picture, background[0].numpy(), frame)
     return frames

@@ -22,13 +22,16 @@ def telling_frames(signals: DrivingSignals) -> list[int]:
     return sorted(set(torch.cat([facing, -facing, opening, lids], dim=1).argmax(0).tolist()))
 
 
-def shown_gaussians(model: SDTalk, head: HeadGaussians, signals: DrivingSignals) -> Int[Tensor, " shown"]:
+def shown_gaussians(
+    model: SDTalk, head: HeadGaussians, signals: DrivingSignals, least: float = LEAST_SHOWN
+) -> Int[Tensor, " shown"]:
     """Indices of the Gaussians that show in the photo's own state, or in any of the telling frames.
 
     Args:
         model: The model that made the head.
         head: One person.
         signals: All frames that will be rendered.
+        least: What contributes less is left out, px of a picture of half the size.
     """
 
     @torch.inference_mode()
@@ -42,4 +45,4 @@ def shown_gaussians(model: SDTalk, head: HeadGaussians, signals: DrivingSignals)
 
     frames = [None, *(signals[index : index + 1] for index in telling_frames(signals))]
     seen = in_flight(seen_in, frames, min(torch.get_num_threads(), len(frames)))
-    return (torch.stack(list(seen)).amax(0) > LEAST_SHOWN).nonzero()[:, 0]
+    return (torch.stack(list(seen)).amax(0) > least).nonzero()[:, 0]

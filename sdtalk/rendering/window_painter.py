@@ -49,12 +49,12 @@ class WindowPainter(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(
-        self, planes: Float[Tensor, "window plane size size"], numbers: Float[Tensor, "window number"]
-    ) -> Float[Tensor, "window channel size size"]:
+        self, planes: Float[Tensor, "window plane height width"], numbers: Float[Tensor, "window number"]
+    ) -> Float[Tensor, "window channel height width"]:
         """The correction, for `WindowInputs.painted`.
 
         Args:
-            planes: From `window_inputs`; the size is a multiple of 16.
+            planes: From `window_inputs`, or a part of them; sides are multiples of 16.
             numbers: From `window_inputs`.
         """
         w3 = self.at_eighth.first.in_channels

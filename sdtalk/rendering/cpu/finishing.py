@@ -11,7 +11,7 @@ MIN_WEIGHT = np.float32(1e-4)
 
 
 @fast_kernel
-def carry_detail(first, last, features, alpha, detail, thin, zoom, picture):
+def carry_detail(first, last, features, alpha, detail, thin, picture):
     """Add the photo's detail to rows first:last of a rasterised picture, and close what is nearly opaque.
 
     Args:
@@ -21,8 +21,7 @@ def carry_detail(first, last, features, alpha, detail, thin, zoom, picture):
         alpha: [height, width].
         detail: [rows, columns, 4], the last one unused: a pixel is one load.
         thin: A transmittance T below this becomes T^3 / thin^2.
-        zoom: Every pixel becomes zoom x zoom.
-        picture: [4, zoom * height, zoom * width] out: colours, premultiplied, and alpha.
+        picture: [4, height, width] out: colours, premultiplied, and alpha.
     """
     rows, columns = detail.shape[0], detail.shape[1]
     half_width, half_height = np.float32(columns) * np.float32(0.5), np.float32(rows) * np.float32(0.5)
@@ -31,10 +30,8 @@ def carry_detail(first, last, features, alpha, detail, thin, zoom, picture):
         for column in range(alpha.shape[1]):
             opaque = alpha[row, column]
             if opaque <= 0:
-                for v in range(row * zoom, (row + 1) * zoom):
-                    for u in range(column * zoom, (column + 1) * zoom):
-                        for c in range(4):
-                            picture[c, v, u] = 0
+                for c in range(4):
+                    picture[c, row, column] = 0
                 continue
             through = one - opaque
             if through < thin:
@@ -62,40 +59,27 @@ def carry_detail(first, last, features, alpha, detail, thin, zoom, picture):
                         red += part * detail[v, u, 0]
                         green += part * detail[v, u, 1]
                         blue += part * detail[v, u, 2]
-            red, green, blue = gain * red, gain * green, gain * blue
-            for v in range(row * zoom, (row + 1) * zoom):
-                for u in range(column * zoom, (column + 1) * zoom):
-                    picture[0, v, u], picture[1, v, u], picture[2, v, u] = red, green, blue
-                    picture[3, v, u] = closed
+            picture[0, row, column], picture[1, row, column] = gain * red, gain * green
+            picture[2, row, column], picture[3, row, column] = gain * blue, closed
 
 
 @fast_kernel
-def compose(first, last, picture, background, zoom, frame):
+def compose(first, last, picture, background, frame):
     """Lay rows first:last of a picture over a background, as 8-bit RGB: clamped, rounded.
 
     Args:
         first: Start of the range of rows of the frame.
         last: End of the range.
-        picture: [4, zoom * height, zoom * width] colours, premultiplied, and alpha.
-        background: [3, zoom * height, zoom * width].
-        zoom: The mean of zoom x zoom pixels becomes one.
+        picture: [4, height, width] colours, premultiplied, and alpha.
+        background: [3, height, width].
         frame: [height, width, 3] uint8, out.
     """
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
-    scale = np.float32(255) / np.float32(zoom * zoom)
+    scale = np.float32(255)
     for row in range(first, last):
         line = frame[row]
         for column in range(frame.shape[1]):
-            if zoom == 1:  # the usual case, three times as fast without loops
-                through = one - picture[3, row, column]
-                for c in range(3):
-                    value = picture[c, row, column] + through * background[c, row, column]
-                    line[column, c] = np.uint8(min(max(value, zero), one) * scale + half)
-                continue
+            through = one - picture[3, row, column]
             for c in range(3):
-                total = zero
-                for v in range(row * zoom, (row + 1) * zoom):
-                    for u in range(column * zoom, (column + 1) * zoom):
-                        value = picture[c, v, u] + (one - picture[3, v, u]) * background[c, v, u]
-                        total += min(max(value, zero), one)
-                line[column, c] = np.uint8(total * scale + half)
+                value = picture[c, row, column] + through * background[c, row, column]
+                line[column, c] = np.uint8(min(max(value, zero), one) * scale + half)
