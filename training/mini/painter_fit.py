@@ -21,6 +21,7 @@ from training.mini.painter_losses import (
     Critic,
     FeatureLoss,
     critic_loss,
+    evenness_loss,
     patch_weight,
     pixel_losses,
     pixel_weight,
@@ -30,6 +31,7 @@ from training.mini.painter_report import report_pairs, score_windows, summary
 
 WIDTHS = {"mouth": MOUTH_WIDTH, "eyes": EYE_WIDTH}
 FEATURE_WEIGHT = 0.15
+EVENNESS_WEIGHT = 0.05
 EMA = 0.998
 WARMUP_STEPS = 60
 CRITIC_ALONE = 50
@@ -120,7 +122,8 @@ class PainterRun:
         since_critic = step - s.critic_from
         for group in self.optimiser.param_groups:
             group["lr"] = s.rate * _schedule(step, self._progress())
-        picture = inputs.painted(self._correction(inputs))
+        correction = self._correction(inputs)
+        picture = inputs.painted(correction)
         # outside the mask the real picture: no edge to be seen
         seen = torch.lerp(target, picture, inputs.mask)
         weight = pixel_weight(inputs.mask, DISTANCE_PX * inputs.distances[:, 1:])
@@ -142,7 +145,9 @@ class PainterRun:
             gradient = gradient + factor * towards_real
         if not 0 <= since_critic < CRITIC_ALONE:
             self.optimiser.zero_grad()
-            picture.backward(gradient)
+            picture.backward(gradient, retain_graph=True)
+            losses["uneven"] = evenness_loss(correction, inputs.silent)
+            (EVENNESS_WEIGHT * losses["uneven"]).backward()
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
             self.optimiser.step()
             with torch.no_grad():
