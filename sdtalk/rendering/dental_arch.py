@@ -49,7 +49,7 @@ UPPER_EDGE_MM = (-25.0, -14.0)
 LOWER_EDGE_MM = (-22.5, -16.5)
 """The same for the lower front teeth while the mouth is closed: the upper ones cover them."""
 
-TONGUE_EDGE_MM = (-33.0, -30.0)
+TONGUE_EDGE_MM = (-27.0, -30.0)
 """The same for the lower end of what the tongue shows, behind the lower teeth."""
 
 TONGUE_RADII_MM = (26.0, 20.0)

@@ -40,10 +40,10 @@ LIP_MIDDLES = (13, 14)
 
 UPPER_SHOWN_MM, UPPER_OWN = 1.1, 0.25
 """How far upper front teeth reach below closed lips, and how much of a face's own difference from that is believed: an
-average jaw says little of how long somebody's lips and teeth are. Measured on 71 people, as is what follows."""
+average jaw says little of how long somebody's lips and teeth are. Measured on 71 clips, as is what follows."""
 
 LOWER_SHOWN_MM, LOWER_OWN = 3.0, 0.2
-"""How far lower front teeth reach above the lower lip where it lies at their edge, and the share of what more they would."""
+"""How far lower front teeth reach above the lower lip, and how much more they do per mm that an average jaw would show."""
 
 LOWER_FREE_MM = 10.0
 """They do where lips are so far apart, and less where they are nearer to each other."""
@@ -92,7 +92,9 @@ def unseen_mouth(
     gap = (rest_xy[:, lower_lip].mean(1) - rest_xy[:, upper_lip].mean(1))[:, None]
     moved = moved_xy - rest_xy
     skull, jaw = (moved[:, points].mean(1, keepdim=True) for points in (skull_points, jaw_points))
-    xy = _under_the_lips(arches.placed(rest_xy, skull, jaw + JAW_DROP * gap), rest_xy + skull, moved_xy, aspect)
+    xy = _under_the_lips(
+        arches.placed(rest_xy, skull, jaw + JAW_DROP * gap), rest_xy + skull, moved_xy, aspect
+    )
     drawn, _ = moved_photo(
         arches.picture[None],
         arches.picture_xy.expand(len(xy), -1, -1),

@@ -31,7 +31,7 @@ from training.mini.painter_report import report_pairs, score_windows, summary
 
 WIDTHS = {"mouth": MOUTH_WIDTH, "eyes": EYE_WIDTH}
 FEATURE_WEIGHT = 0.15
-EVENNESS_WEIGHT = 0.05
+EVENNESS_WEIGHT = 0.1
 EMA = 0.998
 WARMUP_STEPS = 60
 CRITIC_ALONE = 50

@@ -47,8 +47,8 @@ def pixel_losses(picture: Tensor, target: Tensor, weight: Tensor) -> tuple[Tenso
 
 
 SILENT_SHADE_PX = 32
-"""Where the photo is silent, light is compared, and may vary, over such distances: with finer ones the least error is to
-wash out teeth and cavity, which lie otherwise in every mouth."""
+"""Where the photo is silent, light is compared, and may vary, over such distances. With finer ones the least error is to
+wash out teeth and cavity, which lie elsewhere in every mouth."""
 
 
 def shade_loss(
@@ -59,16 +59,24 @@ def shade_loss(
     Nobody knows a stranger's teeth: compared pixel by pixel, the best teeth are blurred ones.
     """
     side, step = SILENT_SHADE_PX, SILENT_SHADE_PX // 4
-    share = F.avg_pool2d(silent, side, step)
-    error = F.avg_pool2d((picture - target) * silent, side, step) / share.clamp_min(1e-3)
-    counted = F.avg_pool2d(silent * weight, side, step) * step**2
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, side, step, side // 2)
+
+    error = mean((picture - target) * silent) / mean(silent).clamp_min(1e-3)
+    counted = mean(silent * weight) * step**2
     return (error.abs() * counted).sum() / weight.sum().clamp_min(1) / 3
 
 
 def evenness_loss(
     correction: Float[Tensor, "window channel size size"], silent: Float[Tensor, "window 1 size size"]
 ) -> Tensor:
-    """How far light, and how much teeth show, differ from their own means over `SILENT_SHADE_PX`, where the photo is silent."""
+    """How far corrections differ from their means over `SILENT_SHADE_PX` where the photo is silent.
+
+    Args:
+        correction: For `WindowInputs.painted`.
+        silent: As there.
+    """
     given = F.avg_pool2d(correction, SHADE_PX, SHADE_PX // 2)
     share = F.avg_pool2d(silent, SHADE_PX, SHADE_PX // 2)
     side = 2 * SILENT_SHADE_PX // SHADE_PX + 1
