@@ -223,6 +223,20 @@ def test_a_painter_may_begin_where_a_model_stands(crops: list[FaceCrops]) -> Non
         assert all(torch.equal(value, wanted[name]) for name, value in painter.state_dict().items())
 
 
+def test_a_painter_may_learn_the_silent_part_alone(crops: list[FaceCrops]) -> None:
+    """Elsewhere nothing pulls it away from what it painted before, however far that is from the frame."""
+    bundled = load_model("mini").neural_renderer.mouth
+    pairs = PairSampler(crops, MOUTH, 0).draw(2)
+    inputs = window_inputs(MOUTH, pairs.geometry)
+    assert inputs.silent.sum() > 100
+    losses = {}
+    for alone in (False, True):
+        run = PainterRun("mouth", PainterSettings(only_silent=alone), start=bundled)
+        losses[alone] = run.learn(inputs, pairs.target)
+    assert losses[True]["edges"] < 1e-6 < losses[False]["edges"]
+    assert 0 < losses[True]["pixels"] < losses[False]["pixels"]  # light and shade of the silent part
+
+
 def test_the_report_of_perfect_windows_is_perfect(crops: list[FaceCrops]) -> None:
     checks = report_pairs(crops, MOUTH, sources=2, targets=3)
     assert len(checks) == len(crops) and all(torch.isfinite(c.states).all() for c in checks)
@@ -279,6 +293,8 @@ def test_what_cannot_be_used_is_told(
     ]
     assert train_painter.main([*command, "--manifest", str(manifest)]) == 2
     assert "no clip to learn from" in capsys.readouterr().err
+    assert train_painter.main([*command, "--only-silent"]) == 2
+    assert "nothing to stay with" in capsys.readouterr().err
     assert (
         train_painter.main(["eyes", "--clips", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")])
         == 2
