@@ -23,6 +23,7 @@ from training.mini.painter_losses import (
     Critic,
     FeatureLoss,
     critic_loss,
+    evenness_loss,
     patch_weight,
     pixel_losses,
     pixel_weight,
@@ -110,6 +111,17 @@ def test_pixel_losses_are_weighted_means() -> None:
     torch.testing.assert_close(inside, torch.tensor([[[[2.0, 0.5]]]]), atol=1e-4, rtol=0)
 
 
+def test_light_is_even_where_the_photo_is_silent() -> None:
+    silent = torch.zeros(1, 1, 64, 64)
+    silent[..., 16:48, 16:48] = 1
+    light = torch.full((1, 5, 64, 64), 0.3)
+    light[..., :8, :] = 9.0  # elsewhere it may be what it likes
+    assert evenness_loss(light, silent) == pytest.approx(0, abs=1e-5)
+    banded = torch.full((1, 5, 64, 64), 0.3)
+    banded[..., 24:40, :] = -0.3
+    assert evenness_loss(banded, silent) > 0.15
+
+
 def test_where_the_photo_is_silent_light_and_shade_count_and_detail_does_not() -> None:
     target, weight = torch.full((1, 3, 64, 64), 0.4), torch.ones(1, 1, 64, 64)
     silent = torch.zeros(1, 1, 64, 64)
@@ -118,6 +130,10 @@ def test_where_the_photo_is_silent_light_and_shade_count_and_detail_does_not() -
     stripes[..., ::2] += 0.2
     stripes[..., 1::2] -= 0.2
     assert shade_loss(stripes, target, silent, weight) == pytest.approx(0, abs=1e-6)
+    teeth = target.clone()  # bands higher than the old bound of 8 px
+    teeth[..., 16:32, :] += 0.2
+    teeth[..., 32:48, :] -= 0.2
+    assert shade_loss(teeth, target, silent, weight) < 0.7 * 0.2 * silent.mean()
     outside = torch.where(silent.bool(), target, target + 0.5)
     assert shade_loss(outside, target, silent, weight) == pytest.approx(0, abs=1e-6)
     darker = shade_loss(target - 0.1, target, silent, weight)
@@ -207,6 +223,20 @@ def test_a_painter_may_begin_where_a_model_stands(crops: list[FaceCrops]) -> Non
         assert all(torch.equal(value, wanted[name]) for name, value in painter.state_dict().items())
 
 
+def test_a_painter_may_learn_the_silent_part_alone(crops: list[FaceCrops]) -> None:
+    """Elsewhere nothing pulls it away from what it painted before, however far that is from the frame."""
+    bundled = load_model("mini").neural_renderer.mouth
+    pairs = PairSampler(crops, MOUTH, 0).draw(2)
+    inputs = window_inputs(MOUTH, pairs.geometry)
+    assert inputs.silent.sum() > 100
+    losses = {}
+    for alone in (False, True):
+        run = PainterRun("mouth", PainterSettings(only_silent=alone), start=bundled)
+        losses[alone] = run.learn(inputs, pairs.target)
+    assert losses[True]["edges"] < 1e-6 < losses[False]["edges"]
+    assert 0 < losses[True]["pixels"] < losses[False]["pixels"]  # light and shade of the silent part
+
+
 def test_the_report_of_perfect_windows_is_perfect(crops: list[FaceCrops]) -> None:
     checks = report_pairs(crops, MOUTH, sources=2, targets=3)
     assert len(checks) == len(crops) and all(torch.isfinite(c.states).all() for c in checks)
@@ -263,6 +293,8 @@ def test_what_cannot_be_used_is_told(
     ]
     assert train_painter.main([*command, "--manifest", str(manifest)]) == 2
     assert "no clip to learn from" in capsys.readouterr().err
+    assert train_painter.main([*command, "--only-silent"]) == 2
+    assert "nothing to stay with" in capsys.readouterr().err
     assert (
         train_painter.main(["eyes", "--clips", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")])
         == 2

@@ -6,7 +6,13 @@ import torch
 from test_window_renderer import FACE, facing, geometry_of, opened
 
 from sdtalk.motion.face_motion import moved_face
-from sdtalk.rendering.dental_arch import LOWER_WIDTHS_MM, PX_PER_MM, UPPER_WIDTHS_MM, DentalArches
+from sdtalk.rendering.dental_arch import (
+    LOWER_WIDTHS_MM,
+    PX_PER_MM,
+    STRIP_COLUMNS,
+    UPPER_WIDTHS_MM,
+    DentalArches,
+)
 from sdtalk.rendering.face_windows import MOUTH, RIGHT_EYE
 from sdtalk.rendering.window_geometry import WindowGeometry
 from sdtalk.rendering.window_inputs import FADE, correction_count, window_inputs
@@ -27,8 +33,8 @@ def opening(amount: float) -> WindowGeometry:
 
 
 def test_teeth_are_as_wide_as_teeth_and_an_arch_is_symmetric() -> None:
-    upper, lower = ARCHES.picture[:2].chunk(2, 1)
-    assert not upper[1].any() and not lower[0].any()
+    upper, lower, tongue = ARCHES.picture.chunk(3, 1)
+    assert not upper[1].any() and not lower[0].any() and not tongue[:2].any()
     for drawn, widths in ((upper[0], UPPER_WIDTHS_MM), (lower[1], LOWER_WIDTHS_MM)):
         torch.testing.assert_close(drawn, drawn.flip(1), atol=1e-3, rtol=0)
         row = drawn[drawn.amax(1).argmax()][drawn.shape[1] // 2 :]
@@ -45,7 +51,7 @@ def test_arches_hang_on_the_face_as_an_affine_map_would_carry_them() -> None:
     torch.testing.assert_close(
         ARCHES.weights @ (FACE.mean_face @ turn + 2), places @ turn + 2, atol=1e-4, rtol=0
     )
-    edges = places[: len(places) // 4]  # of the upper arch
+    edges = places[:STRIP_COLUMNS]  # of the upper arch
     middle = edges[len(edges) // 2]
     nose = FACE.mean_face[SKULL].mean(0)
     assert abs(middle[0]) < 0.2 * MM and 20 * MM < nose[1] - middle[1] < 30 * MM

@@ -46,18 +46,25 @@ LOWER_RADII_MM = (25.0, 32.0)
 UPPER_EDGE_MM = (-25.0, -14.0)
 """Where the edges of the upper front teeth lie: above the base of the nose, and before it."""
 
-LOWER_EDGE_MM = (-20.5, -16.5)
+LOWER_EDGE_MM = (-22.5, -16.5)
 """The same for the lower front teeth while the mouth is closed: the upper ones cover them."""
+
+TONGUE_EDGE_MM = (-27.0, -30.0)
+"""The same for the lower end of what the tongue shows, behind the lower teeth."""
+
+TONGUE_RADII_MM = (26.0, 20.0)
+TONGUE_MM = 30.0
+"""How wide it is."""
 
 STRIP_COLUMNS = 29
 
 
 @dataclass(frozen=True)
 class DentalArches:
-    """Both arches as a textured mesh that hangs on the face mesh.
+    """Both arches, and a tongue behind the lower one, as a textured mesh that hangs on the face mesh.
 
     Attributes:
-        picture: What is drawn: brightness of upper teeth, of lower teeth, how far there is gum.
+        picture: What is drawn: brightness of upper teeth, of lower teeth, how far there is gum or tongue.
         picture_xy: Where the points lie in it, px.
         weights: The points as combinations of the face mesh of a closed mouth: affine with the whole face, and
             shifted to the base of its nose.
@@ -77,12 +84,19 @@ class DentalArches:
         lower = _drawn(LOWER_WIDTHS_MM, LOWER_HEIGHTS_MM, LOWER_EDGES_MM).flip(1)
         none, rows, columns = torch.zeros_like(upper[:1]), float(upper.shape[1]), float(upper.shape[2])
         picture = torch.cat(
-            [torch.stack([upper[0], none[0], upper[1]]), torch.stack([none[0], lower[0], lower[1]])], 1
+            [
+                torch.stack([upper[0], none[0], upper[1]]),
+                torch.stack([none[0], lower[0], lower[1]]),
+                torch.stack([none[0], none[0], _tongue()]),
+            ],
+            1,
         )
         across = torch.linspace(0, columns, STRIP_COLUMNS)
-        lines = [torch.stack([across, torch.full_like(across, y)], -1) for y in (rows, 0, rows, 2 * rows)]
+        ends = (rows, 0, rows, 2 * rows, 3 * rows, 2 * rows)
+        lines = [torch.stack([across, torch.full_like(across, y)], -1) for y in ends]
         places = [_places(UPPER_RADII_MM, UPPER_EDGE_MM, 1.0), _places(LOWER_RADII_MM, LOWER_EDGE_MM, -1.0)]
-        triangles = torch.cat([_strip(0), _strip(2 * STRIP_COLUMNS)])
+        places.append(_places(TONGUE_RADII_MM, TONGUE_EDGE_MM, 1.0))
+        triangles = torch.cat([_strip(2 * STRIP_COLUMNS * part) for part in range(3)])
         return cls(picture, torch.cat(lines), _hung(torch.cat(places)), triangles)
 
     @classmethod
@@ -106,8 +120,8 @@ class DentalArches:
             skull: How far the upper teeth have moved from there.
             jaw: How far the lower ones have moved from where they are while the mouth is closed.
         """
-        upper, lower = (self.weights @ rest_xy).chunk(2, 1)
-        return torch.cat([upper + skull, lower + jaw], 1)
+        upper, lower, tongue = (self.weights @ rest_xy).chunk(3, 1)
+        return torch.cat([upper + skull, lower + jaw, tongue + jaw], 1)
 
 
 def _strip(first: int) -> Int[Tensor, "triangle 3"]:
@@ -170,6 +184,16 @@ def _drawn(
     share = share.clamp(0, 1)
     bright = (1 - 0.35 * aside**4) * (0.86 + 0.2 * share - 0.22 * share.square())
     return F.avg_pool2d(torch.stack([bright * present, gum])[None], SAMPLES)[0]
+
+
+def _tongue() -> Float[Tensor, "height width"]:
+    """How far a tongue is seen: round, its ridge in the light."""
+    fine = PX_PER_MM * SAMPLES
+    along = (torch.arange(round(2 * HALF_LENGTH_MM * fine)) + 0.5) / fine - HALF_LENGTH_MM
+    up = HEIGHT_MM - (torch.arange(round(HEIGHT_MM * fine)) + 0.5)[:, None] / fine
+    across = (2 * along / TONGUE_MM).square()
+    top = HEIGHT_MM - 3.0 - 5.0 * across
+    return F.avg_pool2d(((_step(top - up, 6.0)) * _step(1 - across, 0.8))[None, None], SAMPLES)[0, 0]
 
 
 def _step(distance_mm: Tensor, softness_mm: float) -> Tensor:

@@ -47,7 +47,7 @@ EDGE_PX = 0.7
 SILENT_PX = 1.5
 """The photo is silent so far inside of the opening; nearer to its edge lips are painted."""
 
-FADE = 0.7
+FADE = 0.15
 """The painter may show so much more or less of drawn teeth. Free to hide them, it paints a flat light band instead."""
 
 LIGHT = 1.5

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -21,6 +22,7 @@ from training.mini.painter_losses import (
     Critic,
     FeatureLoss,
     critic_loss,
+    evenness_loss,
     patch_weight,
     pixel_losses,
     pixel_weight,
@@ -30,6 +32,7 @@ from training.mini.painter_report import report_pairs, score_windows, summary
 
 WIDTHS = {"mouth": MOUTH_WIDTH, "eyes": EYE_WIDTH}
 FEATURE_WEIGHT = 0.15
+EVENNESS_WEIGHT = 0.1
 EMA = 0.998
 WARMUP_STEPS = 60
 CRITIC_ALONE = 50
@@ -51,6 +54,7 @@ class PainterSettings:
         critic_share: Length of its gradient at the picture, over that of the other losses.
         seed: Of everything random.
         every: Steps between checkpoints and reports.
+        only_silent: Learn only to light what a photo does not show, and stay elsewhere with what the run starts from.
         workers: Processes that draw pairs, for a GPU; 0: a thread.
         max_seconds: The run ends, and its rate has fallen, after so many seconds, if not by its steps.
     """
@@ -62,6 +66,7 @@ class PainterSettings:
     critic_share: float = 0.4
     seed: int = 0
     every: int = 500
+    only_silent: bool = False
     workers: int = 0
     max_seconds: float | None = None
 
@@ -82,6 +87,7 @@ class PainterRun:
         self.painter = WindowPainter(self.window, WIDTHS[name])
         if start is not None:
             self.painter.load_state_dict(start.state_dict())
+        self.before = deepcopy(self.painter).requires_grad_(False).to(self.device) if settings.only_silent else None
         self.painter.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WindowPainter(self.window, WIDTHS[name]).requires_grad_(False).to(self.device)
         self.average.load_state_dict(self.painter.state_dict())
@@ -120,21 +126,27 @@ class PainterRun:
         since_critic = step - s.critic_from
         for group in self.optimiser.param_groups:
             group["lr"] = s.rate * _schedule(step, self._progress())
-        picture = inputs.painted(self._correction(inputs))
+        correction = self._correction(self.painter, inputs)
+        picture = inputs.painted(correction)
+        wanted = target
+        if self.before is not None:
+            with torch.no_grad():
+                wanted = inputs.painted(self._correction(self.before, inputs))
         # outside the mask the real picture: no edge to be seen
-        seen = torch.lerp(target, picture, inputs.mask)
+        seen = torch.lerp(wanted, picture, inputs.mask)
         weight = pixel_weight(inputs.mask, DISTANCE_PX * inputs.distances[:, 1:])
-        plain, edges = pixel_losses(picture, target, weight * (1 - inputs.silent))
+        plain, edges = pixel_losses(picture, wanted, weight * (1 - inputs.silent))
         plain = plain + shade_loss(picture, target, inputs.silent, weight)
         with torch.autocast(self.device.type, torch.bfloat16):
-            features = self.features(torch.lerp(seen, target, inputs.silent), target)
+            features = self.features(torch.lerp(seen, wanted, inputs.silent), wanted)
         losses = {"pixels": plain, "edges": edges, "features": features}
         (gradient,) = torch.autograd.grad(
             plain + edges + FEATURE_WEIGHT * features, picture, retain_graph=True
         )
         if since_critic >= 0:
             # elsewhere the painter could not do better
-            weight = weight * inputs.detail.maximum(inputs.silent)
+            free = inputs.silent if self.before is not None else inputs.detail.maximum(inputs.silent)
+            weight = weight * free
             losses["critic"] = self._teach_critic(inputs, seen.detach(), target, weight)
             share = s.critic_share * min(max((since_critic - CRITIC_ALONE) / CRITIC_RAMP, 0.0), 1.0)
             losses["fooled"], towards_real = self._judged(inputs, seen, picture, weight)
@@ -142,7 +154,9 @@ class PainterRun:
             gradient = gradient + factor * towards_real
         if not 0 <= since_critic < CRITIC_ALONE:
             self.optimiser.zero_grad()
-            picture.backward(gradient)
+            picture.backward(gradient, retain_graph=True)
+            losses["uneven"] = evenness_loss(correction, inputs.silent)
+            (EVENNESS_WEIGHT * losses["uneven"]).backward()
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
             self.optimiser.step()
             with torch.no_grad():
@@ -152,9 +166,9 @@ class PainterRun:
         losses["moved"] = ((picture - inputs.base).abs() * inputs.mask).sum() / inputs.mask.sum() / 3
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _correction(self, inputs: WindowInputs) -> Tensor:
+    def _correction(self, painter: WindowPainter, inputs: WindowInputs) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
-            return self.painter(inputs.planes.to(memory_format=torch.channels_last), inputs.numbers).float()
+            return painter(inputs.planes.to(memory_format=torch.channels_last), inputs.numbers).float()
 
     def _teach_critic(self, inputs: WindowInputs, painted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):

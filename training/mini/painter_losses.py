@@ -46,6 +46,11 @@ def pixel_losses(picture: Tensor, target: Tensor, weight: Tensor) -> tuple[Tenso
     return plain, edges
 
 
+SILENT_SHADE_PX = 32
+"""Where the photo is silent, light is compared, and may vary, over such distances. With finer ones the least error is to
+wash out teeth and cavity, which lie elsewhere in every mouth."""
+
+
 def shade_loss(
     picture: Tensor, target: Tensor, silent: Float[Tensor, "window 1 size size"], weight: Tensor
 ) -> Tensor:
@@ -53,10 +58,34 @@ def shade_loss(
 
     Nobody knows a stranger's teeth: compared pixel by pixel, the best teeth are blurred ones.
     """
-    share = F.avg_pool2d(silent, SHADE_PX, SHADE_PX // 2)
-    error = F.avg_pool2d((picture - target) * silent, SHADE_PX, SHADE_PX // 2) / share.clamp_min(1e-3)
-    counted = F.avg_pool2d(silent * weight, SHADE_PX, SHADE_PX // 2) * (SHADE_PX // 2) ** 2
+    side, step = SILENT_SHADE_PX, SILENT_SHADE_PX // 4
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, side, step, side // 2)
+
+    error = mean((picture - target) * silent) / mean(silent).clamp_min(1e-3)
+    counted = mean(silent * weight) * step**2
     return (error.abs() * counted).sum() / weight.sum().clamp_min(1) / 3
+
+
+def evenness_loss(
+    correction: Float[Tensor, "window channel size size"], silent: Float[Tensor, "window 1 size size"]
+) -> Tensor:
+    """How far corrections differ from their means over `SILENT_SHADE_PX` where the photo is silent.
+
+    Args:
+        correction: For `WindowInputs.painted`.
+        silent: As there.
+    """
+    given = F.avg_pool2d(correction, SHADE_PX, SHADE_PX // 2)
+    share = F.avg_pool2d(silent, SHADE_PX, SHADE_PX // 2)
+    side = 2 * SILENT_SHADE_PX // SHADE_PX + 1
+
+    def spread(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, side, 1, side // 2)
+
+    mean = spread(given * share) / spread(share).clamp_min(1e-3)
+    return ((given - mean).abs() * share).sum() / share.sum().clamp_min(1) / given.shape[1]
 
 
 class FeatureLoss(nn.Module):

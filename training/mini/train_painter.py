@@ -60,12 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--start", help="mini, a folder, or USER/NAME: go on from its painter, not from nothing"
     )
+    parser.add_argument(
+        "--only-silent", action="store_true",
+        help="learn only to light what photos do not show, and stay elsewhere with what --start paints",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or auto")
     a = parser.parse_args(argv)
     begun = time.monotonic()
     settings = PainterSettings(**{f.name: getattr(a, f.name) for f in fields(PainterSettings)})
     try:
         device = choose_device(a.device)
+        if a.only_silent and a.start is None:
+            raise InputError("--only-silent", "there is nothing to stay with", "Give --start as well.")
         start = None if a.start is None else _painter_of(a.start, a.window)
         withheld = withheld_videos(a.manifest, a.rights)
         clips, dev = [], []
