@@ -131,11 +131,11 @@ def test_a_run_that_has_only_so_long_ends_with_a_checkpoint_to_go_on_from(tmp_pa
 @pytest.mark.parametrize("stage", [1, 2])
 def test_accumulated_samples_are_a_larger_batch(tmp_path, data, stage) -> None:
     # Adam turns noise into whole steps where a gradient is nothing but noise: a larger eps compares what is learned
-    optimiser = {"rates": dict.fromkeys(RATES[stage], 1e-4), "eps": 1e-4}
+    optimiser = {"rates": dict.fromkeys(RATES[stage], 1e-4), "eps": 1e-2}
     options = {"size": "mini", "stage": stage, "steps": 2, "optimiser": optimiser}
     at_once = run(settings_file(tmp_path / "a", data["mini"], batch_size=2, **options))
     in_turn = run(settings_file(tmp_path / "b", data["mini"], accumulation=2, **options))
-    assert 0 < farthest(weights(at_once.checkpoint(2)), weights(in_turn.checkpoint(2))) < 1e-5
+    assert 0 < farthest(weights(at_once.checkpoint(2)), weights(in_turn.checkpoint(2))) < 1e-6
 
 
 @pytest.mark.parametrize("size, stage", [("mini", 2), ("base", 1)])

@@ -77,7 +77,8 @@ def layer_priors(
         plane: The lifting plane of each person.
         camera: The source camera of each person.
         priors: The plane priors of each person.
-        lying: Gaussians that the photo shows lie in its surface; False: they are upright, as in SDTalk 0.1.
+        lying: Gaussians that the photo shows lie in its surface; False: they are upright, and the face goes on at the
+            head's back, as in SDTalk 0.1.
     """
     size = colours.shape[-1]
     rays = lifting_rays(camera, plane)
@@ -90,7 +91,11 @@ def layer_priors(
     of_back = identity_quats(plane), torch.ones_like(plane)
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
-    hidden = _behind_the_head(colours, mask, priors, cell[:, 0])
+    hidden = (
+        _behind_the_head(colours, mask, priors, cell[:, 0])
+        if lying
+        else _around_the_face(colours, mask, priors)
+    )
     layers = {}
     for name, offset, (quats, stretch), hues, sigma, sharpness, seen in (
         ("back", back, of_back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
@@ -129,6 +134,16 @@ def _behind_the_head(
         above = fill_outwards(c, hair) if hair.any() else below
         made.append(torch.lerp(below, above, smoothstep((height - NAPE_END) / (NAPE_TOP - NAPE_END))))
     return torch.stack(made)
+
+
+def _around_the_face(
+    colours: Float[Tensor, "batch 3 size size"],
+    mask: Float[Tensor, "batch 1 size size"],
+    priors: list[PlanePrior],
+) -> Float[Tensor, "batch 3 size size"]:
+    """Colours of what lies around the skin of a face, eyes and mouth among it, continued behind it."""
+    known = [(m[0] > INSIDE) & (p.support[0] < 0.5) for m, p in zip(mask, priors, strict=True)]
+    return torch.stack([fill_outwards(c, k) for c, k in zip(colours, known, strict=True)])
 
 
 def _source_positions(size: int, like: Tensor) -> Float[Tensor, "point 3"]:

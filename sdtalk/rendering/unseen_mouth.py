@@ -43,7 +43,7 @@ UPPER_SHOWN_MM, UPPER_OWN = 1.1, 0.25
 average jaw says little of how long somebody's lips and teeth are. Measured on 71 clips, as is what follows."""
 
 LOWER_SHOWN_MM, LOWER_OWN = 3.0, 0.2
-"""How far lower front teeth reach above the lower lip, and how much more they do per mm that an average jaw would show."""
+"""How far lower front teeth reach above the lower lip, and how much more per mm that an average jaw would show."""
 
 LOWER_FREE_MM = 10.0
 """They do where lips are so far apart, and less where they are nearer to each other."""

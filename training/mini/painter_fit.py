@@ -87,7 +87,9 @@ class PainterRun:
         self.painter = WindowPainter(self.window, WIDTHS[name])
         if start is not None:
             self.painter.load_state_dict(start.state_dict())
-        self.before = deepcopy(self.painter).requires_grad_(False).to(self.device) if settings.only_silent else None
+        self.before = (
+            deepcopy(self.painter).requires_grad_(False).to(self.device) if settings.only_silent else None
+        )
         self.painter.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WindowPainter(self.window, WIDTHS[name]).requires_grad_(False).to(self.device)
         self.average.load_state_dict(self.painter.state_dict())
