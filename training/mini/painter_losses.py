@@ -47,8 +47,8 @@ def pixel_losses(picture: Tensor, target: Tensor, weight: Tensor) -> tuple[Tenso
 
 
 SILENT_SHADE_PX = 32
-"""Where the photo is silent, light is compared, and may vary, over such distances. Finer ones are best served by washing
-out teeth and cavity, which lie elsewhere in every mouth."""
+"""Where the photo is silent, light is compared, and may vary, over such distances. Finer ones are best served by
+washing out teeth and cavity, which lie elsewhere in every mouth."""
 
 
 def shade_loss(
