@@ -67,6 +67,8 @@ class SDTalkConfig:
 
     # False: Gaussians that the photo shows are upright instead of lying in its surface, and leave stripes when it turns
     lying_gaussians: bool = added(True, since=2, before=False)
+    # False: what lies around the skin of a face, its eyes too, goes on behind it, and shows when it turns
+    hair_behind: bool = added(True, since=2, before=False)
 
     # image encoder: a small U-Net, or DINOv2 with a feature pyramid
     image_encoder: str = "unet"

@@ -18,7 +18,7 @@ from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
 
 TABLE_4 = ("completion_branch", "fine_field")
 ALL = [(size, switch) for size in ("mini", "base") for switch in TABLE_4] + [
-    ("mini", s) for s in (*PRIORS, "lying_gaussians")
+    ("mini", s) for s in (*PRIORS, "lying_gaussians", "hair_behind")
 ]
 TWO_SIZES = pytest.mark.parametrize("size", ["mini", "base"])
 GAUSSIANS = tuple(Gaussians.__annotations__)
@@ -257,6 +257,16 @@ def test_without_lying_gaussians_they_are_upright_and_only_deep() -> None:
     assert differing(head, lying) == {"quats", "scales", "detail"}
     moved = [h.gaussians.scales[:, COMPLETION_POINTS:].mean((0, 1)) for h in (head, lying)]
     assert moved[0].argmax() == 2 and moved[1].argmax() == 0
+
+
+@torch.no_grad()
+def test_without_hair_behind_only_the_hidden_layer_has_other_colours() -> None:
+    whole, bare = whole_and_ablated("mini", "hair_behind")
+    head, haired = head_of(bare), head_of(whole)
+    assert differing(head, haired) <= {"features", "detail"}
+    changed = (head.gaussians.features != haired.gaussians.features).any(-1)[0, COMPLETION_POINTS:]
+    back, front = changed.chunk(2)
+    assert back.any() and not front.any()
 
 
 @torch.no_grad()

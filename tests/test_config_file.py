@@ -39,6 +39,7 @@ LATER = (
     "still_shoulders",
     "canonical_positions",
     "lying_gaussians",
+    "hair_behind",
 )
 """Fields that came after the first models were saved, and before config.json had a number."""
 

@@ -68,6 +68,7 @@ def layer_priors(
     camera: Camera,
     priors: list[PlanePrior],
     lying: bool = True,
+    hair_behind: bool = True,
 ) -> LayerPriors:
     """Lay the photo's pixels on the surface of each head, and what they leave to guess behind it.
 
@@ -77,8 +78,8 @@ def layer_priors(
         plane: The lifting plane of each person.
         camera: The source camera of each person.
         priors: The plane priors of each person.
-        lying: Gaussians that the photo shows lie in its surface; False: they are upright, and the face goes on at the
-            head's back, as in SDTalk 0.1.
+        lying: Gaussians that the photo shows lie in its surface; False: they are upright, as in SDTalk 0.1.
+        hair_behind: A head has hair at its back; False: what lies around the face goes on there, as in SDTalk 0.1.
     """
     size = colours.shape[-1]
     rays = lifting_rays(camera, plane)
@@ -91,11 +92,10 @@ def layer_priors(
     of_back = identity_quats(plane), torch.ones_like(plane)
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
-    hidden = (
-        _behind_the_head(colours, mask, priors, cell[:, 0])
-        if lying
-        else _around_the_face(colours, mask, priors)
-    )
+    if hair_behind:
+        hidden = _behind_the_head(colours, mask, priors, cell[:, 0])
+    else:
+        hidden = _around_the_face(colours, mask, priors)
     layers = {}
     for name, offset, (quats, stretch), hues, sigma, sharpness, seen in (
         ("back", back, of_back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),

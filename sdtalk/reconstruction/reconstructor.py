@@ -119,7 +119,9 @@ class Reconstructor(nn.Module):
         colours = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)
         small_mask = F.interpolate(mask, size=(size, size), mode="bilinear", antialias=True)
         local, code = self.encoder(self._picture(image, small_mask, priors))
-        around = layer_priors(colours, small_mask, plane, track.camera, priors, c.lying_gaussians)
+        around = layer_priors(
+            colours, small_mask, plane, track.camera, priors, c.lying_gaussians, c.hair_behind
+        )
         if not c.prior_colour:
             around = LayerPriors(around.back.without_colour(), around.front.without_colour())
         layers = self.visible_branch(local, plane, track.camera, around)
