@@ -22,13 +22,11 @@ BACK_SIGMA = 1.2
 FRONT_SHARPNESS, BACK_SHARPNESS = 2.0, 8.0
 """Opacity is the mask to this power: neighbours overlap, and what is hidden must not widen the outline."""
 
-
 INSIDE, OUTSIDE = 0.9, 0.5
 """The mask of a cell that surely shows the person, and of one that does not."""
 
 OUTLINE_REACH = 0.1
 """What turns into view continues what lies so far from the outline of a head, head-space units."""
-
 
 HAIR_ABOVE = 0.1
 """Where an outline is taken for hair, head-space units: from the eyes' height up."""

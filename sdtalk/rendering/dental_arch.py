@@ -1,7 +1,7 @@
 """Dental arches: teeth of textbook proportions, drawn inside of an open mouth where the photo shows none.
 
-Upper teeth keep their place on the skull, lower teeth follow the jaw. The painter only lights them, and hides those
-that a person does not show; without them it paints the mean of all teeth, a soft light band. Widths and heights of
+Upper teeth keep their place on the skull, lower teeth follow the jaw. The painter only lights them; without
+them it paints the mean of all teeth, a soft light band. Widths and heights of
 crowns are the usual means of dental anatomy; where the edges lie was found by correlation with people talking.
 """
 

@@ -156,9 +156,8 @@ class PainterRun:
             gradient = gradient + factor * towards_real
         if not 0 <= since_critic < CRITIC_ALONE:
             self.optimiser.zero_grad()
-            picture.backward(gradient, retain_graph=True)
             losses["uneven"] = evenness_loss(correction, inputs.silent)
-            (EVENNESS_WEIGHT * losses["uneven"]).backward()
+            torch.autograd.backward((picture, EVENNESS_WEIGHT * losses["uneven"]), (gradient, None))
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
             self.optimiser.step()
             with torch.no_grad():
