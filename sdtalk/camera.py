@@ -137,6 +137,10 @@ class Camera:
         shift[:, 0, 2], shift[:, 1, 2] = left, top
         return Camera(self.world_to_camera, self.intrinsics - shift, size, size)
 
+    def with_margin(self, margin: int) -> "Camera":
+        """The same view, of which so many px more are drawn on each side of a square image."""
+        return self.window(-margin, -margin, self.width + 2 * margin)
+
     def to(self, device: torch.device | str) -> "Camera":
         """Move to a device."""
         return Camera(self.world_to_camera.to(device), self.intrinsics.to(device), self.width, self.height)

@@ -38,7 +38,7 @@ from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
-from sdtalk.rendering.photo_detail import carried_detail, photo_detail
+from sdtalk.rendering.photo_detail import carried_detail, photo_detail, rasterise_by_shift
 from sdtalk.rendering.rasteriser import OnCuda, rasterise
 from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
@@ -215,7 +215,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         if margin:
             if image.shape[-1] == rest.width:
                 image, mask = (F.pad(x, (margin,) * 4, mode="reflect") for x in (image, mask))
-            track = replace(track, camera=rest.window(-margin, -margin, image.shape[-1]))
+            track = replace(track, camera=rest.with_margin(margin))
         if self.config.priors:
             image = foreground(image, mask)
         static = self.reconstructor(image, mask, track)
@@ -358,7 +358,11 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             return Frame(colours, picture.alpha, picture.features[:, RGB])
         with full_float32(camera.world_to_camera.device):
             gaussians = posed(animated.gaussians, head, camera)
-        picture = rasterise(gaussians, camera, on_cuda=self.on_cuda)
+        if self.config.prior_colour and self.config.detail_by_shift:
+            photo = head.rest.with_margin(self.config.margin_px)
+            picture = rasterise_by_shift(gaussians, camera, photo, self.on_cuda)
+        else:
+            picture = rasterise(gaussians, camera, on_cuda=self.on_cuda)
         rasterised = picture.features[:, RGB]
         source = picture.features[:, SOURCE]
         colours = rasterised if head.detail is None else rasterised + carried_detail(source, head.detail)

@@ -18,7 +18,7 @@ from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
 
 TABLE_4 = ("completion_branch", "fine_field")
 ALL = [(size, switch) for size in ("mini", "base") for switch in TABLE_4] + [
-    ("mini", s) for s in (*PRIORS, "lying_gaussians", "hair_behind")
+    ("mini", s) for s in (*PRIORS, "lying_gaussians", "hair_behind", "detail_by_shift")
 ]
 TWO_SIZES = pytest.mark.parametrize("size", ["mini", "base"])
 GAUSSIANS = tuple(Gaussians.__annotations__)
@@ -267,6 +267,15 @@ def test_without_hair_behind_only_the_hidden_layer_has_other_colours() -> None:
     changed = (head.gaussians.features != haired.gaussians.features).any(-1)[0, COMPLETION_POINTS:]
     back, front = changed.chunk(2)
     assert back.any() and not front.any()
+
+
+@torch.no_grad()
+def test_without_detail_by_shift_heads_are_the_same_and_pictures_are_not() -> None:
+    whole, by_place = whole_and_ablated("mini", "detail_by_shift")
+    assert differing(head_of(by_place), head_of(whole)) == set()
+    frame, other = frame_of(by_place), frame_of(whole)
+    assert torch.equal(frame.alpha, other.alpha) and torch.equal(frame.rasterised, other.rasterised)
+    assert (frame.colours - other.colours).abs().max() > 1e-3
 
 
 @torch.no_grad()

@@ -20,15 +20,13 @@ from sdtalk.head import HeadGaussians, moved_mesh, posed, rest_in_head
 from sdtalk.image import read_picture, to_frames
 from sdtalk.live.asked import PATCH, asked_gaussians
 from sdtalk.live.in_flight import in_flight
-from sdtalk.live.renderer import THIN, LiveRenderer, composed
+from sdtalk.live.renderer import LiveRenderer, composed
 from sdtalk.live.shown import shown_gaussians, telling_frames
 from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.options import TalkOptions
 from sdtalk.pipeline import SDTalkPipeline
-from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.face_windows import MOUTH
-from sdtalk.rendering.photo_detail import carried_detail
 from sdtalk.stream import render_frames, render_on_time
 from sdtalk.talk import Talk
 
@@ -133,25 +131,6 @@ def test_placed_gaussians_are_animated_and_posed_ones(pipeline, live, some) -> N
         for name, array in zip(("means", "quats", "scales", "opacities"), found, strict=True):
             theirs = getattr(wanted, name)[0, order]
             torch.testing.assert_close(torch.from_numpy(array), theirs, atol=1e-5, rtol=0)
-
-
-def test_detail_is_carried_as_plain_pytorch_does() -> None:
-    torch.manual_seed(0)
-    alpha = torch.rand(1, 1, 24, 40).where(torch.rand(1, 1, 24, 40) > 0.3, 0)
-    weight = alpha * torch.rand(1, 1, 24, 40).where(torch.rand(1, 1, 24, 40) > 0.2, 0)
-    place = (torch.rand(1, 2, 24, 40) * 2.4 - 1.2) * weight  # also beyond the photo's border
-    colours, detail = torch.rand(1, 3, 24, 40) * alpha, torch.rand(1, 3, 30, 30) - 0.5
-    source = torch.cat([place, weight], 1)
-    closed = torch.where(1 - alpha < THIN, 1 - (1 - alpha) ** 3 / THIN**2, alpha)
-    wanted = (colours + carried_detail(source, detail)) * (closed / alpha.clamp_min(1e-9)) * (alpha > 0)
-    rows = torch.cat([detail, torch.zeros(1, 1, 30, 30)], 1)[0].permute(1, 2, 0).contiguous().numpy()
-    picture = np.empty((4, 24, 40), np.float32)
-    planes = torch.cat([colours, source], 1)[0].numpy(), alpha[0, 0].numpy()
-    finishing.carry_detail(0, 24, *planes, rows, np.float32(THIN), picture)
-    # where next to nothing comes from the photo, plain PyTorch divides by a floor
-    sure = ((weight > 1e-3) | (weight == 0))[0].expand(3, -1, -1)
-    torch.testing.assert_close(torch.from_numpy(picture[:3])[sure], wanted[0][sure], atol=2e-5, rtol=0)
-    torch.testing.assert_close(torch.from_numpy(picture[3]), closed[0, 0] * (alpha[0, 0] > 0))
 
 
 def test_composed_frames_are_those_of_plain_pytorch() -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sdtalk.camera import Camera
 from sdtalk.driving import DrivingSignals
 from sdtalk.gaussians import MIN_SCALE
 from sdtalk.head import HeadGaussians
@@ -37,6 +38,7 @@ class LiveHead:
             the first take part in facial motion [M].
         rest_offsets: What the fields say of the photo's state, see `GaussianDelta.packed`.
         detail: What the photo shows beyond these Gaussians, see `HeadGaussians.detail`; a fourth channel is unused.
+        photo: The source camera with the photo's margin.
     """
 
     person: HeadGaussians
@@ -47,6 +49,7 @@ class LiveHead:
     weights: tuple[np.ndarray, np.ndarray, np.ndarray]
     rest_offsets: Float[Tensor, "moved 11"]
     detail: Float[Tensor, "padded padded 4"]
+    photo: Camera
 
     @classmethod
     @torch.inference_mode()
@@ -63,8 +66,7 @@ class LiveHead:
         person = head.only(shown)
         assert person.photo is not None and person.brows is not None and person.audio_code is not None
         image, first = person.photo.image, person.completion_canonical.shape[1]
-        margin = (image.shape[-1] - person.rest.width) // 2
-        camera = person.rest.window(-margin, -margin, image.shape[-1])
+        camera = person.rest.with_margin(model.config.margin_px)
         detail = photo_detail(image if zoom == 1 else _softened(image), person.gaussians, camera)
         moved = person.moved_by_fields
         still = torch.ones(person.head_weight.shape[1], dtype=torch.bool).index_fill(0, moved, False)
@@ -90,6 +92,7 @@ class LiveHead:
             ),
             rest_offsets=rest_offsets if answers is None else rest_offsets[answers],
             detail=torch.cat([detail, torch.zeros_like(detail[:, :1])], 1)[0].permute(1, 2, 0).contiguous(),
+            photo=camera,
         )
 
     def offsets(self, model: SDTalk, part: DrivingSignals) -> Float[Tensor, "frame moved 11"]:

@@ -22,6 +22,7 @@ from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.reconstruction.activations import SOURCE
 from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.cpu.backend import blended, prepared
+from sdtalk.rendering.photo_detail import PhotoPlaces, from_shifts
 from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
 from sdtalk.rendering.window_renderer import WindowRenderer
 from sdtalk.stopwatch import Stopwatch
@@ -50,6 +51,7 @@ class LiveRenderer:
         self.windows = deepcopy(model.neural_renderer)
         if knows_bfloat16():
             self.windows.to(torch.bfloat16)
+        self.by_shift = model.config.detail_by_shift
         self._own = threading.local()
 
     @torch.inference_mode()
@@ -94,28 +96,35 @@ class LiveRenderer:
             offsets = self.head.offsets(self.model, part)
             mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
             rested = rest_in_head(person, part.camera)
-        pictures, rasterised = self._buffers(len(part), cameras.width)
+        pictures, rasterised, shifted = self._buffers(len(part), cameras.width)
+        places = PhotoPlaces.of(cameras, self.head.photo) if self.by_shift else PhotoPlaces.nowhere(len(part))
         for index, picture in enumerate(pictures):
             with watch("motion"):
                 geometry = self.head.placed(offsets[index], small[index : index + 1], rested[index])
             with watch("rasterising"):
                 view = prepared(geometry, cameras[index : index + 1], rules)
-                features, alpha = (x.numpy() for x in blended(view, self.head.features, rasterised))
-                detail = self.head.detail.numpy()
-                thin, rows = np.float32(THIN), len(alpha[0])
-                finishing.carry_detail(0, rows, features, alpha[0], detail, thin, picture.numpy())
+                place, own = places.of_whole_pixels(index), self.head.features.numpy()
+                finishing.shift_sources(0, len(own), own, view.splats, place, shifted.numpy())
+                features, alpha = (x.numpy() for x in blended(view, shifted, rasterised))
+                detail, thin, rows = self.head.detail.numpy(), np.float32(THIN), len(alpha[0])
+                finishing.carry_detail(0, rows, features, alpha[0], detail, place, thin, picture.numpy())
                 if sources is not None:
-                    sources[index] = rasterised[0][SOURCE]
+                    sources[index] = from_shifts(rasterised[0][None, SOURCE], places[index : index + 1])[0]
         return pictures, mesh
 
-    def _buffers(self, frames: int, size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Pictures, and features and alpha, to write to, of this thread: fresh memory has to be cleared first."""
+    def _buffers(self, frames: int, size: int) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """What this thread writes to, since fresh memory has to be cleared first.
+
+        Returns:
+            Pictures; features and alpha of pixels; features of Gaussians, of which frames change the source.
+        """
         buffers = getattr(self._own, "buffers", None)
         if buffers is None or len(buffers[0]) < frames or buffers[0].shape[-1] != size:
             channels = self.head.person.gaussians.features.shape[-1]
             rasterised = torch.empty(channels, size, size), torch.empty(1, size, size)
-            buffers = self._own.buffers = torch.empty(frames, 4, size, size), rasterised
-        return buffers[0][:frames], buffers[1]
+            pictures = torch.empty(frames, 4, size, size)
+            buffers = self._own.buffers = pictures, rasterised, self.head.features.clone()
+        return buffers[0][:frames], *buffers[1:]
 
 
 def composed(
