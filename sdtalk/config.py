@@ -69,9 +69,9 @@ class SDTalkConfig:
     lying_gaussians: bool = added(True, since=2, before=False)
     # False: what lies around the skin of a face, its eyes too, goes on behind it, and shows when it turns
     hair_behind: bool = added(True, since=2, before=False)
-    # False: pixels look for the photo's detail at the mean place their Gaussians come from, instead of so far from
-    # themselves as these have moved
-    detail_by_shift: bool = added(True, since=2, before=False)
+    # False: Gaussians that the photo shows have colours of their own instead of being textured with it, and what these
+    # miss is looked for at the mean place they come from
+    photo_texture: bool = added(True, since=2, before=False)
 
     # image encoder: a small U-Net, or DINOv2 with a feature pyramid
     image_encoder: str = "unet"

@@ -31,8 +31,10 @@ class HeadGaussians:
         rest: The source camera: the pose in which head and shoulders belong together.
         eyes: The state of the eyes in the photo.
         audio_code: The state of the mouth in the photo; None without priors.
-        detail: What the photo, with its margin, shows beyond the rasterised Gaussians at the source camera; None
-            without priors of colour.
+        texture: The photo with its margin, of Gaussians that it shows, whose own colours are black; None where all have
+            colours of their own.
+        detail: Where Gaussians have colours of their own, what these miss of the photo with its margin; None without
+            priors of colour.
         photo: The photo and the face mesh on it; None without a window renderer.
         brows: Displacement of every Gaussian per unit of the brows' rise; None without priors.
         rest_offsets: What the fields say of the photo's own state; None without priors, and while gradients are
@@ -50,6 +52,7 @@ class HeadGaussians:
     rest: Camera
     eyes: Float[Tensor, "batch 6"]
     audio_code: Float[Tensor, "batch audio"] | None = None
+    texture: Float[Tensor, "batch 3 padded padded"] | None = None
     detail: Float[Tensor, "batch 3 padded padded"] | None = None
     photo: PhotoFace | None = None
     brows: Float[Tensor, "batch gaussian 3"] | None = None

@@ -38,7 +38,7 @@ from sdtalk.motion.token_encoder import TokenEncoders
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE, learned_channels
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
 from sdtalk.rendering.neural_renderer import NeuralRenderer
-from sdtalk.rendering.photo_detail import carried_detail, photo_detail, rasterise_by_shift
+from sdtalk.rendering.photo_texture import photo_detail, rasterise_by_shift, textured, without_texture
 from sdtalk.rendering.rasteriser import OnCuda, rasterise
 from sdtalk.rendering.rules import OUR_RULES, PUBLISHED_RULES
 from sdtalk.rendering.style_unet import StyleUNet
@@ -243,19 +243,21 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         return self._with_the_photos_own(head, image, track) if self.config.priors else head
 
     def _with_the_photos_own(self, head: HeadGaussians, image: Tensor, track: HeadTrack) -> HeadGaussians:
-        """What only the photo knows: how its mouth stands, and its fine detail."""
+        """What only the photo knows: how its mouth stands, and what it looks like."""
         opening = FaceModel.bundled().to(image.device).mouth_opening(track.mesh)
         # the photo's own mouth shape counts as the person's neutral one, so only the opening is measured
         shape = opening.new_zeros(len(track), self.config.audio_code_width - 1)
         code = torch.cat([opening[:, None], shape], dim=1)
-        detail = None
-        if self.config.prior_colour:
+        if self.config.prior_colour and self.config.photo_texture:
+            head = replace(head, gaussians=without_texture(head.gaussians), texture=image)
+        elif self.config.prior_colour:
             detail = photo_detail(image, head.gaussians, track.camera, on_cuda=self.on_cuda)
+            head = replace(head, detail=detail)
         photo = None
         if self.config.neural_renderer == "windows":
             photo = PhotoFace(image, track.mesh, track.camera.project(track.mesh))
         offsets = None if torch.is_grad_enabled() else self.offsets(head, code, head.eyes)
-        return replace(head, audio_code=code, detail=detail, photo=photo, rest_offsets=offsets)
+        return replace(head, audio_code=code, photo=photo, rest_offsets=offsets)
 
     def recoded(self, head: HeadGaussians) -> HeadGaussians:
         """Encode the points again, with gradients: stage 2 trains the fields on a head that stays as it is."""
@@ -344,7 +346,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         """Render an animated head.
 
         Args:
-            head: The person; with priors for the pose of the shoulders, the photo and its detail.
+            head: The person; with priors for the pose of the shoulders, and the photo.
             animated: From `animate`; one state per frame.
             camera: One camera per frame.
             noise: Fresh noise for a `StyleUNet`, see there; None: drawn by itself.
@@ -358,14 +360,15 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
             return Frame(colours, picture.alpha, picture.features[:, RGB])
         with full_float32(camera.world_to_camera.device):
             gaussians = posed(animated.gaussians, head, camera)
-        if self.config.prior_colour and self.config.detail_by_shift:
+        if head.texture is not None:
             photo = head.rest.with_margin(self.config.margin_px)
             picture = rasterise_by_shift(gaussians, camera, photo, self.on_cuda)
+            source = picture.features[:, SOURCE]
+            colours = rasterised = picture.features[:, RGB] + textured(source, head.texture)
         else:
             picture = rasterise(gaussians, camera, on_cuda=self.on_cuda)
-        rasterised = picture.features[:, RGB]
-        source = picture.features[:, SOURCE]
-        colours = rasterised if head.detail is None else rasterised + carried_detail(source, head.detail)
+            rasterised, source = picture.features[:, RGB], picture.features[:, SOURCE]
+            colours = rasterised if head.detail is None else rasterised + textured(source, head.detail)
         learns, known = torch.is_grad_enabled(), source if self.config.prior_colour else None
         if self.config.neural_renderer == "windows":
             assert head.photo is not None and animated.mesh is not None

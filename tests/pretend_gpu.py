@@ -210,7 +210,7 @@ def pretended_gpu(free_bytes: int = 2**34) -> Iterator[PretendedGpu]:
         generator = torch.Generator
         patch.setattr(torch, "Generator", lambda device="cpu": generator())
         patch.setattr("sdtalk.gpu_frames.gpu_knows_bfloat16", lambda _: False)
-        for module in ("sdtalk.model", "sdtalk.rendering.photo_detail"):
+        for module in ("sdtalk.model", "sdtalk.rendering.photo_texture"):
             patch.setattr(f"{module}.rasterise", _rasterise)
         patch.setattr(
             "sdtalk.rendering.triton.resizing.doubled", _doubled

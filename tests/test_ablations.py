@@ -18,7 +18,7 @@ from sdtalk.tracking.head_track import COMPLETION_POINTS, HeadTrack
 
 TABLE_4 = ("completion_branch", "fine_field")
 ALL = [(size, switch) for size in ("mini", "base") for switch in TABLE_4] + [
-    ("mini", s) for s in (*PRIORS, "lying_gaussians", "hair_behind", "detail_by_shift")
+    ("mini", s) for s in (*PRIORS, "lying_gaussians", "hair_behind", "photo_texture")
 ]
 TWO_SIZES = pytest.mark.parametrize("size", ["mini", "base"])
 GAUSSIANS = tuple(Gaussians.__annotations__)
@@ -29,6 +29,7 @@ HEADS = (
     "support",
     "head_weight",
     "audio_code",
+    "texture",
     "detail",
 )
 
@@ -174,7 +175,8 @@ def differing(first: HeadGaussians, second: HeadGaussians) -> set[str]:
     """Which of what a head is made of is not the same."""
     pairs = {name: (getattr(first.gaussians, name), getattr(second.gaussians, name)) for name in GAUSSIANS}
     pairs |= {name: (getattr(first, name), getattr(second, name)) for name in HEADS}
-    return {name for name, (a, b) in pairs.items() if a is None or b is None or not torch.equal(a, b)}
+    there = {name: pair for name, pair in pairs.items() if pair != (None, None)}
+    return {name for name, (a, b) in there.items() if a is None or b is None or not torch.equal(a, b)}
 
 
 def heights(head: HeadGaussians) -> torch.Tensor:
@@ -198,7 +200,7 @@ def test_without_the_prior_depth_the_photo_lies_on_a_flat_layer() -> None:
     assert {k for k in shapes[0] if shapes[0][k] != shapes[1][k]} == {stem}
     assert shapes[0][stem][1] - shapes[1][stem][1] == 4  # depth and canonical position
     head = head_of(flat)
-    assert differing(head, head_of(whole)) == {"means", "quats", "scales", "detail"}
+    assert differing(head, head_of(whole)) == {"means", "quats", "scales"}
     back, front = heights(head)
     torch.testing.assert_close(front, torch.full_like(front, 0.5), atol=1e-4, rtol=0)
     torch.testing.assert_close(back, torch.full_like(back, -0.5), atol=1e-4, rtol=0)
@@ -228,7 +230,11 @@ def test_without_the_prior_depth_all_depths_of_the_paper_can_be_learned(
 def test_without_the_prior_colour_heads_start_grey_and_carry_no_photo() -> None:
     whole, grey = untrained(), untrained(prior_colour=False)
     head = head_of(grey)
-    assert differing(head, head_of(whole)) == {"features", "detail"} and head.detail is None
+    assert (
+        differing(head, head_of(whole)) == {"features", "texture"}
+        and head.texture is None
+        and head.detail is None
+    )
     rgb, source = head.gaussians.features.split([3, head.gaussians.features.shape[-1] - 3], dim=-1)
     assert (rgb == 0.5).all() and (source[..., :3] == 0).all()
     frame = frame_of(grey)
@@ -254,7 +260,7 @@ def test_without_the_prior_colour_the_renderer_is_free_everywhere() -> None:
 def test_without_lying_gaussians_they_are_upright_and_only_deep() -> None:
     whole, upright = whole_and_ablated("mini", "lying_gaussians")
     head, lying = head_of(upright), head_of(whole)
-    assert differing(head, lying) == {"quats", "scales", "detail"}
+    assert differing(head, lying) == {"means", "quats", "scales"}  # what is hidden lies nearer
     moved = [h.gaussians.scales[:, COMPLETION_POINTS:].mean((0, 1)) for h in (head, lying)]
     assert moved[0].argmax() == 2 and moved[1].argmax() == 0
 
@@ -263,18 +269,22 @@ def test_without_lying_gaussians_they_are_upright_and_only_deep() -> None:
 def test_without_hair_behind_only_the_hidden_layer_has_other_colours() -> None:
     whole, bare = whole_and_ablated("mini", "hair_behind")
     head, haired = head_of(bare), head_of(whole)
-    assert differing(head, haired) <= {"features", "detail"}
+    assert differing(head, haired) <= {"features"}
     changed = (head.gaussians.features != haired.gaussians.features).any(-1)[0, COMPLETION_POINTS:]
     back, front = changed.chunk(2)
     assert back.any() and not front.any()
 
 
 @torch.no_grad()
-def test_without_detail_by_shift_heads_are_the_same_and_pictures_are_not() -> None:
-    whole, by_place = whole_and_ablated("mini", "detail_by_shift")
-    assert differing(head_of(by_place), head_of(whole)) == set()
-    frame, other = frame_of(by_place), frame_of(whole)
-    assert torch.equal(frame.alpha, other.alpha) and torch.equal(frame.rasterised, other.rasterised)
+def test_without_photo_texture_gaussians_have_colours_of_their_own() -> None:
+    whole, coloured = whole_and_ablated("mini", "photo_texture")
+    head, textured = head_of(coloured), head_of(whole)
+    assert differing(head, textured) == {"features", "texture", "detail"}
+    front = head.gaussians.features.shape[1] - whole.config.plane_size**2
+    assert (textured.gaussians.features[:, front:, :3] == 0).all()
+    assert (head.gaussians.features[:, front:, :3] != 0).any()
+    frame, other = frame_of(coloured), frame_of(whole)
+    assert torch.equal(frame.alpha, other.alpha)
     assert (frame.colours - other.colours).abs().max() > 1e-3
 
 

@@ -231,7 +231,7 @@ def test_the_whole_person_is_one_rigid_head_drawn_by_the_published_rules(
     monkeypatch.setattr(sdtalk.model, "rasterise", watched)
     head = pipeline.reconstruct_tracked(person)
     moved = pipeline.model.animate(head, pipeline.speech_encoder.silence(), head.eyes)
-    assert (head.head_weight == 1).all() and head.detail is None
+    assert (head.head_weight == 1).all() and head.texture is None
     turned = replace(head.rest, world_to_camera=head.rest.world_to_camera.clone())
     turned.world_to_camera[:, 0, 3] += 0.3
     frame = pipeline.model.render(head, moved, turned)

@@ -40,7 +40,7 @@ LATER = (
     "canonical_positions",
     "lying_gaussians",
     "hair_behind",
-    "detail_by_shift",
+    "photo_texture",
 )
 """Fields that came after the first models were saved, and before config.json had a number."""
 
@@ -153,7 +153,7 @@ def test_the_bundled_model_is_written_as_this_version_writes() -> None:
     assert config_of(FOLDER / "mini") == config_to_json(read_config(FOLDER / "mini"))
 
 
-FORMAT_NOW = {"format": FORMAT, "detail_by_shift": True}
+FORMAT_NOW = {"format": FORMAT, "photo_texture": True}
 """What makes the old file one of this format, whose absent entry that comes first is the one taken out."""
 
 REFUSED = {

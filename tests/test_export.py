@@ -55,7 +55,7 @@ def small_head(head: Head) -> Head:
 def coloured(head: Head) -> Gaussians:
     """All of the head's Gaussians in the photo, in head space, with the colours that are exported."""
     gaussians = head.gaussians.gaussians
-    colours = plain_colours(gaussians, head.gaussians.detail)[None]
+    colours = plain_colours(head.gaussians)[None]
     return replace(gaussians, features=colours).only(in_photo(head))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdtalk.camera import FACING, Camera
 from sdtalk.config import SDTalkConfig
+from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import (
     GaussianPrior,
     free_gaussians,
@@ -17,11 +18,13 @@ from sdtalk.reconstruction.activations import (
     raw_channels,
 )
 from sdtalk.reconstruction.completion_branch import part_priors
-from sdtalk.reconstruction.layer_prior import layer_priors
+from sdtalk.reconstruction.layer_prior import BACK_SIGMA, CELL_SIGMA, LayerPrior, LayerPriors, layer_priors
 from sdtalk.reconstruction.mesh_raster import distance_to, draw_mesh, fill_outwards
-from sdtalk.reconstruction.prior import NAPE_TOP, head_weight, lifting_rays, plane_prior
+from sdtalk.reconstruction.prior import NAPE_END, NAPE_TOP, head_weight, lifting_rays, plane_prior
 from sdtalk.reconstruction.reconstructor import Reconstructor, foreground
-from sdtalk.reconstruction.visible_branch import LEAST_THICKNESS
+from sdtalk.reconstruction.surface import identity_quats, surface_frames
+from sdtalk.reconstruction.visible_branch import LEAST_THICKNESS, VisibleBranch
+from sdtalk.rendering.rasteriser import rasterise
 from sdtalk.tracking.completion import COMPLETION_PARTS, CompletionTemplate
 from sdtalk.tracking.face_model import eye_state
 from sdtalk.tracking.head_track import HeadTrack
@@ -179,6 +182,71 @@ def test_however_it_has_learned_the_hidden_layer_stays_behind() -> None:
     behind, before = heights[: SIZE * SIZE], heights[SIZE * SIZE :]
     assert behind.std() > 0.05  # it has learned something
     assert (before - behind).min() > LEAST_THICKNESS - 1e-4
+
+
+def test_gaussians_lie_in_the_surface_that_was_learned() -> None:
+    camera, reconstructor = front_camera(), tiny_reconstructor()
+    with torch.no_grad():
+        reconstructor.visible_branch.front.out.weight[0].normal_(std=20.0)  # heights alone
+    image = torch.rand(1, 3, 512, 512)
+    head = reconstructor(image, torch.ones(1, 1, 512, 512), track_of(with_opening(0.2), camera))
+    plane = camera.lifting_plane(SIZE)
+    rays, cell = lifting_rays(camera, plane), (plane[0, 1] - plane[0, 0]).norm()
+    front = slice(SIZE * SIZE, None)
+    height = ((head.visible.means[:, front] - plane) / rays)[0, :, 2].reshape(SIZE, SIZE)
+    learned = height - plane_prior(camera, with_opening(0.2), FACE, SIZE).offset[0]
+    assert learned.std() > cell  # steeper than any prior
+    frames = surface_frames(height.detach(), plane[0], rays[0])
+    scales = CELL_SIGMA * cell * frames.stretch
+    torch.testing.assert_close(head.visible.scales[0, front], scales, rtol=1e-3, atol=1e-6)
+    along = (head.visible.quats[0, front] * frames.quats).sum(-1).abs()
+    assert along.min() > 1 - 1e-3
+
+
+def test_what_lies_behind_a_jaw_does_not_show_before_the_neck_as_the_head_turns() -> None:
+    """A jaw eight cells before a neck, both green, and red behind them."""
+    camera = front_camera().resized(128)
+    plane = camera.lifting_plane(SIZE)
+    cell = (plane[0, 1] - plane[0, 0]).norm()
+    jaw = (8 * cell * (torch.arange(SIZE) < SIZE / 2)).expand(SIZE, SIZE)
+    turn = torch.tensor(0.35)
+    yaw = torch.tensor([[turn.cos(), 0, turn.sin()], [0, 1, 0], [-turn.sin(), 0, turn.cos()]])
+    aside = Camera.from_pose((FACING @ yaw)[None], camera.translation).resized(128)
+    red, green = torch.eye(3)[:2]
+    shown = {}
+    for lying in (True, False):
+
+        def layer(colour: Tensor, sigma: float, height: Tensor, lying: bool) -> LayerPrior:
+            around = GaussianPrior(
+                quats=identity_quats(plane),
+                scales=torch.full((1, SIZE**2, 3), sigma * float(cell)),
+                opacities=torch.full((1, SIZE**2), 0.99),
+                colours=colour.expand(1, SIZE**2, 3),
+                source=torch.zeros(1, SIZE**2, 3),
+            )
+            return LayerPrior(lifting_rays(camera, plane), height.reshape(1, -1), around, lying)
+
+        layers = LayerPriors(layer(red, BACK_SIGMA, jaw, False), layer(green, CELL_SIGMA, jaw, lying))
+        head = VisibleBranch(4, 8, 4)(torch.zeros(1, 4, SIZE, SIZE), plane, camera, layers)
+        picture = rasterise(Gaussians.concatenate([head.back, head.front]), aside)
+        shown[lying] = picture.features[0, 0, 32:96, 32:96].max()
+    assert shown[True] < 0.2 < shown[False]
+
+
+def test_a_jaw_before_a_background_goes_on_behind_it() -> None:
+    """A green face whose jaw is the outline, red hair, white shoulders."""
+    size, camera, mesh = 160, front_camera(), with_opening(0.2)
+    prior = plane_prior(camera, mesh, FACE, size)
+    face = prior.surround[0] < 0.5
+    hair = ~face & (prior.canonical[1] > NAPE_TOP) & (distance_to(face) < 9)
+    mask = face | hair | ((prior.head_weight[0] < 0.5) & (prior.canonical[1] < -1))
+    colour = torch.ones(3, size, size)
+    colour[0][face], colour[2][face | hair], colour[1][hair] = 0.0, 0.0, 0.0
+    layers = layer_priors(colour[None], mask[None, None].float(), camera.lifting_plane(size), camera, [prior])
+    back = layers.back.gaussians.colours[0].T.reshape(3, size, size)
+    jaw = face & (prior.canonical[1] < NAPE_END) & (distance_to(~mask) < 1.5)
+    assert jaw.sum() > 20
+    assert back[0, jaw].max() < 0.1 and back[1, jaw].min() > 0.9 and back[2, jaw].max() < 0.1
 
 
 def test_the_back_of_a_head_has_hair_and_no_face() -> None:

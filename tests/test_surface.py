@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from sdtalk.camera import FACING, Camera
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.prior import lifting_rays
-from sdtalk.reconstruction.surface import MAX_STRETCH, quat_product, quats_of, surface_frames, upright_frames
+from sdtalk.reconstruction.surface import (
+    MAX_STRETCH,
+    SurfaceFrames,
+    identity_quats,
+    quat_product,
+    quats_of,
+    surface_frames,
+    upright_stretch,
+)
 from sdtalk.rendering.rasteriser import rasterise
 from sdtalk.rendering.reference import covariances, rotation_matrices
 
@@ -62,7 +70,8 @@ def test_edges_are_no_surfaces() -> None:
 def test_a_steep_surface_stays_closed_and_unstriped_when_it_turns() -> None:
     """Opposite to upright Gaussians: what the stripes came from."""
     offset = ((torch.arange(SIZE) - SIZE / 2) * CELL * 2.5).expand(SIZE, SIZE)
-    both = {"lying": surface_frames(offset, PLANE, RAYS), "upright": upright_frames(offset, PLANE)}
+    upright = SurfaceFrames(identity_quats(PLANE[None])[0], upright_stretch(offset, PLANE))
+    both = {"lying": surface_frames(offset, PLANE, RAYS), "upright": upright}
     sigma = 0.55 * CELL
     means = PLANE + RAYS * offset.reshape(-1, 1)
     turn = torch.tensor(0.45)

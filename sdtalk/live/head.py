@@ -18,7 +18,7 @@ from sdtalk.model import SDTalk
 from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.rendering.cpu import placement
 from sdtalk.rendering.cpu.backend import padded_few
-from sdtalk.rendering.photo_detail import photo_detail
+from sdtalk.rendering.photo_texture import photo_detail
 
 Geometry = tuple[np.ndarray, ...]
 """Means [N, 3], quats [N, 4], scales [N, 3] and opacities [N] of Gaussians."""
@@ -37,7 +37,8 @@ class LiveHead:
         weights: How far they follow the head's pose [N], their displacement per rise of the brows [N, 3], and how far
             the first take part in facial motion [M].
         rest_offsets: What the fields say of the photo's state, see `GaussianDelta.packed`.
-        detail: What the photo shows beyond these Gaussians, see `HeadGaussians.detail`; a fourth channel is unused.
+        texture: See `HeadGaussians.texture`, or what these Gaussians' colours miss of it; a fourth channel is unused.
+        texture_beside: How far its pixels lie to the lower right of the photo's, whose width is 2.
         photo: The source camera with the photo's margin.
     """
 
@@ -48,17 +49,18 @@ class LiveHead:
     features: Float[Tensor, "gaussian channel"]
     weights: tuple[np.ndarray, np.ndarray, np.ndarray]
     rest_offsets: Float[Tensor, "moved 11"]
-    detail: Float[Tensor, "padded padded 4"]
+    texture: Float[Tensor, "padded padded 4"]
+    texture_beside: float
     photo: Camera
 
     @classmethod
     @torch.inference_mode()
     def of(cls, model: SDTalk, head: HeadGaussians, signals: DrivingSignals, zoom: int = 1) -> "LiveHead":
-        """Leave out what does not show in a recording, and see what the photo has beyond the rest.
+        """Leave out what does not show in a recording.
 
         Args:
             model: The model that made the head.
-            head: One person, with the photo and its detail.
+            head: One person, with the photo.
             signals: All frames that will be rendered.
             zoom: 2 for pictures that are rasterised at half the size.
         """
@@ -67,7 +69,11 @@ class LiveHead:
         assert person.photo is not None and person.brows is not None and person.audio_code is not None
         image, first = person.photo.image, person.completion_canonical.shape[1]
         camera = person.rest.with_margin(model.config.margin_px)
-        detail = photo_detail(image if zoom == 1 else _softened(image), person.gaussians, camera)
+        if person.texture is not None:
+            texture, beside = (image, 0.0) if zoom == 1 else _means_of_four(image)
+        else:
+            texture = photo_detail(image if zoom == 1 else _softened(image), person.gaussians, camera)
+            beside = 0.0
         moved = person.moved_by_fields
         still = torch.ones(person.head_weight.shape[1], dtype=torch.bool).index_fill(0, moved, False)
         order = torch.cat([moved, still.nonzero()[:, 0]])
@@ -91,7 +97,10 @@ class LiveHead:
                 torch.cat([everywhere, person.support[0]]).numpy(),
             ),
             rest_offsets=rest_offsets if answers is None else rest_offsets[answers],
-            detail=torch.cat([detail, torch.zeros_like(detail[:, :1])], 1)[0].permute(1, 2, 0).contiguous(),
+            texture=torch.cat([texture, torch.zeros_like(texture[:, :1])], 1)[0]
+            .permute(1, 2, 0)
+            .contiguous(),
+            texture_beside=beside,
             photo=camera,
         )
 
@@ -130,7 +139,14 @@ class LiveHead:
         return placed
 
 
+def _means_of_four(
+    image: Float[Tensor, "1 3 height width"],
+) -> tuple[Float[Tensor, "1 3 height width"], float]:
+    """What pixels of pictures of half the size show, in full, since they look between its pixels; and where it lies."""
+    return F.avg_pool2d(F.pad(image, (0, 1, 0, 1), mode="replicate"), 2, 1), 1 / image.shape[-1]
+
+
 def _softened(image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 3 height width"]:
-    """The photo without what pictures of half the size cannot show; in full, since they look between its pixels."""
+    """The photo without what pictures of half the size cannot show, where it lies: for models of 0.1."""
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     return F.avg_pool2d(F.avg_pool2d(padded, 2, 1), 2, 1)

@@ -22,7 +22,7 @@ from sdtalk.motion.small_motion import SmallMotion
 from sdtalk.reconstruction.activations import SOURCE
 from sdtalk.rendering.cpu import finishing
 from sdtalk.rendering.cpu.backend import blended, prepared
-from sdtalk.rendering.photo_detail import PhotoPlaces, from_shifts
+from sdtalk.rendering.photo_texture import PhotoPlaces, from_shifts
 from sdtalk.rendering.rules import HALF_RATE_RULES, OUR_RULES
 from sdtalk.rendering.window_renderer import WindowRenderer
 from sdtalk.stopwatch import Stopwatch
@@ -51,7 +51,6 @@ class LiveRenderer:
         self.windows = deepcopy(model.neural_renderer)
         if knows_bfloat16():
             self.windows.to(torch.bfloat16)
-        self.by_shift = model.config.detail_by_shift
         self._own = threading.local()
 
     @torch.inference_mode()
@@ -97,7 +96,10 @@ class LiveRenderer:
             mesh = moved_mesh(person, part.audio_code, part.eyes, part.small_motion)
             rested = rest_in_head(person, part.camera)
         pictures, rasterised, shifted = self._buffers(len(part), cameras.width)
-        places = PhotoPlaces.of(cameras, self.head.photo) if self.by_shift else PhotoPlaces.nowhere(len(part))
+        places = PhotoPlaces.nowhere(len(part))
+        if person.texture is not None:
+            places = PhotoPlaces.of(cameras, self.head.photo)
+        in_texture = places.moved(-self.head.texture_beside)
         for index, picture in enumerate(pictures):
             with watch("motion"):
                 geometry = self.head.placed(offsets[index], small[index : index + 1], rested[index])
@@ -106,8 +108,9 @@ class LiveRenderer:
                 place, own = places.of_whole_pixels(index), self.head.features.numpy()
                 finishing.shift_sources(0, len(own), own, view.splats, place, shifted.numpy())
                 features, alpha = (x.numpy() for x in blended(view, shifted, rasterised))
-                detail, thin, rows = self.head.detail.numpy(), np.float32(THIN), len(alpha[0])
-                finishing.carry_detail(0, rows, features, alpha[0], detail, place, thin, picture.numpy())
+                texture, thin, rows = self.head.texture.numpy(), np.float32(THIN), len(alpha[0])
+                place = in_texture.of_whole_pixels(index)
+                finishing.add_texture(0, rows, features, alpha[0], texture, place, thin, picture.numpy())
                 if sources is not None:
                     sources[index] = from_shifts(rasterised[0][None, SOURCE], places[index : index + 1])[0]
         return pictures, mesh

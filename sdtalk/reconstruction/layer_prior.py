@@ -1,5 +1,6 @@
 """Layer prior: the two layers of the visible branch before learning; the photo's pixels on an average head."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +11,7 @@ from sdtalk.camera import Camera
 from sdtalk.reconstruction.activations import GaussianPrior
 from sdtalk.reconstruction.mesh_raster import distance_to, fill_outwards
 from sdtalk.reconstruction.prior import NAPE_END, NAPE_TOP, PlanePrior, lifting_rays
-from sdtalk.reconstruction.surface import identity_quats, surface_frames, upright_frames
+from sdtalk.reconstruction.surface import identity_quats, surface_frames, upright_stretch
 from sdtalk.smoothstep import smoothstep
 
 CELL_SIGMA = 0.55
@@ -28,6 +29,9 @@ INSIDE, OUTSIDE = 0.9, 0.5
 OUTLINE_REACH = 0.1
 """What turns into view continues what lies so far from the outline of a head, head-space units."""
 
+RIM_REACH = 0.02
+"""Below the nape skin so near the outline goes on behind it: a jaw that turns has no collar or hair for an edge."""
+
 HAIR_ABOVE = 0.1
 """Where an outline is taken for hair, head-space units: from the eyes' height up."""
 
@@ -40,15 +44,30 @@ class LayerPrior:
         rays: How far a point moves per unit of height over the plane: towards the camera.
         offset: Height over the plane.
         gaussians: Everything but the centres.
+        lying: Whether they lie in the surface once it is known, see `at`.
     """
 
     rays: Float[Tensor, "batch point 3"]
     offset: Float[Tensor, "batch point"]
     gaussians: GaussianPrior
+    lying: bool
 
     def without_colour(self) -> "LayerPrior":
         """The same, knowing nothing of colours."""
         return replace(self, gaussians=self.gaussians.without_colour())
+
+    def at(
+        self, height: Float[Tensor, "batch point"], plane: Float[Tensor, "batch point 3"]
+    ) -> GaussianPrior:
+        """The Gaussians of the layer at its learned height over the plane: they close the surface that there is."""
+        if not self.lying:
+            return self.gaussians
+        size = math.isqrt(plane.shape[1])
+        surfaces = height.detach().reshape(-1, size, size)
+        frames = [surface_frames(*x) for x in zip(surfaces, plane, self.rays, strict=True)]
+        stretch = torch.stack([f.stretch for f in frames])
+        quats = torch.stack([f.quats for f in frames])
+        return replace(self.gaussians, quats=quats, scales=self.gaussians.scales * stretch)
 
 
 @dataclass(frozen=True)
@@ -82,12 +101,9 @@ def layer_priors(
     size = colours.shape[-1]
     rays = lifting_rays(camera, plane)
     cell = (plane[:, 1] - plane[:, 0]).norm(dim=-1)[:, None]
-    if lying:
-        frames = [surface_frames(p.offset[0], *x) for p, *x in zip(priors, plane, rays, strict=True)]
-    else:
-        frames = [upright_frames(p.offset[0], points) for p, points in zip(priors, plane, strict=True)]
-    of_front = torch.stack([f.quats for f in frames]), torch.stack([f.stretch for f in frames])
-    of_back = identity_quats(plane), torch.ones_like(plane)
+    of_front = of_back = torch.ones_like(plane)
+    if not lying:
+        of_front = torch.stack([upright_stretch(p.offset[0], x) for p, x in zip(priors, plane, strict=True)])
     front = torch.stack([p.offset for p in priors]).reshape(len(priors), -1)
     back = torch.stack([p.back_offset for p in priors]).reshape(len(priors), -1)
     if hair_behind:
@@ -95,18 +111,18 @@ def layer_priors(
     else:
         hidden = _around_the_face(colours, mask, priors)
     layers = {}
-    for name, offset, (quats, stretch), hues, sigma, sharpness, seen in (
+    for name, offset, stretch, hues, sigma, sharpness, seen in (
         ("back", back, of_back, hidden, BACK_SIGMA, BACK_SHARPNESS, 0.0),
         ("front", front, of_front, colours, CELL_SIGMA, FRONT_SHARPNESS, 1.0),
     ):
         gaussians = GaussianPrior(
-            quats=quats,
+            quats=identity_quats(plane),
             scales=sigma * cell[..., None] * stretch,
             opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
             colours=hues.flatten(2).transpose(1, 2),
             source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,
         )
-        layers[name] = LayerPrior(rays, offset, gaussians)
+        layers[name] = LayerPrior(rays, offset, gaussians, lying=lying and name == "front")
     return LayerPriors(**layers)
 
 
@@ -118,16 +134,19 @@ def _behind_the_head(
 ) -> Float[Tensor, "batch 3 size size"]:
     """Colours of the outline continued behind it: a head has no second face at its back, and its back has hair.
 
-    Above the nape the outline above the eyes is continued; below it gives way to neck and shoulders.
+    Above the nape the outline above the eyes is continued; below it gives way to jaw, neck and shoulders.
     """
     made = []
     for c, m, p, unit in zip(colours, mask, priors, cell, strict=True):
-        height = p.canonical[1]
-        shown = (m[0] > INSIDE) & (p.surround[0] > 0.5)
-        outline = shown & (distance_to(m[0] < OUTSIDE) * unit < OUTLINE_REACH)
+        height, inwards = p.canonical[1], distance_to(m[0] < OUTSIDE) * unit
+        person = m[0] > INSIDE
+        shown = person & (p.surround[0] > 0.5)
+        outline = shown & (inwards < OUTLINE_REACH)
         if not outline.any():  # a face that fills the picture
             outline = shown
-        below = fill_outwards(c, outline | (shown & (p.head_weight[0] < 0.5)))
+        below = fill_outwards(
+            c, outline | (shown & (p.head_weight[0] < 0.5)) | (person & (inwards < RIM_REACH))
+        )
         hair = outline & (height > HAIR_ABOVE)
         above = fill_outwards(c, hair) if hair.any() else below
         made.append(torch.lerp(below, above, smoothstep((height - NAPE_END) / (NAPE_TOP - NAPE_END))))

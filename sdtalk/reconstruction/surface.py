@@ -60,12 +60,13 @@ def surface_frames(
     return SurfaceFrames(quats_of(axes), stretch)
 
 
-def upright_frames(offset: Float[Tensor, "size size"], plane: Float[Tensor, "point 3"]) -> SurfaceFrames:
-    """Frames of head space, stretched along its z where the surface is steep: what SDTalk 0.1 had."""
+def upright_stretch(
+    offset: Float[Tensor, "size size"], plane: Float[Tensor, "point 3"]
+) -> Float[Tensor, "point 3"]:
+    """Stretch of Gaussians in the frame of head space, along its z where the surface is steep: SDTalk 0.1 had such."""
     _, steepest = _slopes(offset / (plane[1] - plane[0]).norm())
     one = torch.ones_like(steepest)
-    stretch = torch.stack([one, one, steepest.clamp(1, UPRIGHT_STRETCH)], dim=-1)
-    return SurfaceFrames(identity_quats(plane[None])[0], stretch)
+    return torch.stack([one, one, steepest.clamp(1, UPRIGHT_STRETCH)], dim=-1)
 
 
 def identity_quats(points: Float[Tensor, "batch point 3"]) -> Float[Tensor, "batch point 4"]:

@@ -1,5 +1,6 @@
 """Visible branch: dual lifting of the photo's plane to a front and a back layer (paper section 3.1)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +34,13 @@ detail behind smooth Gaussians (a better L1, a worse picture). What no prior tak
 LEAST_THICKNESS = 0.05
 """So far the hidden layer stays behind the other, whatever was learned, head-space units: at ears and along the jaw it
 came before it, and its guessed colours hid the photo's."""
+
+SHEER_REACH = 3
+"""It stays behind all that the other shows so many cells around: where a jaw ends over a neck, what lies behind the jaw
+would come before the steep surface between them as the head turns."""
+
+SHOWN = 0.25
+"""Opacity of what the photo shows of a person."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class VisibleBranch(nn.Module):
             of_front, of_back = self.front(local) * self.trust, self.back(local)
             height = lifted_offset(of_front[..., 0], priors.front.offset, self.offset_range)
             behind = lifted_offset(of_back[..., 0], priors.back.offset, self.offset_range)
-            behind = torch.minimum(behind, height - LEAST_THICKNESS)
+            behind = torch.minimum(behind, _lowest_around(height, priors.front) - LEAST_THICKNESS)
             return VisibleGaussians(
                 back=self._around(behind, of_back, plane, priors.back),
                 front=self._around(height, of_front, plane, priors.front),
@@ -147,7 +155,8 @@ class VisibleBranch(nn.Module):
         plane: Float[Tensor, "batch point 3"],
         prior: LayerPrior,
     ) -> Gaussians:
-        return gaussians_from(plane + prior.rays * height[..., None], raw[..., 1:], prior.gaussians)
+        around = prior.at(height, plane)
+        return gaussians_from(plane + prior.rays * height[..., None], raw[..., 1:], around)
 
     @staticmethod
     def _lifted(
@@ -158,3 +167,14 @@ class VisibleBranch(nn.Module):
     ) -> Gaussians:
         means = plane + free_offset(raw[..., -1:]) * direction[:, None]
         return free_gaussians(means, raw[..., :-1], squashed)
+
+
+def _lowest_around(height: Float[Tensor, "batch point"], front: LayerPrior) -> Float[Tensor, "batch point"]:
+    """The lowest of the heights of the front layer around each cell, of those that show the person."""
+    if not front.lying:
+        return height
+    size = math.isqrt(height.shape[1])
+    shown = torch.where(front.gaussians.opacities > SHOWN, height, torch.inf)
+    around = 2 * SHEER_REACH + 1
+    lowest = -F.max_pool2d(-shown.reshape(-1, 1, size, size), around, stride=1, padding=SHEER_REACH)
+    return torch.minimum(lowest.flatten(1), height)

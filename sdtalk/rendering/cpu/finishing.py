@@ -1,4 +1,4 @@
-"""CPU kernels that finish frames: the photo's detail carried to rasterised Gaussians, and 8-bit frames made of them."""
+"""CPU kernels that finish frames: texture added to rasterised Gaussians, and 8-bit frames made of them."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from sdtalk.rendering.cpu.kernel import fast_kernel
 
 MIN_WEIGHT = np.float32(1e-4)
-"""Where less of a pixel comes from the photo, no detail is carried there."""
+"""Where less of a pixel comes from the photo, no texture is looked for."""
 
 
 @fast_kernel
@@ -17,9 +17,9 @@ def shift_sources(first, last, features, splats, places, shifted):
     Args:
         first: Start of the range.
         last: End of the range.
-        features: [N, 6 or more] as `carry_detail` has them of pixels.
+        features: [N, 6 or more] as `add_texture` has them of pixels.
         splats: [N, 8] from `projection.project`.
-        places: (scale, offset, each x and y) of pixels in the photo, see `photo_detail.PhotoPlaces`; pixel (0, 0) is
+        places: (scale, offset, each x and y) of pixels in the photo, see `photo_texture.PhotoPlaces`; pixel (0, 0) is
             (0, 0).
         shifted: [N, as many] the same features; x and y out: less those of the pixel, times weight.
     """
@@ -31,8 +31,8 @@ def shift_sources(first, last, features, splats, places, shifted):
 
 
 @fast_kernel
-def carry_detail(first, last, features, alpha, detail, places, thin, picture):
-    """Add the photo's detail to rows first:last of a rasterised picture, and close what is nearly opaque.
+def add_texture(first, last, features, alpha, texture, places, thin, picture):
+    """Add the texture to rows first:last of a rasterised picture, and close what is nearly opaque.
 
     Args:
         first: Start of the range of rows.
@@ -40,12 +40,12 @@ def carry_detail(first, last, features, alpha, detail, places, thin, picture):
         features: [6, height, width] colour, and place in the photo, x and y in [-1, 1] times weight, weight; the
             places less those of the pixels, see `shift_sources`.
         alpha: [height, width].
-        detail: [rows, columns, 4], the last one unused: a pixel is one load.
+        texture: [rows, columns, 4], the last one unused: a pixel is one load.
         places: As of `shift_sources`; all 0 where places are blended as they are.
         thin: A transmittance T below this becomes T^3 / thin^2.
         picture: [4, height, width] out: colours, premultiplied, and alpha.
     """
-    rows, columns = detail.shape[0], detail.shape[1]
+    rows, columns = texture.shape[0], texture.shape[1]
     half_width, half_height = np.float32(columns) * np.float32(0.5), np.float32(rows) * np.float32(0.5)
     one, half = np.float32(1), np.float32(0.5)
     scale_x, scale_y, offset_x, offset_y = places
@@ -81,9 +81,9 @@ def carry_detail(first, last, features, alpha, detail, places, thin, picture):
                         if u < 0 or u >= columns:
                             continue
                         part = share * (right_share if i else one - right_share)
-                        red += part * detail[v, u, 0]
-                        green += part * detail[v, u, 1]
-                        blue += part * detail[v, u, 2]
+                        red += part * texture[v, u, 0]
+                        green += part * texture[v, u, 1]
+                        blue += part * texture[v, u, 2]
             picture[0, row, column], picture[1, row, column] = gain * red, gain * green
             picture[2, row, column], picture[3, row, column] = gain * blue, closed
 

@@ -1,8 +1,9 @@
-"""Photo detail: what rasterised Gaussians miss of the photo, and how it is carried into later frames.
+"""Photo texture: Gaussians that the photo shows are textured with it, wherever they move.
 
-A frame's pixel shows the photo's detail from the place it comes from. Blending those places would give the place
-between the centres of a few Gaussians; what is blended instead is how far each Gaussian lies from where it comes from,
-and the pixel looks so far from itself. In the photo's own state nothing has moved, and every pixel finds itself.
+A pixel of a frame looks for its colour at the place in the photo that its Gaussians come from. Blending such places
+would give one between the centres of a few Gaussians; what is blended instead is how far each Gaussian lies from where
+it comes from, and the pixel looks so far from itself. In the photo's own state nothing has moved, and every pixel finds
+itself.
 """
 
 from dataclasses import dataclass, replace
@@ -21,10 +22,10 @@ from sdtalk.rendering.rasteriser import OnCuda, rasterise
 from sdtalk.rendering.rules import OUR_RULES, FeatureImage, RasterRules
 
 MIN_SOURCE_WEIGHT = 0.2
-"""Where less of a pixel comes from the photo, the photo's fine detail is not trusted."""
+"""Where less of a pixel comes from the photo, its fine detail is not trusted."""
 
 DETAIL_RANGE = 0.5
-"""Limit on the fine detail carried from the photo."""
+"""Limit on the photo's fine detail."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class PhotoPlaces:
     def __getitem__(self, index: slice) -> "PhotoPlaces":
         return PhotoPlaces(self.scale[index], self.offset[index])
 
+    def moved(self, by: float) -> "PhotoPlaces":
+        """The same, so far to the lower right."""
+        return PhotoPlaces(self.scale, self.offset + by)
+
     def of_whole_pixels(self, index: int) -> tuple[np.float32, ...]:
         """Scale of x and y, and offsets, of one frame, for positions that have pixel (0, 0) at (0, 0)."""
         offset = self.offset[index] + self.scale[index] / 2
@@ -73,6 +78,13 @@ class PhotoPlaces:
 def _lens(camera: Camera) -> tuple[Float[Tensor, "view 2"], Float[Tensor, "view 2"]]:
     """Focal lengths and centres, x and y, in px."""
     return torch.diagonal(camera.intrinsics, dim1=1, dim2=2)[:, :2], camera.intrinsics[:, :2, 2]
+
+
+def without_texture(gaussians: Gaussians) -> Gaussians:
+    """The same in the colours that the photo does not give them: those that come from it are black."""
+    features = gaussians.features
+    own = features[..., RGB] * (1 - features[..., SOURCE][..., 2:])
+    return replace(gaussians, features=torch.cat([own, features[..., RGB.stop :]], dim=-1))
 
 
 def rasterise_by_shift(
@@ -109,6 +121,20 @@ def from_shifts(
     return torch.cat([torch.addcmul(shifts[:, :2], shifts[:, 2:], own), shifts[:, 2:]], dim=1)
 
 
+def textured(
+    source: Float[Tensor, "frame 3 height width"], texture: Float[Tensor, "batch 3 padded padded"]
+) -> Float[Tensor, "frame 3 height width"]:
+    """The texture at the places that pixels come from, times the weight with which they do.
+
+    Args:
+        source: Of pixels, see `activations.SOURCE`.
+        texture: The photo with its margin; one, or one per frame.
+    """
+    weight = source[:, 2:]
+    grid = (source[:, :2] / weight.clamp_min(1e-4)).permute(0, 2, 3, 1)
+    return F.grid_sample(texture.expand(grid.shape[0], -1, -1, -1), grid, align_corners=False) * weight
+
+
 @torch.no_grad()
 def photo_detail(
     image: Float[Tensor, "batch 3 height width"],
@@ -117,7 +143,7 @@ def photo_detail(
     rules: RasterRules = OUR_RULES,
     on_cuda: OnCuda = "triton",
 ) -> Float[Tensor, "batch 3 height width"]:
-    """What the Gaussians miss of the photo from its own camera; carried along by every later frame."""
+    """What the Gaussians' own colours miss of the photo from its own camera: the texture of models of 0.1."""
     # the learned channels are not looked at, and would be most of the work
     coloured = replace(gaussians, features=gaussians.features[..., : LEARNED.start])
     picture = rasterise(coloured, camera, rules, on_cuda)
@@ -125,13 +151,3 @@ def photo_detail(
     missing = image * picture.alpha - picture.features[:, RGB]
     trusted = weight > MIN_SOURCE_WEIGHT
     return (missing / weight.clamp_min(MIN_SOURCE_WEIGHT)).clamp(-DETAIL_RANGE, DETAIL_RANGE) * trusted
-
-
-def carried_detail(
-    source: Float[Tensor, "frame 3 height width"], detail: Float[Tensor, "batch 3 padded padded"]
-) -> Float[Tensor, "frame 3 height width"]:
-    """The photo's fine detail at the positions the rasterised Gaussians come from."""
-    weight = source[:, 2:]
-    grid = (source[:, :2] / weight.clamp_min(1e-4)).permute(0, 2, 3, 1)
-    carried = F.grid_sample(detail.expand(grid.shape[0], -1, -1, -1), grid, align_corners=False)
-    return carried * weight
