@@ -135,7 +135,7 @@ def test_where_a_gaussian_is_drawn_has_a_gradient(photo) -> None:
     assert torch.isfinite(means.grad).all() and means.grad.abs().sum() > 0
 
 
-def test_kernels_add_texture_as_plain_pytorch_does(photo) -> None:
+def test_kernels_add_textures_as_plain_pytorch_does(photo) -> None:
     gaussians = people(photo)
     nearer = photo.world_to_camera - torch.tensor([0.0, 0, 0, 0.2]) * torch.eye(4)[2:3].T
     camera = Camera(nearer, photo.intrinsics, photo.width, photo.height).window(2, -1, 40)
