@@ -101,6 +101,20 @@ def test_the_telling_frames_are_the_extreme_ones(talk) -> None:
     assert {int(facing.argmin()), int(facing.argmax())} <= set(chosen)
 
 
+def test_what_comes_into_the_picture_between_the_telling_frames_is_kept(pipeline, head, talk) -> None:
+    """The head faces as before, but everything is drawn 5 px higher and further to the left."""
+    signals = talk.signals[::12]
+    index = next(i for i in range(len(signals)) if i not in telling_frames(signals))
+    intrinsics = signals.camera.intrinsics.clone()
+    intrinsics[index, :2, 2] -= 5.0
+    moved = replace(signals, camera=Camera(signals.camera.world_to_camera, intrinsics))
+    live = frames(pipeline.model, head, moved, SCENE)[index].astype(int)
+    exact = frames(pipeline.model, head, moved[index : index + 1], SCENE, exact=True)[0].astype(int)
+    border = np.ones((512, 512), bool)
+    border[5:-5, 5:-5] = False
+    assert np.abs(live - exact)[border].max() < 20
+
+
 @torch.inference_mode()
 def test_some_of_the_gaussians_move_as_they_do_among_all(pipeline, head, some) -> None:
     kept = torch.arange(0, head.gaussians.means.shape[1], 3)

@@ -14,6 +14,9 @@ from sdtalk.rendering.rules import HALF_RATE_RULES
 LEAST_SHOWN = 0.05
 """Gaussians that contribute less to every picture of half the size are left out; in px, front ones contribute 0.9."""
 
+AROUND_PX = 8
+"""What lies so far beyond the border of a telling frame may come into another."""
+
 
 def telling_frames(signals: DrivingSignals) -> list[int]:
     """The frames whose head turns furthest left, right, up and down, whose mouth is open most, whose eyes least."""
@@ -41,6 +44,7 @@ def shown_gaussians(
             camera = frame.camera
             animated = model.animate(head, frame.audio_code, frame.eyes, frame.small_motion)
             gaussians = posed(animated.gaussians, head, camera)
+        camera = camera.with_margin(AROUND_PX)
         return contributions(gaussians, camera.resized(camera.width // 2), HALF_RATE_RULES)
 
     frames = [None, *(signals[index : index + 1] for index in telling_frames(signals))]
