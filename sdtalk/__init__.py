@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sdtalk._version import __version__
+from sdtalk.process import uncollected
 
 if TYPE_CHECKING:
     from sdtalk.errors import InputError
@@ -45,7 +46,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _PLACES:
         raise AttributeError(f"module 'sdtalk' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    with uncollected():
+        value = globals()[name] = getattr(import_module(_PLACES[name]), name)
     return value
 
 

@@ -1,5 +1,6 @@
 """Tests of the Python interface: lazy import, inputs as people have them, lazy talks, reused heads, wrong types."""
 
+import gc
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from toy import save_portrait, save_speech, toy_model
 import sdtalk
 from sdtalk import Head, InputError, SDTalkPipeline, Talk, TalkOptions
 from sdtalk.image import read_picture
+from sdtalk.process import uncollected
 from sdtalk.speech.audio import read_speech
 from sdtalk.speech.waveform import Waveform, as_waveform
 from sdtalk.tracking.tracker import Tracker
@@ -40,6 +42,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def all_frames(talk: Talk) -> np.ndarray:
     return np.stack(list(talk.frames()))
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_imports_as_it_was_before(collects: bool) -> None:
+    (gc.enable if collects else gc.disable)()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() == collects
+        with pytest.raises(ImportError), uncollected():
+            raise ImportError
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 def test_importing_the_package_loads_neither_pytorch_nor_gradio() -> None:

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 from sdtalk.cli.arguments import COMMANDS, USER_ERROR, command_parser, overview_parser
-from sdtalk.process import tune_process
+from sdtalk.process import tune_process, uncollected
 
 INTERRUPTED = 130
 STOPPED = {"batch": "stopped; finished videos stay, and are skipped when it is started again."}
@@ -57,7 +58,13 @@ def _run(words: list[str]) -> int:
     words = words[1:] if words[:1] == [name] else words
     arguments = command_parser(name).parse_args(words)
     tune_process(one_arena=True)
-    return reported(lambda: importlib.import_module(f"sdtalk.cli.{name}").run(arguments), STOPPED.get(name))
+    return reported(lambda: _imported(name).run(arguments), STOPPED.get(name))
+
+
+def _imported(name: str) -> ModuleType:
+    """The module of a command."""
+    with uncollected():
+        return importlib.import_module(f"sdtalk.cli.{name}")
 
 
 def reported(work: Callable[[], int], stopped: str | None = None) -> int:

@@ -18,6 +18,7 @@ from sdtalk.camera import Camera
 from sdtalk.full_float32 import full_float32
 from sdtalk.gaussians import Gaussians
 from sdtalk.reconstruction.activations import LEARNED, RGB, SOURCE
+from sdtalk.rendering.device_constants import numbers
 from sdtalk.rendering.rasteriser import OnCuda, rasterise
 from sdtalk.rendering.rules import OUR_RULES, FeatureImage, RasterRules
 
@@ -48,7 +49,7 @@ class PhotoPlaces:
             camera: One view per frame.
             photo: That of the photo with its margin; one, or one per frame.
         """
-        size = camera.intrinsics.new_tensor([photo.width, photo.height])
+        size = numbers((float(photo.width), float(photo.height)), camera.intrinsics.device)
         (focal, centre), (wanted_focal, wanted_centre) = map(_lens, (camera, photo))
         scale = 2 * wanted_focal / (focal * size)
         return cls(scale, 2 * wanted_centre / size - 1 - scale * centre)
