@@ -249,6 +249,21 @@ def test_a_jaw_before_a_background_goes_on_behind_it() -> None:
     assert back[0, jaw].max() < 0.1 and back[1, jaw].min() > 0.9 and back[2, jaw].max() < 0.1
 
 
+def test_a_grey_photo_has_nothing_coloured_behind_it() -> None:
+    camera, reconstructor = front_camera(), tiny_reconstructor()
+    with torch.no_grad():
+        for parameter in reconstructor.visible_branch.back.parameters():
+            parameter.normal_(std=0.5)
+    coloured = torch.rand(1, 3, 512, 512)
+    grey = coloured.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    hues = []
+    for image in (grey, coloured):
+        head = reconstructor(image, torch.ones(1, 1, 512, 512), track_of(with_opening(0.2), camera))
+        back = head.visible.features[0, : SIZE * SIZE, :3]
+        hues.append((back.amax(-1) - back.amin(-1)).max())
+    assert hues[0] < 1e-5 and hues[1] > 0.1
+
+
 def test_the_back_of_a_head_has_hair_and_no_face() -> None:
     """Red hair at the outline, a green face with a forehead, blue eyes and mouth, white shoulders."""
     camera, mesh = front_camera(), with_opening(0.5)

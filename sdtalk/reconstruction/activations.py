@@ -50,6 +50,7 @@ class GaussianPrior:
         colours: RGB in [0, 1].
         source: Position in the photo times weight, and the weight (1 for pixels of the photo, 0 for made-up points).
         colour_range: How far a learned residual may move the colours.
+        colourful: How far that may be coloured, from 0 (grey) to 1; None: without limit.
     """
 
     quats: Float[Tensor, "batch gaussian 4"]
@@ -58,6 +59,7 @@ class GaussianPrior:
     colours: Float[Tensor, "batch gaussian 3"]
     source: Float[Tensor, "batch gaussian 3"]
     colour_range: float = COLOUR_RANGE
+    colourful: Float[Tensor, " batch"] | None = None
 
     def without_colour(self) -> "GaussianPrior":
         """The same, knowing nothing of colours and of where they come from."""
@@ -81,7 +83,10 @@ def gaussians_from(
     """Activate raw channels around a prior."""
     quats, scales, opacities, colours, learned = raw.split([4, 3, 1, 3, raw.shape[-1] - 11], dim=-1)
     identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
-    rgb = (prior.colours + prior.colour_range * torch.tanh(colours)).clamp(0, 1)
+    residual = torch.tanh(colours)
+    if prior.colourful is not None:
+        residual = torch.lerp(residual.mean(-1, keepdim=True), residual, prior.colourful[:, None, None])
+    rgb = (prior.colours + prior.colour_range * residual).clamp(0, 1)
     return Gaussians(
         means=means,
         quats=quat_product(prior.quats, F.normalize(identity + quats, dim=-1)),

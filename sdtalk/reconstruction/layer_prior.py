@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdtalk.camera import Camera
+from sdtalk.colourfulness import colourfulness
 from sdtalk.reconstruction.activations import GaussianPrior
 from sdtalk.reconstruction.mesh_raster import distance_to, fill_outwards
 from sdtalk.reconstruction.prior import NAPE_END, NAPE_TOP, PlanePrior, lifting_rays
@@ -121,6 +122,7 @@ def layer_priors(
             opacities=(mask.flatten(1) ** sharpness).clamp(1e-3, 0.999),
             colours=hues.flatten(2).transpose(1, 2),
             source=_source_positions(size, plane)[None].expand(len(priors), -1, -1) * seen,
+            colourful=colourfulness(colours) if hair_behind else None,
         )
         layers[name] = LayerPrior(rays, offset, gaussians, lying=lying and name == "front")
     return LayerPriors(**layers)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sdtalk.colourfulness import colourfulness
 from sdtalk.rendering.device_constants import point_list
 from sdtalk.rendering.face_windows import FaceWindow
 from sdtalk.rendering.moved_photo import moved_photo, polygon_distance
@@ -52,9 +53,6 @@ FADE = 0.15
 
 LIGHT = 1.5
 """Largest logarithm of light."""
-
-GREY_BELOW = 0.08
-"""Saturation below which a photo has ever less colour; skin has 0.3 and more."""
 
 SHUT_PX = 2.0
 """Openings less than so high in the photo show a line and nothing inside; such twice as high show all they show."""
@@ -167,7 +165,7 @@ def window_inputs(
     left = (1 - from_upper - from_lower).clamp_min(0)
     change = (g.moved_xy - g.rest_xy)[:, point_list(all_points, device)].square().sum(-1).mean(1)
     freedom = (1 - torch.exp(-change / STILL_PX**2))[:, None, None, None]
-    colourful = g.of_windows(_saturation(g.photo) / GREY_BELOW).clamp(max=1)[:, None, None, None]
+    colourful = g.of_windows(colourfulness(g.photo))[:, None, None, None]
     unseen, teeth, silent, told = base, None, torch.zeros_like(inner), list[Tensor]()
     if window.teeth:
         mouth = unseen_mouth(
@@ -228,12 +226,6 @@ def _shown_inside(
     below = torch.sigmoid(axes.along(axes.down, middle, window.size) * axes.span[:, :, None, None] / 2)
     from_lower = shows * below * shows_lower * _seen(seen_lower)
     return aspect, (1 - from_lower) * shows * _seen(seen_upper), from_lower
-
-
-def _saturation(photo: Float[Tensor, "photo 3 height width"]) -> Float[Tensor, " photo"]:
-    """Mean difference between the largest and the smallest channel, over the largest."""
-    high, low = photo.amax(1), photo.amin(1)
-    return (high - low).mean((1, 2)) / high.mean((1, 2)).clamp_min(1e-3)
 
 
 def _seen(distance: Tensor) -> Tensor:
