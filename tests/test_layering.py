@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "_version", "errors", "process", "progress", "stopwatch", "full_float32", "gpu_memory", "config", "camera",
     "gaussians", "smoothstep", "colourfulness", "weights", "box_filter", "inpainting", "image", "background", "speech",
-    "provenance", "video", "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model", "framing",
-    "full_frame", "checkpoint", "published", "driving", "devices", "options", "directing", "presets", "live",
+    "provenance", "video", "inspection", "tracking", "flame", "reconstruction", "motion", "rendering", "head", "model",
+    "framing", "full_frame", "checkpoint", "published", "driving", "devices", "options", "directing", "presets", "live",
     "gpu_frames", "frame_maker", "stream", "talk", "dubbing", "batch", "pipeline", "still", "reenact", "export",
     "demo", "cli", "__main__",
 ]  # fmt: skip
