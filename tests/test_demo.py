@@ -1,5 +1,6 @@
 """Tests of the demo page and its HTTP interface: a real server, a real client, a real browser where there is one."""
 
+import io
 import socket
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from toy import toy_model
 from sdtalk.cli.main import main
 from sdtalk.config import SDTalkConfig
 from sdtalk.demo.inputs import as_hex, error_message, known_model
+from sdtalk.demo.launch import serve
 from sdtalk.demo.model_cache import ModelCache
 from sdtalk.demo.page import LAUNCH_OPTIONS, build
 from sdtalk.demo.service import TalkService
@@ -426,3 +428,21 @@ def test_nothing_stays_at_the_end(page: gr.Blocks, folder: Path) -> None:
     page.close()
     left = {path.name for path in folder.rglob("*") if path.is_file()}
     assert not left - {path.name for path in PORTRAIT.parent.iterdir()}  # the gallery's files
+
+
+def test_a_pipe_gets_the_address_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, line_buffering=False))
+    seen = []
+
+    class Page:
+        """Stands for Gradio's: says where it listens, and serves."""
+
+        def launch(self, **options: object) -> None:
+            print("Running on local URL")
+            seen.append(written.getvalue())
+
+    monkeypatch.setattr("sdtalk.demo.launch.forget_visitors", lambda page: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    serve(Page())
+    assert seen == [b"Running on local URL\n"]

@@ -5,9 +5,11 @@ is loaded from other sites and nothing is reported to anybody.
 """
 
 import importlib.util
+import io
 import math
 import signal
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -99,6 +101,8 @@ def serve(
     if host is not None or port is not None:
         _check_address(host or "127.0.0.1", port or 0)
     login = (name, password) if auth else None
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe or a log would get the address when all is over
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         page.launch(server_name=host, server_port=port, share=share, auth=login, **LAUNCH_OPTIONS)
     finally:
