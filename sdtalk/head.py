@@ -64,6 +64,13 @@ class HeadGaussians:
         first = self.completion_canonical.shape[1]
         return torch.cat([torch.arange(first, device=self.moving.device), first + self.moving])
 
+    @property
+    def photo_camera(self) -> Camera:
+        """The source camera with the photo's margin; of heads made with priors of colour."""
+        photo = self.detail if self.texture is None else self.texture
+        assert photo is not None
+        return self.rest.with_margin((photo.shape[-1] - self.rest.width) // 2)
+
     def only(self, index: Int[Tensor, " kept"]) -> "HeadGaussians":
         """The same person of some of the Gaussians; `index`: which, in ascending order."""
         first = self.completion_canonical.shape[1]

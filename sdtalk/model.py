@@ -361,8 +361,7 @@ class SDTalk(nn.Module, PyTorchModelHubMixin, library_name="sdtalk"):
         with full_float32(camera.world_to_camera.device):
             gaussians = posed(animated.gaussians, head, camera)
         if head.texture is not None:
-            photo = head.rest.with_margin(self.config.margin_px)
-            picture = rasterise_by_shift(gaussians, camera, photo, self.on_cuda)
+            picture = rasterise_by_shift(gaussians, camera, head.photo_camera, self.on_cuda)
             source = picture.features[:, SOURCE]
             colours = rasterised = picture.features[:, RGB] + textured(source, head.texture)
         else:

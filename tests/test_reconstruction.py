@@ -159,6 +159,15 @@ def tiny_reconstructor() -> Reconstructor:
     return Reconstructor(replace(config, feature_channels=8))
 
 
+def with_a_learned_back(std: float) -> Reconstructor:
+    """Its hidden layer is anything."""
+    reconstructor = tiny_reconstructor()
+    with torch.no_grad():
+        for parameter in reconstructor.visible_branch.back.parameters():
+            parameter.normal_(std=std)
+    return reconstructor
+
+
 def test_an_untrained_reconstruction_shows_the_photo_in_place() -> None:
     camera, mesh = front_camera(), with_opening(0.2)
     image = torch.rand(1, 3, 512, 512)
@@ -172,10 +181,7 @@ def test_an_untrained_reconstruction_shows_the_photo_in_place() -> None:
 
 
 def test_however_it_has_learned_the_hidden_layer_stays_behind() -> None:
-    camera, reconstructor = front_camera(), tiny_reconstructor()
-    with torch.no_grad():
-        for parameter in reconstructor.visible_branch.back.parameters():
-            parameter.normal_(std=2.0)
+    camera, reconstructor = front_camera(), with_a_learned_back(2.0)
     image = torch.rand(1, 3, 512, 512)
     head = reconstructor(image, torch.ones(1, 1, 512, 512), track_of(with_opening(0.2), camera))
     heights = (head.visible.means @ camera.plane_normal[..., None])[0, :, 0]
@@ -250,10 +256,7 @@ def test_a_jaw_before_a_background_goes_on_behind_it() -> None:
 
 
 def test_a_grey_photo_has_nothing_coloured_behind_it() -> None:
-    camera, reconstructor = front_camera(), tiny_reconstructor()
-    with torch.no_grad():
-        for parameter in reconstructor.visible_branch.back.parameters():
-            parameter.normal_(std=0.5)
+    camera, reconstructor = front_camera(), with_a_learned_back(0.5)
     coloured = torch.rand(1, 3, 512, 512)
     grey = coloured.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     hues = []

@@ -163,8 +163,7 @@ def plain_colours(head: HeadGaussians) -> Float[Tensor, "gaussian 3"]:
         coloured = replace(
             gaussians, features=torch.cat([rgb[None], gaussians.features[..., RGB.stop :]], -1)
         )
-        photo = head.rest.to("cpu").with_margin((image.shape[-1] - head.rest.width) // 2)
-        detail = photo_detail(image, coloured, photo)
+        detail = photo_detail(image, coloured, head.photo_camera.to("cpu"))
     if detail is not None:
         rgb = rgb + _where_they_come_from(gaussians, detail.to("cpu"))
     return rgb.clamp(0, 1)

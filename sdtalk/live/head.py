@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sdtalk.camera import Camera
 from sdtalk.driving import DrivingSignals
 from sdtalk.gaussians import MIN_SCALE
 from sdtalk.head import HeadGaussians
@@ -39,7 +38,6 @@ class LiveHead:
         rest_offsets: What the fields say of the photo's state, see `GaussianDelta.packed`.
         texture: See `HeadGaussians.texture`, or what these Gaussians' colours miss of it; a fourth channel is unused.
         texture_beside: How far its pixels lie to the lower right of the photo's, whose width is 2.
-        photo: The source camera with the photo's margin.
     """
 
     person: HeadGaussians
@@ -51,7 +49,6 @@ class LiveHead:
     rest_offsets: Float[Tensor, "moved 11"]
     texture: Float[Tensor, "padded padded 4"]
     texture_beside: float
-    photo: Camera
 
     @classmethod
     @torch.inference_mode()
@@ -68,12 +65,11 @@ class LiveHead:
         person = head.only(shown)
         assert person.photo is not None and person.brows is not None and person.audio_code is not None
         image, first = person.photo.image, person.completion_canonical.shape[1]
-        camera = person.rest.with_margin(model.config.margin_px)
         if person.texture is not None:
             texture, beside = (image, 0.0) if zoom == 1 else _means_of_four(image)
         else:
-            texture = photo_detail(image if zoom == 1 else _softened(image), person.gaussians, camera)
-            beside = 0.0
+            seen = image if zoom == 1 else _softened(image)
+            texture, beside = photo_detail(seen, person.gaussians, person.photo_camera), 0.0
         moved = person.moved_by_fields
         still = torch.ones(person.head_weight.shape[1], dtype=torch.bool).index_fill(0, moved, False)
         order = torch.cat([moved, still.nonzero()[:, 0]])
@@ -101,7 +97,6 @@ class LiveHead:
             .permute(1, 2, 0)
             .contiguous(),
             texture_beside=beside,
-            photo=camera,
         )
 
     def offsets(self, model: SDTalk, part: DrivingSignals) -> Float[Tensor, "frame moved 11"]:

@@ -98,7 +98,7 @@ class LiveRenderer:
         pictures, rasterised, shifted = self._buffers(len(part), cameras.width)
         places = PhotoPlaces.nowhere(len(part))
         if person.texture is not None:
-            places = PhotoPlaces.of(cameras, self.head.photo)
+            places = PhotoPlaces.of(cameras, person.photo_camera)
         in_texture = places.moved(-self.head.texture_beside)
         for index, picture in enumerate(pictures):
             with watch("motion"):

@@ -104,7 +104,8 @@ def rasterise_by_shift(
     with full_float32(source.device):
         own = places.at(camera.project(gaussians.means))
     shifts = source[..., :2] - source[..., 2:] * own
-    parts = gaussians.features[..., RGB], shifts, gaussians.features[..., SOURCE.stop - 1 :]
+    weight_and_learned = gaussians.features[..., SOURCE.stop - 1 :]
+    parts = gaussians.features[..., RGB], shifts, weight_and_learned
     picture = rasterise(replace(gaussians, features=torch.cat(parts, dim=-1)), camera, OUR_RULES, on_cuda)
     source = from_shifts(picture.features[:, SOURCE], places)
     parts = picture.features[:, RGB], source, picture.features[:, LEARNED]
